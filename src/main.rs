@@ -1,0 +1,2 @@
+//! The nodekiln command line.
+fn main() {}
