@@ -101,6 +101,8 @@ pub enum Work {
         cgroup_driver: CgroupDriver,
         /// The sandbox image.
         sandbox_image: Option<String>,
+        /// Registry and path of the control-plane images, where kubeadm's sandbox image is.
+        image_repository: Option<String>,
     },
     /// Kubernetes compiled from a Debian source package, in the tree below; output `bin/*`.
     KubernetesCompile {
@@ -139,6 +141,8 @@ pub enum Work {
     Preload {
         /// Kubernetes version whose image list must be met; `None` preloads the extras alone.
         kubernetes: Option<Version>,
+        /// Kind of source, which decides what it may lack: `source`, `directory` or `release`.
+        source: String,
         /// Registry and path of the control-plane images.
         image_repository: String,
         /// Extra references.
@@ -153,16 +157,23 @@ pub enum Work {
         /// Paths.
         paths: Vec<String>,
     },
-    /// Everything machine-specific or left over taken out.
-    Sysprep,
-    /// Partition table, boot loader and file systems over the tree.
-    Disk {
-        /// Virtual size.
-        size: Bytes,
+    /// The boot loader's menu, `/etc/fstab` and what else names the disk's ids.
+    Boot {
         /// Firmware.
         boot: BootMode,
         /// Kernel arguments besides `root=`.
         kernel_args: Vec<String>,
+        /// What the disk's ids are derived from.
+        seed: Uuid,
+    },
+    /// Everything machine-specific or left over taken out.
+    Sysprep,
+    /// Partition table, boot loader and file systems over the tree; output `disk.raw`, sparse.
+    Disk {
+        /// Virtual size.
+        size: Bytes,
+        /// Firmware; `None` for a disk that does not boot by itself.
+        boot: Option<BootMode>,
         /// What the disk's ids are derived from.
         seed: Uuid,
     },
@@ -216,9 +227,46 @@ impl Work {
             | Self::Preload { .. }
             | Self::Initramfs
             | Self::Remove { .. }
+            | Self::Boot { .. }
             | Self::Sysprep
             | Self::Disk { .. } => 1,
         }
+    }
+
+    /// Whether the output is a layer to lie upon `below`; else it is a folder of files for others.
+    #[must_use]
+    pub const fn makes_layer(&self) -> bool {
+        !matches!(
+            self,
+            Self::KubernetesCompile { .. }
+                | Self::KubernetesFiles { .. }
+                | Self::ControlPlaneImages { .. }
+                | Self::FetchedImages { .. }
+                | Self::Disk { .. }
+        )
+    }
+}
+
+impl Plan {
+    /// The node called `name`.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.name == name)
+    }
+
+    /// The nodes whose layers make up the tree that ends with `name`, bottom first.
+    #[must_use]
+    pub fn chain(&self, name: &str) -> Vec<&Node> {
+        let mut chain = Vec::new();
+        let mut next = self.node(name);
+        while let Some(node) = next {
+            if node.work.makes_layer() {
+                chain.push(node);
+            }
+            next = node.below.as_deref().and_then(|below| self.node(below));
+        }
+        chain.reverse();
+        chain
     }
 }
 

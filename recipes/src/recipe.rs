@@ -252,6 +252,35 @@ pub enum Hook {
     PostSysprep,
 }
 
+impl Hook {
+    /// The hook's name in recipes and output.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pre => "pre",
+            Self::Node => "node",
+            Self::Provider => "provider",
+            Self::Containerd => "containerd",
+            Self::Kubernetes => "kubernetes",
+            Self::Post => "post",
+            Self::Sysprep => "sysprep",
+            Self::PostSysprep => "post-sysprep",
+        }
+    }
+}
+
+impl KubernetesSource {
+    /// The kind of source, as written in recipes.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Source { .. } => "source",
+            Self::Directory { .. } => "directory",
+            Self::Release { .. } => "release",
+        }
+    }
+}
+
 /// A script that runs in the sandbox, as root, without a network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Script {

@@ -73,7 +73,7 @@ impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, factor) in &UNITS[..4] {
             if self.0 >= *factor {
-                return if self.0 % factor == 0 {
+                return if self.0.is_multiple_of(*factor) {
                     write!(f, "{} {name}", self.0 / factor)
                 } else {
                     #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]

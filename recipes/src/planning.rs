@@ -1,0 +1,376 @@
+//! From a recipe and its lock to the plan: which nodes there are, in which order they lie upon each
+//! other, and the id of each.
+
+use std::collections::BTreeMap;
+
+use nodekiln_words::{Failure, Result, Sha256, SourceDate};
+use uuid::Uuid;
+
+use crate::lock::{Lock, LockedTree};
+use crate::plan::{Node, NodeId, Plan, PlannedFile, PlannedFileNode, Work};
+use crate::recipe::{
+    Content, FileNode, FileStep, Hook, KubernetesSource, ProviderSpec, Recipe, Script, Units,
+};
+
+/// Names of the package trees in a lock.
+pub mod tree_name {
+    /// The image's own packages.
+    pub const IMAGE: &str = "image";
+    /// Programs that make file systems.
+    pub const DISK: &str = "tools/disk";
+    /// The compiler and what the Kubernetes build needs.
+    pub const COMPILER: &str = "tools/compiler";
+    /// Programs that go into control-plane images made from source.
+    pub const CONTROL_PLANE: &str = "tools/control-plane";
+}
+
+/// Where `/etc/modules-load.d` names the recipe's kernel modules.
+const MODULES_FILE: &str = "/etc/modules-load.d/kubernetes.conf";
+/// Where `/etc/sysctl.d` sets the recipe's kernel parameters. It sorts after what distributions ship
+/// (`99-sysctl.conf` is a link to `/etc/sysctl.conf` there), so the recipe has the last word.
+const SYSCTL_FILE: &str = "/etc/sysctl.d/99-zz-nodekiln.conf";
+
+/// Makes the plan of `recipe` for `providers`, taking everything that enters from `lock`.
+///
+/// `digest_of` gives the digest under which a content is (or will be) in the store. The image's seed
+/// is UUIDv5 of the recipe's name in nodekiln's name space, so that equal recipes have equal ids.
+///
+/// # Errors
+/// When the lock lacks a tree that the recipe needs, or a content cannot be read.
+pub fn plan_of(
+    recipe: &Recipe,
+    lock: &Lock,
+    providers: &[&str],
+    digest_of: &dyn Fn(&Content) -> Result<Sha256>,
+) -> Result<Plan> {
+    let mut planning = Planning {
+        recipe,
+        lock,
+        digest_of,
+        source_date: recipe.source_date,
+        seed: seed_of(&recipe.name),
+        nodes: Vec::new(),
+    };
+    let tree = planning.operating_system()?; // 1. packages, the node's own settings, files, units
+    for provider in providers {
+        let spec = recipe.providers.get(*provider).cloned().unwrap_or_default();
+        let tree = planning.provider(&tree, provider, &spec)?; // 2. what this provider adds
+        let tree = planning.runtime(&tree)?; // 3. containerd, Kubernetes, images
+        let tree = planning.finishing(&tree, &spec)?; // 4. post, initramfs, boot, sysprep
+        planning.disk(provider, &tree)?; // 5. one disk; equal ones are one node
+    }
+    let Planning { source_date, seed, nodes, .. } = planning;
+    Ok(Plan { name: recipe.name.clone(), source_date, seed, nodes })
+}
+
+/// Name of the disk node that `provider` writes its artifact from.
+impl Plan {
+    /// The disk node for `provider`: its own one, or the one that it shares with others.
+    #[must_use]
+    pub fn disk_for(&self, provider: &str) -> Option<&Node> {
+        self.node(&format!("disk@{provider}")).or_else(|| self.node("disk"))
+    }
+}
+
+/// The seed of an image: UUIDv5 of its name below a name space that is itself derived.
+fn seed_of(name: &str) -> Uuid {
+    let space = Uuid::new_v5(&Uuid::NAMESPACE_URL, b"https://nodekiln.io/image-seed");
+    Uuid::new_v5(&space, name.as_bytes())
+}
+
+struct Planning<'a> {
+    recipe: &'a Recipe,
+    lock: &'a Lock,
+    digest_of: &'a dyn Fn(&Content) -> Result<Sha256>,
+    source_date: SourceDate,
+    seed: Uuid,
+    nodes: Vec<Node>,
+}
+
+impl Planning<'_> {
+    /// Adds a node and returns its name; a node with the same id is shared instead.
+    fn add(&mut self, name: &str, work: Work, below: Option<&str>, uses: &[&str]) -> String {
+        let id_of = |name: &str| self.nodes.iter().find(|node| node.name == name).map(|n| n.id);
+        let below_id = below.and_then(id_of);
+        let used: Vec<NodeId> = uses.iter().filter_map(|name| id_of(name)).collect();
+        let preimage = Node::preimage(&work, self.source_date, below_id, &used);
+        let id = NodeId(Sha256::of(preimage));
+        if let Some(same) = self.nodes.iter().find(|node| node.id == id) {
+            return same.name.clone();
+        }
+        let name = self.free_name(name);
+        self.nodes.push(Node {
+            name: name.clone(),
+            work,
+            below: below.map(str::to_owned),
+            uses: uses.iter().map(|name| (*name).to_owned()).collect(),
+            id,
+        });
+        name
+    }
+
+    /// `name`, or `name` with a number where providers differ in a node of that name.
+    fn free_name(&self, name: &str) -> String {
+        let taken = |name: &str| self.nodes.iter().any(|node| node.name == name);
+        if !taken(name) {
+            return name.to_owned();
+        }
+        (2..).map(|n| format!("{name}~{n}")).find(|name| !taken(name)).unwrap_or_default()
+    }
+
+    fn tree(&self, name: &str) -> Result<&LockedTree> {
+        self.lock.trees.get(name).ok_or_else(|| {
+            Failure::input(format!("the lock has no packages for the tree `{name}`"))
+                .with_help("the lock belongs to another recipe; make it anew")
+        })
+    }
+
+    fn operating_system(&mut self) -> Result<String> {
+        let recipe = self.recipe;
+        let locked = self.tree(tree_name::IMAGE)?.clone();
+        let work = Work::Packages {
+            release: locked.release,
+            packages: locked.packages,
+            holds: recipe.holds.clone(),
+        };
+        let mut tree = self.add("packages", work, None, &[]);
+        tree = self.scripts(tree, Hook::Pre)?;
+        tree = self.settings(tree)?;
+        if !recipe.users.is_empty() {
+            tree = self.add("users", Work::Users { users: recipe.users.clone() }, Some(&tree), &[]);
+        }
+        tree = self.files("files", tree, &recipe.files)?;
+        tree = self.units("units", tree, &recipe.units);
+        self.scripts(tree, Hook::Node)
+    }
+
+    /// Kernel modules and parameters, as files of ours.
+    fn settings(&mut self, tree: String) -> Result<String> {
+        let mut files = Vec::new();
+        let mut add = |path: &str, text: String| {
+            files.push(FileStep {
+                path: path.to_owned(),
+                node: FileNode::File(Content::Inline(text)),
+                mode: 0o644,
+                owner: "root".to_owned(),
+                group: "root".to_owned(),
+            });
+        };
+        if !self.recipe.modules.is_empty() {
+            let lines = self.recipe.modules.iter().map(|module| format!("{module}\n"));
+            add(MODULES_FILE, lines.collect());
+        }
+        if !self.recipe.sysctls.is_empty() {
+            let lines = self.recipe.sysctls.iter().map(|(key, value)| format!("{key} = {value}\n"));
+            add(SYSCTL_FILE, lines.collect());
+        }
+        self.files("settings", tree, &files)
+    }
+
+    fn files(&mut self, name: &str, tree: String, files: &[FileStep]) -> Result<String> {
+        if files.is_empty() {
+            return Ok(tree);
+        }
+        let files = files.iter().map(|file| self.planned(file)).collect::<Result<_>>()?;
+        Ok(self.add(name, Work::Files { files }, Some(&tree), &[]))
+    }
+
+    fn planned(&self, file: &FileStep) -> Result<PlannedFile> {
+        let node = match &file.node {
+            FileNode::File(content) => PlannedFileNode::File((self.digest_of)(content)?),
+            FileNode::Directory => PlannedFileNode::Directory,
+            FileNode::Link(target) => PlannedFileNode::Link(target.clone()),
+        };
+        Ok(PlannedFile {
+            path: file.path.clone(),
+            node,
+            mode: file.mode,
+            owner: file.owner.clone(),
+            group: file.group.clone(),
+        })
+    }
+
+    fn units(&mut self, name: &str, tree: String, units: &Units) -> String {
+        if *units == Units::default() {
+            return tree;
+        }
+        self.add(name, Work::Units { units: units.clone() }, Some(&tree), &[])
+    }
+
+    fn scripts(&mut self, mut tree: String, hook: Hook) -> Result<String> {
+        let recipe = self.recipe;
+        for script in recipe.scripts.get(&hook).map_or(&[][..], Vec::as_slice) {
+            tree = self.script(&tree, hook, script)?;
+        }
+        Ok(tree)
+    }
+
+    fn script(&mut self, tree: &str, hook: Hook, script: &Script) -> Result<String> {
+        let work = Work::Script {
+            hook,
+            name: script.name.clone(),
+            content: (self.digest_of)(&script.content)?,
+            environment: script.environment.clone(),
+        };
+        Ok(self.add(&format!("script/{}/{}", hook.as_str(), script.name), work, Some(tree), &[]))
+    }
+
+    fn provider(&mut self, tree: &str, provider: &str, spec: &ProviderSpec) -> Result<String> {
+        if !spec.packages.is_empty() {
+            let message = format!("provider `{provider}` adds packages of its own");
+            return Err(Failure::new(nodekiln_words::Class::Unsupported, message).with_help(
+                "name them under `packages:`; a provider may add files, units and kernel arguments",
+            ));
+        }
+        let tree =
+            self.files(&format!("provider/{provider}/files"), tree.to_owned(), &spec.files)?;
+        let tree = self.units(&format!("provider/{provider}/units"), tree, &spec.units);
+        self.scripts(tree, Hook::Provider)
+    }
+
+    fn runtime(&mut self, tree: &str) -> Result<String> {
+        let recipe = self.recipe;
+        let mut tree = tree.to_owned();
+        let version = recipe.kubernetes.as_ref().map(|kubernetes| kubernetes.version);
+        if let Some(containerd) = &recipe.containerd {
+            let work = Work::Containerd {
+                kubernetes: version,
+                cgroup_driver: containerd.cgroup_driver,
+                sandbox_image: containerd.sandbox_image.clone(),
+                image_repository: recipe.kubernetes.as_ref().map(|k| k.image_repository.clone()),
+            };
+            tree = self.add("containerd", work, Some(&tree), &[]);
+        }
+        tree = self.scripts(tree, Hook::Containerd)?;
+        let mut archives = Vec::new();
+        if let Some(kubernetes) = &recipe.kubernetes {
+            let (binaries, images) = self.kubernetes()?;
+            let work = Work::KubernetesInstall {
+                version: kubernetes.version,
+                image_repository: kubernetes.image_repository.clone(),
+            };
+            tree = self.add("kubernetes", work, Some(&tree), &[&binaries]);
+            archives.push(images);
+        }
+        if !recipe.images.is_empty() {
+            archives.push(self.fetched_images("images/extra", |reference| {
+                recipe.images.iter().any(|extra| extra == reference)
+            }));
+        }
+        if recipe.containerd.is_some() && !archives.is_empty() {
+            let (repository, source) = recipe.kubernetes.as_ref().map_or_else(
+                || (String::new(), String::new()),
+                |k| (k.image_repository.clone(), k.source.as_str().to_owned()),
+            );
+            let work = Work::Preload {
+                kubernetes: version,
+                source,
+                image_repository: repository,
+                images: recipe.images.clone(),
+            };
+            let uses: Vec<&str> = archives.iter().map(String::as_str).collect();
+            tree = self.add("preload", work, Some(&tree), &uses);
+        }
+        self.scripts(tree, Hook::Kubernetes)
+    }
+
+    /// The nodes that hold Kubernetes' binaries and its images' archives.
+    fn kubernetes(&mut self) -> Result<(String, String)> {
+        let recipe = self.recipe;
+        let Some(kubernetes) = &recipe.kubernetes else { return Ok(Default::default()) };
+        let version = kubernetes.version;
+        match &kubernetes.source {
+            KubernetesSource::Source { .. } => {
+                let compiler = self.tree(tree_name::COMPILER)?.clone();
+                let work = Work::Packages {
+                    release: compiler.release,
+                    packages: compiler.packages,
+                    holds: Vec::new(),
+                };
+                let below = self.add(tree_name::COMPILER, work, None, &[]);
+                let sources = self.locked_files("source/");
+                let work = Work::KubernetesCompile { version, sources };
+                let binaries = self.add("kubernetes/compile", work, Some(&below), &[]);
+                let packages = self.tree(tree_name::CONTROL_PLANE)?.packages.clone();
+                let tools =
+                    self.add(tree_name::CONTROL_PLANE, Work::ToolsTree { packages }, None, &[]);
+                let work = Work::ControlPlaneImages {
+                    version,
+                    image_repository: kubernetes.image_repository.clone(),
+                };
+                let images = self.add("kubernetes/images", work, None, &[&binaries, &tools]);
+                Ok((binaries, images))
+            }
+            KubernetesSource::Directory { .. } | KubernetesSource::Release { .. } => {
+                let files = self
+                    .locked_files("kubernetes/")
+                    .into_iter()
+                    .map(|(name, file)| (name, file.sha256))
+                    .collect();
+                let work = Work::KubernetesFiles { version, files };
+                let binaries = self.add("kubernetes/files", work, None, &[]);
+                let images = if self.lock.images.is_empty() {
+                    binaries.clone()
+                } else {
+                    self.fetched_images("kubernetes/images", |reference| {
+                        !recipe.images.iter().any(|extra| extra == reference)
+                    })
+                };
+                Ok((binaries, images))
+            }
+        }
+    }
+
+    fn fetched_images(&mut self, name: &str, wanted: impl Fn(&str) -> bool) -> String {
+        let images = self.lock.images.iter().filter(|(reference, _)| wanted(reference));
+        let images: BTreeMap<_, _> = images.map(|(r, image)| (r.clone(), image.clone())).collect();
+        self.add(name, Work::FetchedImages { images }, None, &[])
+    }
+
+    /// The lock's files whose name begins with `prefix`, without it.
+    fn locked_files(&self, prefix: &str) -> BTreeMap<String, crate::lock::LockedFile> {
+        let files = self.lock.files.iter();
+        files
+            .filter_map(|(name, file)| Some((name.strip_prefix(prefix)?.to_owned(), file.clone())))
+            .collect()
+    }
+
+    fn finishing(&mut self, tree: &str, spec: &ProviderSpec) -> Result<String> {
+        let recipe = self.recipe;
+        let mut tree = self.scripts(tree.to_owned(), Hook::Post)?;
+        if recipe.remove != crate::recipe::Remove::default() {
+            let work = Work::Remove {
+                packages: recipe.remove.packages.clone(),
+                paths: recipe.remove.paths.clone(),
+            };
+            tree = self.add("remove", work, Some(&tree), &[]);
+        }
+        if recipe.kernel.package.is_some() {
+            tree = self.add("initramfs", Work::Initramfs, Some(&tree), &[]);
+            let work = Work::Boot {
+                boot: recipe.disk.boot,
+                kernel_args: [&recipe.kernel.args[..], &spec.kernel_args[..]].concat(),
+                seed: self.seed,
+            };
+            tree = self.add("boot", work, Some(&tree), &[]);
+        }
+        tree = self.add("sysprep", Work::Sysprep, Some(&tree), &[]);
+        tree = self.scripts(tree, Hook::Sysprep)?;
+        self.scripts(tree, Hook::PostSysprep)
+    }
+
+    fn disk(&mut self, provider: &str, tree: &str) -> Result<()> {
+        let packages = self.tree(tree_name::DISK)?.packages.clone();
+        let tools = self.add(tree_name::DISK, Work::ToolsTree { packages }, None, &[]);
+        let recipe = self.recipe;
+        let work = Work::Disk {
+            size: recipe.disk.size,
+            boot: recipe.kernel.package.is_some().then_some(recipe.disk.boot),
+            seed: self.seed,
+        };
+        let shared = !self.nodes.iter().any(|node| node.name == "disk");
+        let name = if shared { "disk".to_owned() } else { format!("disk@{provider}") };
+        self.add(&name, work, Some(tree), &[&tools]);
+        Ok(())
+    }
+}

@@ -1,0 +1,18 @@
+//! Tests of the recipe room through its public functions.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests are named as sentences, and end at the first surprise"
+)]
+
+mod composing;
+mod diagnostics;
+mod documentation;
+mod golden;
+mod library;
+mod properties;
+mod schema;
+mod snapshot;
