@@ -1,0 +1,119 @@
+//! The file that a writer fills: writes by position, and says what is missing when the disk is full.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nodekiln_words::{Bytes, Cancel, Digester, Failure, Result, ResultExt, Sha256};
+
+use crate::disk::{BATCH, Disk};
+use crate::ordered::ordered;
+
+/// What a writer wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// SHA-256 of all bytes of the file.
+    pub sha256: Sha256,
+    /// Length of the file in bytes.
+    pub bytes: u64,
+    /// Bytes of it that carry data: all but holes.
+    pub allocated: u64,
+}
+
+/// A file being written. The caller names a temporary path and renames it when all is well.
+#[derive(Debug)]
+pub struct Output {
+    file: Arc<File>,
+    path: PathBuf,
+}
+
+impl Output {
+    /// Creates the file at `path`, or empties the one that is there.
+    ///
+    /// # Errors
+    /// When the file cannot be opened for writing.
+    pub fn create(path: &Path) -> Result<Self> {
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(path);
+        let file = file.or_io(|| format!("cannot create {}", path.display()))?;
+        Ok(Self { file: Arc::new(file), path: path.to_owned() })
+    }
+
+    /// Sets the length to `length` bytes; what is new is a hole.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn set_length(&self, length: u64) -> Result<()> {
+        self.file.set_len(length).map_err(|error| self.failure(error, 0, length))
+    }
+
+    /// Writes `bytes` at `offset`.
+    ///
+    /// # Errors
+    /// When writing fails; a full disk names the path and the bytes that did not fit.
+    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let result = self.file.write_all_at(bytes, offset);
+        result.map_err(|error| self.failure(error, offset, bytes.len() as u64))
+    }
+
+    /// Flushes the file to its device.
+    ///
+    /// # Errors
+    /// When the device reports an error.
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync_all().map_err(|error| self.failure(error, 0, 0))
+    }
+
+    /// Flushes the file to its device and meanwhile reads it for its digest.
+    ///
+    /// For formats whose first bytes are known last, so that no running digest is possible.
+    ///
+    /// # Errors
+    /// When reading or flushing fails, or somebody asked to stop.
+    pub fn sync_and_digest(&self, cancel: &Cancel) -> Result<Sha256> {
+        std::thread::scope(|scope| {
+            let flushed = scope.spawn(|| self.sync());
+            let digest = self.digest(cancel);
+            match flushed.join() {
+                Ok(result) => result.and(digest),
+                Err(_) => Err(Failure::io(format!("flushing {} panicked", self.path.display()))),
+            }
+        })
+    }
+
+    fn digest(&self, cancel: &Cancel) -> Result<Sha256> {
+        let length = self.file.metadata().or_io(|| self.path.display().to_string())?.len();
+        let disk = Disk::over_file(&self.file, length)?;
+        let mut digester = Digester::default();
+        let jobs = usize::try_from(length.div_ceil(BATCH)).unwrap_or(usize::MAX);
+        let read = |(): &mut (), job: usize| {
+            let start = job as u64 * BATCH;
+            disk.read_batch(&(start..(start + BATCH).min(length)))
+        };
+        ordered(
+            jobs,
+            cancel,
+            || (),
+            read,
+            |_, bytes| {
+                digester.update(&bytes);
+                Ok(())
+            },
+        )?;
+        Ok(digester.finish())
+    }
+
+    fn failure(&self, error: io::Error, offset: u64, length: u64) -> Failure {
+        let path = self.path.display();
+        if error.kind() == io::ErrorKind::StorageFull {
+            return Failure::io(format!("no space left for {path} at offset {offset}"))
+                .with_help(format!(
+                    "free at least {} where {path} is written, or choose another folder",
+                    Bytes(length)
+                ))
+                .with_source(error);
+        }
+        Failure::io(format!("cannot write {path} at offset {offset}")).with_source(error)
+    }
+}

@@ -1,0 +1,16 @@
+//! The qcow2 format, version 3 (QEMU, docs/interop/qcow2.txt): writer, overlay writer and reader.
+
+mod check;
+mod codec;
+mod header;
+mod overlay;
+mod read;
+mod table;
+mod write;
+
+pub use check::Report;
+pub use codec::Compression;
+pub use header::{Header, MAGIC};
+pub use overlay::write_overlay;
+pub use read::Reader;
+pub use write::{Options, write};

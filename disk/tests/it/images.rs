@@ -1,0 +1,189 @@
+//! Writers judged by qemu-img.
+
+use std::path::Path;
+
+use nodekiln_disk::qcow2::{self, Compression, Options};
+use nodekiln_disk::{Disk, Extent, Format, Written, open};
+use nodekiln_words::{Cancel, Sha256, Silent};
+
+use crate::tools::{mixed_disk, noise, qemu_img, with_threads, write_raw};
+
+const ALL: [Compression; 3] =
+    [Compression::None, Compression::Zlib { level: 5 }, Compression::Zstd { level: 3 }];
+
+fn write(disk: &Disk, path: &Path, compression: Compression) -> Written {
+    let options = Options { compression };
+    qcow2::write(disk, path, options, &Silent, &Cancel::default()).unwrap()
+}
+
+fn info(path: &Path) -> serde_json::Value {
+    serde_json::from_str(&qemu_img(&["info", "--output=json"], &[path])).unwrap()
+}
+
+fn ours_finds_nothing(path: &Path) {
+    let file = std::fs::File::open(path).unwrap();
+    let length = file.metadata().unwrap().len();
+    let reader = qcow2::Reader::new(file.into(), length).unwrap();
+    let report = reader.check(&Cancel::default()).unwrap();
+    assert_eq!(report.problems, Vec::<String>::new());
+}
+
+#[test]
+fn qemu_img_finds_every_qcow2_clean_and_equal_to_the_raw_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = mixed_disk();
+    let raw = folder.path().join("disk.raw");
+    write_raw(&disk, &raw);
+    for compression in ALL {
+        let path = folder.path().join("disk.qcow2");
+        let written = write(&disk, &path, compression);
+        qemu_img(&["check", "-f", "qcow2"], &[&path]);
+        qemu_img(&["compare", "-f", "raw", "-F", "qcow2"], &[&raw, &path]);
+        let info = info(&path);
+        assert_eq!(info["format"], "qcow2");
+        assert_eq!(info["virtual-size"], 40 << 20);
+        assert_eq!(info["cluster-size"], 65_536);
+        let kind = if matches!(compression, Compression::Zstd { .. }) { "zstd" } else { "zlib" };
+        assert_eq!(info["format-specific"]["data"]["compression-type"], kind);
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(written.sha256, Sha256::of(&bytes));
+        assert_eq!(written.bytes, bytes.len() as u64);
+        ours_finds_nothing(&path);
+    }
+}
+
+#[test]
+fn the_digest_of_a_raw_file_is_that_of_its_bytes_and_its_zeros_are_holes() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disk.raw");
+    let written = write_raw(&mixed_disk(), &path);
+    assert_eq!(written.sha256, Sha256::of(std::fs::read(&path).unwrap()));
+    assert_eq!(written.bytes, 40 << 20);
+    assert!(written.allocated < 5 << 20, "{written:?}");
+    assert!(std::fs::metadata(&path).unwrap().blocks() * 512 < 6 << 20);
+}
+
+#[test]
+fn bytes_do_not_depend_on_the_number_of_threads_or_on_where_holes_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = mixed_disk();
+    let filled = folder.path().join("filled.raw");
+    std::fs::write(&filled, crate::tools::content(&disk)).unwrap();
+    let file = std::fs::File::open(&filled).unwrap();
+    let filled = Disk::over_file(&file.into(), disk.size()).unwrap();
+    for compression in ALL {
+        let path = |name: &str| folder.path().join(name);
+        let one = with_threads(1, || write(&disk, &path("one"), compression));
+        let two = with_threads(2, || write(&disk, &path("two"), compression));
+        let again = with_threads(5, || write(&filled, &path("again"), compression));
+        assert_eq!(one, two);
+        assert_eq!(one, again);
+        assert!(std::fs::read(path("one")).unwrap() == std::fs::read(path("again")).unwrap());
+    }
+    let raw = with_threads(1, || write_raw(&disk, &folder.path().join("raw1")));
+    assert_eq!(raw, with_threads(2, || write_raw(&filled, &folder.path().join("raw2"))));
+}
+
+#[test]
+fn what_qemu_img_writes_is_read_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = bootable_looking(&mixed_disk());
+    let raw = folder.path().join("disk.raw");
+    let written = write_raw(&disk, &raw);
+    for words in [
+        &["convert", "-f", "raw", "-O", "qcow2"][..],
+        &["convert", "-f", "raw", "-O", "qcow2", "-c"],
+        &["convert", "-f", "raw", "-O", "qcow2", "-c", "-o", "compression_type=zstd"],
+        &["convert", "-f", "raw", "-O", "qcow2", "-o", "compat=0.10,cluster_size=4096"],
+        &["convert", "-f", "raw", "-O", "qcow2", "-c", "-o", "cluster_size=2097152"],
+        &["convert", "-f", "raw", "-O", "qcow2", "-o", "refcount_bits=1"],
+    ] {
+        let path = folder.path().join("theirs.qcow2");
+        qemu_img(words, &[&raw, &path]);
+        let image = open(&path).unwrap();
+        assert_eq!(image.format(), Format::Qcow2);
+        let digest = image.payload_digest(&Silent, &Cancel::default()).unwrap();
+        assert_eq!(digest, written.sha256, "{words:?}");
+        ours_finds_nothing(&path);
+    }
+    let digest = open(&raw).unwrap().payload_digest(&Silent, &Cancel::default()).unwrap();
+    assert_eq!(digest, written.sha256);
+}
+
+/// The same disk with the signature and an entry of a partition table in its first sector.
+fn bootable_looking(disk: &Disk) -> Disk {
+    let mut extents = disk.extents().to_vec();
+    let mut sector = vec![0; 512];
+    sector[446 + 4] = 0x83;
+    sector[446 + 12] = 1;
+    sector[510..].copy_from_slice(&[0x55, 0xAA]);
+    extents[0] = Extent::memory(0, sector);
+    Disk::new(disk.size(), extents).unwrap()
+}
+
+#[test]
+fn an_overlay_shows_its_backing_file_and_may_be_larger() {
+    let folder = tempfile::tempdir().unwrap();
+    let raw = folder.path().join("disk.raw");
+    write_raw(&mixed_disk(), &raw);
+    let overlay = folder.path().join("overlay.qcow2");
+    qcow2::write_overlay(&overlay, Path::new("disk.raw"), "raw", 64 << 20).unwrap();
+    qemu_img(&["check", "-f", "qcow2"], &[&overlay]);
+    let info = info(&overlay);
+    assert_eq!(info["virtual-size"], 64 << 20);
+    assert_eq!(info["backing-filename"], "disk.raw");
+    assert_eq!(info["backing-filename-format"], "raw");
+    let flat = folder.path().join("flat.raw");
+    qemu_img(&["convert", "-f", "qcow2", "-O", "raw"], &[&overlay, &flat]);
+    let (raw, flat) = (std::fs::read(&raw).unwrap(), std::fs::read(&flat).unwrap());
+    assert!(flat.starts_with(&raw) && flat.len() == 64 << 20);
+    let failure = open(&overlay).unwrap().read_at(0, &mut [0; 512]).unwrap_err();
+    assert!(format!("{failure:?}").contains("disk.raw"), "{failure:?}");
+    assert!(qcow2::write_overlay(&overlay, Path::new("x"), "vmdk", 1 << 20).is_err());
+}
+
+#[test]
+fn a_disk_of_more_than_one_l2_table_and_a_sparse_one_are_clean() {
+    let folder = tempfile::tempdir().unwrap();
+    let extents = vec![
+        Extent::memory(0, noise(1, 70_000)),
+        Extent::memory((3 << 30) - 1000, noise(2, 2000)),
+        Extent::memory((9 << 30) - 512, noise(3, 512)),
+    ];
+    let disk = Disk::new(9 << 30, extents).unwrap();
+    let path = folder.path().join("sparse.qcow2");
+    let written = write(&disk, &path, Compression::zlib());
+    assert!(written.bytes < 2 << 20);
+    qemu_img(&["check", "-f", "qcow2"], &[&path]);
+    ours_finds_nothing(&path);
+    let image = open(&path).unwrap();
+    let mut bytes = [1; 4000];
+    image.read_at((3 << 30) - 2000, &mut bytes).unwrap();
+    assert!(bytes[..1000] == [0; 1000] && bytes[1000..3000] == noise(2, 2000)[..]);
+}
+
+#[test]
+fn a_full_disk_is_a_failure_that_names_the_path() {
+    let disk = mixed_disk();
+    let options = Options { compression: Compression::None };
+    let path = Path::new("/dev/full");
+    let failure = qcow2::write(&disk, path, options, &Silent, &Cancel::default()).unwrap_err();
+    assert!(failure.to_string().contains("/dev/full"), "{failure:?}");
+    assert!(failure.help().is_some_and(|help| help.contains("free at least")), "{failure:?}");
+}
+
+#[test]
+fn cancelling_stops_every_writer() {
+    let folder = tempfile::tempdir().unwrap();
+    let cancel = Cancel::default();
+    cancel.cancel();
+    let path = folder.path().join("never");
+    let options = Options { compression: Compression::zlib() };
+    let disk = mixed_disk();
+    let class = nodekiln_words::Class::Interrupted;
+    let qcow2 = qcow2::write(&disk, &path, options, &Silent, &cancel).unwrap_err();
+    assert_eq!(qcow2.class(), class);
+    let raw = nodekiln_disk::raw::write(&disk, &path, &Silent, &cancel).unwrap_err();
+    assert_eq!(raw.class(), class);
+}

@@ -1,0 +1,15 @@
+//! The disk room against independent programs: qemu-img, sgdisk, fsck.fat, e2fsck, QEMU.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do"
+)]
+
+mod boots;
+mod damage;
+mod file_systems;
+mod images;
+mod partitions;
+mod round_trip;
+mod tools;

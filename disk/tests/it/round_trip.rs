@@ -1,0 +1,86 @@
+//! Any disk written and read back is the same disk.
+
+use nodekiln_disk::qcow2::{self, Compression, Options, Reader};
+use nodekiln_disk::{Disk, Extent};
+use nodekiln_words::{Cancel, Sha256, Silent};
+use proptest::prelude::*;
+
+use crate::tools::{content, noise, write_raw};
+
+/// A stretch of bytes of one of several kinds.
+fn stretch() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        (any::<u64>(), 1..200_000_usize).prop_map(|(seed, length)| noise(seed, length)),
+        (any::<u8>(), 1..300_000_usize).prop_map(|(byte, length)| vec![byte; length]),
+        (1..100_000_u32).prop_map(|n| (0..n / 4).flat_map(u32::to_le_bytes).collect()),
+    ]
+}
+
+/// Stretches with gaps between them, and a gap at the end.
+fn disk() -> impl Strategy<Value = Disk> {
+    let gap = prop_oneof![Just(0), 1..2000_u64, Just(65_536), 1..500_000_u64];
+    (prop::collection::vec((gap, stretch()), 0..8), 0..100_000_u64).prop_map(|(parts, tail)| {
+        let mut at = 0;
+        let mut extents = Vec::new();
+        for (gap, bytes) in parts {
+            at += gap;
+            extents.push(Extent::memory(at, bytes));
+            at += extents.last().map_or(0, |extent| extent.length);
+        }
+        Disk::new(at + tail, extents).unwrap()
+    })
+}
+
+fn compression() -> impl Strategy<Value = Compression> {
+    prop_oneof![
+        Just(Compression::None),
+        (1..=9).prop_map(|level| Compression::Zlib { level }),
+        (1..=5).prop_map(|level| Compression::Zstd { level }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn a_qcow2_reads_as_the_disk_it_was_written_from(
+        disk in disk(),
+        compression in compression(),
+        offset in any::<prop::sample::Index>(),
+        length in 0..200_000_usize,
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk.qcow2");
+        let options = Options { compression };
+        let written = qcow2::write(&disk, &path, options, &Silent, &Cancel::default()).unwrap();
+        let file = std::fs::File::open(&path).unwrap();
+        let length_of_file = file.metadata().unwrap().len();
+        prop_assert_eq!(written.bytes, length_of_file);
+        let reader = Reader::new(file.into(), length_of_file).unwrap();
+        prop_assert_eq!(reader.check(&Cancel::default()).unwrap().problems, Vec::<String>::new());
+        let expected = content(&disk);
+        let mut bytes = vec![0xAA; expected.len()];
+        reader.read_at(0, &mut bytes).unwrap();
+        prop_assert!(bytes == expected);
+        let at = offset.index(expected.len() + 1);
+        let end = (at + length).min(expected.len());
+        let mut part = vec![0xAA; end - at];
+        reader.read_at(at as u64, &mut part).unwrap();
+        prop_assert!(part == expected[at..end]);
+    }
+
+    #[test]
+    fn a_raw_file_is_the_disk_and_so_is_a_disk_over_it(disk in disk()) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk.raw");
+        let written = write_raw(&disk, &path);
+        let bytes = std::fs::read(&path).unwrap();
+        prop_assert!(bytes == content(&disk));
+        prop_assert_eq!(written.sha256, Sha256::of(&bytes));
+        let file = std::fs::File::open(&path).unwrap();
+        let over = Disk::over_file(&file.into(), disk.size()).unwrap();
+        prop_assert!(content(&over) == bytes);
+        let digest = over.digest(&Silent, &Cancel::default()).unwrap();
+        prop_assert_eq!(digest, written.sha256);
+    }
+}
