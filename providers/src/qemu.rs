@@ -1,0 +1,50 @@
+use nodekiln_disk::{Disk, qcow2};
+use nodekiln_words::{Cancel, Progress, Result, Sha256};
+
+use crate::{Artifact, ArtifactRequest, Compression, MachineProfile, Provider, target};
+
+/// QEMU and what is built on it: libvirt, Proxmox, KubeVirt. Its artifact is a qcow2 file.
+pub struct Qemu;
+
+impl Provider for Qemu {
+    fn name(&self) -> &'static str {
+        "qemu"
+    }
+
+    fn description(&self) -> &'static str {
+        "QEMU, libvirt and the like: a compressed qcow2 file"
+    }
+
+    fn machine(&self) -> MachineProfile {
+        MachineProfile::virtio()
+    }
+
+    fn file_name(&self, image: &str) -> String {
+        format!("{image}.qcow2")
+    }
+
+    fn write(
+        &self,
+        disk: &Disk,
+        _payload: Sha256,
+        request: &ArtifactRequest,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<Artifact> {
+        let file = self.file_name(&request.name);
+        let compression = match request.compression {
+            Compression::Zlib => qcow2::Compression::zlib(),
+            Compression::Zstd => qcow2::Compression::zstd(),
+            Compression::None => qcow2::Compression::None,
+        };
+        let options = qcow2::Options { compression };
+        let written = qcow2::write(disk, &target(request, &file), options, progress, cancel)?;
+        Ok(Artifact {
+            provider: self.name().to_owned(),
+            format: "qcow2".to_owned(),
+            file,
+            size: written.bytes,
+            sha256: written.sha256,
+        })
+    }
+}
