@@ -1,0 +1,332 @@
+//! The graph runner: asks the store for each node of a plan and executes those that it lacks.
+//!
+//! Nodes that do not depend on each other run at the same time, as many as there are jobs. A node is
+//! looked at only when somebody needs it: below a layer that is there, nothing is asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use nodekiln_recipes::plan::{Node, Plan};
+use nodekiln_words::{Bytes, Cancel, Failure, Progress, Result, ResultExt as _};
+
+use crate::execution::Execution;
+use crate::layer::scan;
+use crate::sandbox::Sandbox;
+use crate::steps;
+use crate::store::{Begun, NodeInProgress, NodeRecord, Store, StoredNode};
+
+/// How a graph is run.
+pub struct Run<'a> {
+    /// Where results are looked up and kept.
+    pub store: &'a Store,
+    /// Where steps run.
+    pub sandbox: &'a Sandbox,
+    /// Brings into the store what these nodes take in; called once, before the first is executed.
+    pub fetch: &'a (dyn Fn(&[&Node]) -> Result<()> + Sync),
+    /// Who is told.
+    pub progress: &'a dyn Progress,
+    /// Who may ask to stop.
+    pub cancel: &'a Cancel,
+    /// Folder for one log per executed node.
+    pub logs: &'a Path,
+    /// Keep the working folder of a node that fails, and say where.
+    pub keep_failed: bool,
+    /// Open a shell in the sandbox of a step that fails.
+    pub shell_on_failure: bool,
+    /// Nodes executed at the same time.
+    pub jobs: usize,
+}
+
+/// What became of the nodes that were needed.
+pub struct Ran {
+    /// The nodes by name.
+    pub nodes: BTreeMap<String, StoredNode>,
+    /// Those that were executed rather than found.
+    pub executed: BTreeSet<String>,
+}
+
+/// Whether the store has a node, and why it was asked.
+pub struct Need<'a> {
+    /// The node.
+    pub node: &'a Node,
+    /// What the store has.
+    pub found: Option<StoredNode>,
+}
+
+/// The nodes needed for `targets`, in the plan's order: those that are there, and those that are
+/// missing together with all that the missing ones stand on.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn needs<'a>(plan: &'a Plan, targets: &[&str], store: &Store) -> Result<Vec<Need<'a>>> {
+    let mut wanted: BTreeSet<&str> = targets.iter().copied().collect();
+    let mut needs = Vec::new();
+    // Parents come first in a plan, so walking backwards sees each node after all that need it.
+    for node in plan.nodes.iter().rev() {
+        if !wanted.contains(node.name.as_str()) {
+            continue;
+        }
+        let found = store.node(node.id)?;
+        if found.is_none() {
+            wanted.extend(parents(plan, node));
+        }
+        needs.push(Need { node, found });
+    }
+    needs.reverse();
+    Ok(needs)
+}
+
+/// The nodes whose outputs `node` reads when it is executed: the whole tree below, and its inputs.
+fn parents<'a>(plan: &'a Plan, node: &'a Node) -> Vec<&'a str> {
+    let below = node.below.as_deref().map(|below| plan.chain(below)).unwrap_or_default();
+    below
+        .iter()
+        .map(|node| node.name.as_str())
+        .chain(node.uses.iter().map(String::as_str))
+        .collect()
+}
+
+/// Executes what is missing for `targets`, and gives the results of all nodes that were needed.
+///
+/// # Errors
+/// The first failure of a node; nodes that run meanwhile are asked to stop and waited for.
+pub fn run_graph(plan: &Plan, targets: &[&str], run: &Run) -> Result<Ran> {
+    let needs = needs(plan, targets, run.store)?; // 1. what is there, what is missing
+    let missing: Vec<&Node> =
+        needs.iter().filter(|need| need.found.is_none()).map(|need| need.node).collect();
+    if !missing.is_empty() {
+        (run.fetch)(&missing)?; // 2. everything that enters, verified
+    }
+    let done: BTreeMap<String, StoredNode> =
+        needs.into_iter().filter_map(|need| Some((need.node.name.clone(), need.found?))).collect();
+    let executed: BTreeSet<String> = missing.iter().map(|node| node.name.clone()).collect();
+    let board = Board::new(plan, missing, done);
+    std::thread::scope(|scope| {
+        // 3. as many workers as jobs, each taking the first node whose parents are done
+        for _ in 0..run.jobs.max(1) {
+            scope.spawn(|| board.work(run));
+        }
+    });
+    let nodes = board.finish()?;
+    Ok(Ran { nodes, executed })
+}
+
+/// What the workers share.
+struct Board<'a> {
+    plan: &'a Plan,
+    state: Mutex<State<'a>>,
+    changed: Condvar,
+    /// Set when a node failed, so that the others stop.
+    stop: Cancel,
+}
+
+struct State<'a> {
+    waiting: Vec<&'a Node>,
+    running: usize,
+    done: BTreeMap<String, StoredNode>,
+    failure: Option<Failure>,
+}
+
+impl<'a> Board<'a> {
+    fn new(plan: &'a Plan, waiting: Vec<&'a Node>, done: BTreeMap<String, StoredNode>) -> Self {
+        let state = State { waiting, running: 0, done, failure: None };
+        Self { plan, state: Mutex::new(state), changed: Condvar::new(), stop: Cancel::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<'a>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self, run: &Run) {
+        while let Some((node, inputs)) = self.take() {
+            let result = if self.stop.is_cancelled() {
+                Err(Failure::interrupted())
+            } else {
+                execute(self.plan, node, &inputs, run)
+            };
+            let mut state = self.lock();
+            state.running -= 1;
+            match result {
+                Ok(stored) => {
+                    state.done.insert(node.name.clone(), stored);
+                }
+                Err(failure) => {
+                    self.stop.cancel();
+                    state.waiting.clear();
+                    state.failure.get_or_insert(failure);
+                }
+            }
+            self.changed.notify_all();
+        }
+    }
+
+    /// The next node whose parents are done, with their results; waits for one, and ends with `None`
+    /// when none will come.
+    fn take(&self) -> Option<(&'a Node, BTreeMap<String, StoredNode>)> {
+        let mut state = self.lock();
+        loop {
+            let ready = state.waiting.iter().position(|node| {
+                parents(self.plan, node).iter().all(|parent| state.done.contains_key(*parent))
+            });
+            if let Some(index) = ready {
+                let node = state.waiting.remove(index);
+                state.running += 1;
+                let inputs = parents(self.plan, node)
+                    .into_iter()
+                    .filter_map(|name| Some((name.to_owned(), state.done.get(name)?.clone())))
+                    .collect();
+                return Some((node, inputs));
+            }
+            if state.running == 0 {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn finish(self) -> Result<BTreeMap<String, StoredNode>> {
+        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match state.failure {
+            Some(failure) => Err(failure),
+            None => Ok(state.done),
+        }
+    }
+}
+
+/// Executes one node, unless another process did so meanwhile.
+fn execute(
+    plan: &Plan,
+    node: &Node,
+    inputs: &BTreeMap<String, StoredNode>,
+    run: &Run,
+) -> Result<StoredNode> {
+    run.cancel.check()?;
+    let task = run.progress.start(&node.name, None, "");
+    let begun = Instant::now();
+    let result = match run.store.begin_node(node.id, run.cancel) {
+        Ok(Begun::AlreadyThere(stored)) => Ok((stored, "made by another process".to_owned())),
+        Ok(Begun::Mine(place)) => make(plan, node, inputs, place, begun, run),
+        Err(failure) => Err(failure),
+    };
+    match result {
+        Ok((stored, note)) => {
+            run.progress.finish(task, &note);
+            Ok(stored)
+        }
+        Err(failure) => {
+            run.progress.fail(task);
+            Err(failure.context(format!("`{}` failed", node.name)))
+        }
+    }
+}
+
+/// Makes a node's output in `place` and commits it.
+fn make(
+    plan: &Plan,
+    node: &Node,
+    inputs: &BTreeMap<String, StoredNode>,
+    place: NodeInProgress,
+    begun: Instant,
+    run: &Run,
+) -> Result<(StoredNode, String)> {
+    let log = log_path(run.logs, &node.name)?;
+    let below_facts = facts(plan, node, inputs);
+    let execution = Execution {
+        store: run.store,
+        sandbox: run.sandbox,
+        progress: run.progress,
+        cancel: run.cancel,
+        source_date: plan.source_date,
+        scratch: place.dir(),
+        log: &log,
+        below: below(plan, node, inputs, run)?,
+        below_facts: &below_facts,
+        uses: uses(node, inputs, run)?,
+        shell_on_failure: run.shell_on_failure,
+    };
+    let made = match steps::run(&node.work, &execution) {
+        Ok(made) => made,
+        Err(failure) if run.keep_failed => {
+            let kept = place.keep()?;
+            let help = format!("the working folder is kept at {}", kept.display());
+            let help = failure.help().map_or(help.clone(), |text| format!("{text}\n{help}"));
+            return Err(failure.with_help(help));
+        }
+        Err(failure) => return Err(failure),
+    };
+    let record = NodeRecord {
+        name: node.name.clone(),
+        preimage: preimage(plan, node),
+        output: made.inventory.digest(),
+        files: made.inventory.entries.len() as u64,
+        bytes: made.inventory.size(),
+        seconds: begun.elapsed().as_secs_f64(),
+        facts: made.facts,
+    };
+    let note = format!("{} entries, {}", record.files, Bytes(record.bytes));
+    let stored = place.commit(record, &made.inventory)?;
+    Ok((stored, note))
+}
+
+fn log_path(logs: &Path, name: &str) -> Result<PathBuf> {
+    fs_err::create_dir_all(logs).or_io(|| "cannot make the folder for logs".to_owned())?;
+    Ok(logs.join(format!("{}.log", name.replace('/', "-"))))
+}
+
+/// The text whose digest the node's id is.
+fn preimage(plan: &Plan, node: &Node) -> String {
+    let id_of = |name: &str| plan.node(name).map(|node| node.id);
+    let uses: Vec<_> = node.uses.iter().filter_map(|name| id_of(name)).collect();
+    Node::preimage(&node.work, plan.source_date, node.below.as_deref().and_then(id_of), &uses)
+}
+
+/// Folders of the layers below `node`, bottom first, each verified against its inventory.
+fn below(
+    plan: &Plan,
+    node: &Node,
+    inputs: &BTreeMap<String, StoredNode>,
+    run: &Run,
+) -> Result<Vec<PathBuf>> {
+    let mut folders = Vec::new();
+    for layer in node.below.as_deref().map(|below| plan.chain(below)).unwrap_or_default() {
+        if let Some(stored) = inputs.get(&layer.name) {
+            verify(stored, run)?;
+            folders.push(stored.output());
+        }
+    }
+    Ok(folders)
+}
+
+/// Compares a node with its inventory before anything is built upon it; once per process.
+fn verify(stored: &StoredNode, run: &Run) -> Result<()> {
+    stored.verify(&|folder, cancel| scan(folder, true, cancel), run.cancel)
+}
+
+/// What the layers below found out; a higher layer has the last word.
+fn facts(
+    plan: &Plan,
+    node: &Node,
+    inputs: &BTreeMap<String, StoredNode>,
+) -> BTreeMap<String, String> {
+    let chain = node.below.as_deref().map(|below| plan.chain(below)).unwrap_or_default();
+    let records = chain.iter().filter_map(|layer| inputs.get(&layer.name));
+    records.flat_map(|stored| stored.record.facts.clone()).collect()
+}
+
+/// The other nodes that `node` reads, verified, by name.
+fn uses(
+    node: &Node,
+    inputs: &BTreeMap<String, StoredNode>,
+    run: &Run,
+) -> Result<BTreeMap<String, StoredNode>> {
+    let mut uses = BTreeMap::new();
+    for name in &node.uses {
+        if let Some(stored) = inputs.get(name) {
+            verify(stored, run)?;
+            uses.insert(name.clone(), stored.clone());
+        }
+    }
+    Ok(uses)
+}

@@ -1,0 +1,201 @@
+//! Lists a layer or a tree with a digest of every file.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use nodekiln_recipes::Inventory;
+use nodekiln_recipes::inventory::{Entry, EntryKind};
+use nodekiln_words::{Cancel, Digester, Failure, Result, ResultExt as _, Sha256};
+use rayon::prelude::*;
+use rustix::fs::{Mode, OFlags};
+
+use super::extended::{extended, is_opaque};
+use super::layered::is_whiteout;
+
+/// Bytes read at once: large enough to be fast, small enough for many threads.
+const PIECE: usize = 1 << 18;
+
+/// One thing that stands in the layer.
+struct Item {
+    /// Absolute path within the tree, escaped as inventories do.
+    path: String,
+    place: PathBuf,
+    metadata: Metadata,
+}
+
+/// Lists everything in `layer`. With `whiteouts`, overlayfs's marks (character devices 0/0, opaque
+/// directories) are taken as such; without, they are what they are.
+///
+/// # Errors
+/// When something cannot be read, and on cancellation.
+pub fn scan(layer: &Path, whiteouts: bool, cancel: &Cancel) -> Result<Inventory> {
+    let scan = Scan { layer, cancel };
+    // Worker threads may live in another mount namespace than the caller, where a mounted tree is
+    // an empty folder; an open folder is the same for all.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let open = rustix::fs::open(layer, flags, Mode::empty()).or_io(|| scan.cannot("open", "/"))?;
+    let place = PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd()));
+    let metadata = fs::metadata(&place).or_io(|| scan.cannot("read", "/"))?;
+    let mut items = scan.walk(&place, "")?;
+    items.push(Item { path: "/".to_owned(), place, metadata });
+    let digests = scan.digests(&items)?;
+    let entries = items
+        .par_iter()
+        .map(|item| {
+            let digest = digests.get(&identity(&item.metadata)).copied();
+            let entry = entry(item, digest, whiteouts);
+            Ok((item.path.clone(), entry.or_io(|| scan.cannot("read", &item.path))?))
+        })
+        .collect::<Result<BTreeMap<_, _>>>()?;
+    Ok(Inventory { entries })
+}
+
+/// A scan under way.
+struct Scan<'a> {
+    layer: &'a Path,
+    cancel: &'a Cancel,
+}
+
+impl Scan<'_> {
+    fn cannot(&self, what: &str, path: &str) -> String {
+        format!("cannot {what} {path} of {}", self.layer.display())
+    }
+
+    /// Everything below a folder, folders read in parallel.
+    fn walk(&self, folder: &Path, path: &str) -> Result<Vec<Item>> {
+        self.cancel.check()?;
+        let read = || -> io::Result<Vec<Item>> {
+            let items = fs::read_dir(folder)?.map(|entry| {
+                let entry = entry?;
+                let path = format!("{path}/{}", escape(entry.file_name().as_bytes()));
+                Ok(Item { path, place: entry.path(), metadata: entry.metadata()? })
+            });
+            items.collect()
+        };
+        let items = read().or_io(|| self.cannot("list", path))?;
+        let below = items
+            .par_iter()
+            .filter(|item| item.metadata.is_dir())
+            .map(|item| self.walk(&item.place, &item.path))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(items.into_iter().chain(below.into_iter().flatten()).collect())
+    }
+
+    /// Digests of all regular files, each read once however many names it has, the largest first
+    /// so that none is left alone at the end.
+    fn digests(&self, items: &[Item]) -> Result<HashMap<(u64, u64), Sha256>> {
+        let files: HashMap<_, _> = items
+            .iter()
+            .filter(|item| item.metadata.is_file())
+            .map(|item| (identity(&item.metadata), item))
+            .collect();
+        let mut files: Vec<_> = files.into_iter().collect();
+        files.sort_by_key(|(identity, item)| (std::cmp::Reverse(item.metadata.len()), *identity));
+        files
+            .into_par_iter()
+            .with_max_len(1)
+            .map(|(identity, item)| {
+                let digest =
+                    digest(&item.place, self.cancel).or_io(|| self.cannot("read", &item.path))?;
+                Ok((identity, digest.ok_or_else(Failure::interrupted)?))
+            })
+            .collect()
+    }
+}
+
+/// Device and inode number: the same for all names of one file.
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// The digest of a file; `None` when asked to stop.
+fn digest(file: &Path, cancel: &Cancel) -> io::Result<Option<Sha256>> {
+    let mut file = File::open(file)?;
+    let mut digester = Digester::default();
+    let mut piece = vec![0; PIECE];
+    loop {
+        match file.read(&mut piece) {
+            Ok(0) => return Ok(Some(digester.finish())),
+            Ok(length) => digester.update(piece.get(..length).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if cancel.is_cancelled() {
+            return Ok(None);
+        }
+    }
+}
+
+fn entry(item: &Item, digest: Option<Sha256>, whiteouts: bool) -> io::Result<Entry> {
+    let Item { place, metadata, .. } = item;
+    let file_type = metadata.file_type();
+    let (major, minor) = (rustix::fs::major(metadata.rdev()), rustix::fs::minor(metadata.rdev()));
+    let kind = match digest {
+        Some(sha256) if file_type.is_file() => EntryKind::File { size: metadata.len(), sha256 },
+        _ if file_type.is_dir() => EntryKind::Directory { opaque: whiteouts && is_opaque(place)? },
+        _ if file_type.is_symlink() => {
+            EntryKind::Link { target: escape(fs::read_link(place)?.as_os_str().as_bytes()) }
+        }
+        _ if whiteouts && is_whiteout(metadata) => return Ok(whiteout()),
+        _ if file_type.is_char_device() => EntryKind::CharDevice { major, minor },
+        _ if file_type.is_block_device() => EntryKind::BlockDevice { major, minor },
+        _ if file_type.is_fifo() => EntryKind::Fifo,
+        _ if file_type.is_socket() => EntryKind::Socket,
+        _ => {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a file of an unknown kind"));
+        }
+    };
+    let xattrs = extended(place)?.into_iter().map(|(name, value)| (name, hexadecimal(&value)));
+    Ok(Entry {
+        kind,
+        mode: metadata.mode() & 0o7777,
+        uid: metadata.uid(),
+        gid: metadata.gid(),
+        mtime: metadata.mtime(),
+        xattrs: xattrs.collect(),
+    })
+}
+
+/// A whiteout has no attributes of its own; those of the device node differ by kernel version.
+fn whiteout() -> Entry {
+    Entry { kind: EntryKind::Whiteout, mode: 0, uid: 0, gid: 0, mtime: 0, xattrs: BTreeMap::new() }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A path as [`Inventory`] writes it: `\\` for a backslash, `\xHH` for bytes that are not UTF-8.
+fn escape(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(&chunk.valid().replace('\\', r"\\"));
+        for byte in chunk.invalid() {
+            text.push_str(&format!(r"\x{byte:02X}"));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_no_text_are_escaped_without_loss() {
+        assert_eq!(escape("Főtanúsítvány".as_bytes()), "Főtanúsítvány");
+        assert_eq!(escape(b"a\\b\xff\xfec"), r"a\\b\xFF\xFEc");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn different_names_have_different_escapes(a: Vec<u8>, b: Vec<u8>) {
+            proptest::prop_assert_eq!(a == b, escape(&a) == escape(&b));
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! The step `disk`: one sparse file `disk.raw` with partition table, boot loader and file systems.
+//!
+//! mke2fs, from the tools tree, fills the root file system at its place within the file; GRUB's core
+//! image is made by the tree's own `grub-mkimage`, so that it fits the modules of that tree. All else
+//! is written by the disk room. No loop device, no mount of the disk, no `grub-install`.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nodekiln_disk::ext4::{self, Totals};
+use nodekiln_disk::grub::{self, SignedLoader};
+use nodekiln_disk::{self as disk, BiosBoot, Disk, Ids, Layout, Parts, Role, esp};
+use nodekiln_recipes::inventory::{Entry, EntryKind};
+use nodekiln_recipes::recipe::BootMode;
+use nodekiln_recipes::{Inventory, tree_name};
+use nodekiln_words::{Bytes, Failure, Result, ResultExt as _, Sha256};
+use uuid::Uuid;
+
+use super::Made;
+use super::boot::{BIOS_MODULES, MOK_MANAGER, SHIM, SIGNED_GRUB};
+use crate::execution::Execution;
+use crate::layer::Root;
+use crate::sandbox::Bind;
+use crate::store::StoredNode;
+
+/// The file that this step makes.
+const FILE: &str = "disk.raw";
+/// Where the file's folder and the tree are seen in the sandbox.
+const OUTPUT: &str = "/mnt/output";
+const TREE: &str = "/mnt/tree";
+/// Label of the root file system.
+const LABEL: &str = "root";
+/// The fact that holds the digest of the disk's content.
+const PAYLOAD: &str = "disk.payload";
+
+/// Makes the disk of `size` bytes over the tree below.
+///
+/// # Errors
+/// `Input` when the tree does not fit, with what is missing; `Verdict` when a program fails.
+pub fn run(
+    size: Bytes,
+    boot: Option<BootMode>,
+    seed: Uuid,
+    execution: &Execution<'_>,
+) -> Result<Made> {
+    let layout = Layout::plan(size, mode(boot))?; // 1. where everything goes
+    let ids = Ids::derive(seed);
+    let output = folder(execution, "output")?;
+    let tree = Root::read_only(&execution.below, &folder(execution, "tree")?)?;
+    layout.require_root(ext4::estimate_size(totals(&tree, execution)?))?; // 2. whether it fits
+    let file = create(&output.join(FILE), size)?;
+    root_file_system(&layout, &ids, &tree, &output, execution)?; // 3. the root file system, in place
+    let parts = Parts {
+        bios: bios(&layout, &tree, execution)?, // 4. what boots it
+        esp: esp(&layout, &ids, &tree, execution)?,
+        root_offset: layout.root()?.start,
+        root: Arc::new(file.try_clone().or_io(|| "cannot reopen the disk".to_owned())?),
+        layout,
+        ids,
+    };
+    disk::assemble(parts)?.write_memory_into(&file)?; // 5. table, loader, ESP around it
+    tree.finish(execution.source_date)?;
+    let map = Disk::over_file(&Arc::new(file), size.get())?;
+    let payload = map.digest(execution.progress, execution.cancel)?; // 6. one digest for all artifacts
+    Ok(made(size, payload))
+}
+
+/// The block map of a disk that this step made.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn open(disk: &StoredNode) -> Result<Disk> {
+    let path = disk.output().join(FILE);
+    let file = File::open(&path).or_io(|| format!("cannot open {}", path.display()))?;
+    let size = file.metadata().or_io(|| format!("cannot read {}", path.display()))?.len();
+    Disk::over_file(&Arc::new(file), size)
+}
+
+/// The digest of a made disk's content.
+///
+/// # Errors
+/// When the node's record has none, which means that it is no disk.
+pub fn payload(disk: &StoredNode) -> Result<Sha256> {
+    let fact = disk.record.facts.get(PAYLOAD);
+    fact.and_then(|digest| digest.parse().ok())
+        .ok_or_else(|| Failure::io(format!("the node {} is no disk", disk.id)))
+}
+
+fn mode(boot: Option<BootMode>) -> disk::BootMode {
+    match boot {
+        None => disk::BootMode::Nothing,
+        Some(BootMode::Hybrid) => disk::BootMode::Hybrid,
+        Some(BootMode::Bios) => disk::BootMode::Bios,
+        Some(BootMode::Uefi) => disk::BootMode::Uefi,
+    }
+}
+
+fn folder(execution: &Execution<'_>, name: &str) -> Result<PathBuf> {
+    let folder = execution.scratch.join(name);
+    fs_err::create_dir_all(&folder).or_io(|| format!("cannot make the working folder {name}"))?;
+    Ok(folder)
+}
+
+/// A sparse file of `size` bytes.
+fn create(path: &Path, size: Bytes) -> Result<File> {
+    let cannot = || format!("cannot make a disk of {size} at {}", path.display());
+    let file = File::options().read(true).write(true).create_new(true).open(path).or_io(cannot)?;
+    file.set_len(size.get()).or_io(cannot)?;
+    Ok(file)
+}
+
+/// How much there is in the tree. Files with several names count once for each.
+fn totals(tree: &Root, execution: &Execution<'_>) -> Result<Totals> {
+    let mut totals = Totals::default();
+    let mut folders = vec![tree.path().to_owned()];
+    while let Some(folder) = folders.pop() {
+        execution.cancel.check()?;
+        for entry in fs_err::read_dir(folder).or_io(|| "cannot read the tree".to_owned())? {
+            let entry = entry.or_io(|| "cannot read the tree".to_owned())?;
+            let metadata = entry.metadata().or_io(|| "cannot read the tree".to_owned())?;
+            if metadata.is_dir() {
+                totals.directories += 1;
+                folders.push(entry.path());
+            } else {
+                totals.files += 1;
+                totals.bytes += if metadata.is_file() { metadata.len() } else { 0 };
+            }
+        }
+    }
+    Ok(totals)
+}
+
+/// Runs mke2fs over the tree, into the root partition's place in the disk.
+fn root_file_system(
+    layout: &Layout,
+    ids: &Ids,
+    tree: &Root,
+    output: &Path,
+    execution: &Execution<'_>,
+) -> Result<()> {
+    let tools = execution.uses.get(tree_name::DISK).ok_or_else(|| {
+        Failure::io(format!("the node `{}` is not among the inputs", tree_name::DISK))
+    })?;
+    let tools = Root::assemble(&[tools.output()], &folder(execution, "tools")?)?;
+    let root = layout.root()?;
+    let arguments = ext4::mke2fs_arguments(&ext4::Request {
+        image: Path::new(OUTPUT).join(FILE).as_path(),
+        offset: root.start,
+        size: root.length,
+        tree: Some(Path::new(TREE)),
+        label: LABEL,
+        ids,
+    })?;
+    let argv = std::iter::once(OsString::from("mke2fs")).chain(arguments);
+    let mut command = execution.command("fill the root file system", &tools, argv);
+    let environment = ext4::mke2fs_environment(execution.source_date);
+    command.environment.extend(environment.into_iter().map(|(key, value)| (key.to_owned(), value)));
+    command.binds = vec![bind(output, OUTPUT, false), bind(tree.path(), TREE, true)];
+    execution.run(&command)?;
+    tools.finish(execution.source_date)
+}
+
+fn bind(host: &Path, guest: &str, read_only: bool) -> Bind {
+    Bind { host: host.to_owned(), guest: guest.to_owned(), read_only }
+}
+
+/// GRUB for BIOS: the tree's boot sector, and a core image that its own `grub-mkimage` makes.
+fn bios(layout: &Layout, tree: &Root, execution: &Execution<'_>) -> Result<Option<BiosBoot>> {
+    if layout.find(Role::BiosBoot).is_none() {
+        return Ok(None);
+    }
+    let core = folder(execution, "core")?;
+    let guest = Path::new("/tmp/core");
+    let number = layout.root()?.number;
+    let arguments =
+        grub::core_image_arguments(Path::new(BIOS_MODULES), number, &guest.join("core.img"));
+    let argv = std::iter::once(OsString::from("grub-mkimage")).chain(arguments);
+    let mut command = execution.command("make GRUB's core image", tree, argv);
+    command.binds = vec![bind(&core, "/tmp/core", false)];
+    execution.run(&command)?;
+    let core_image = fs_err::read(core.join("core.img"))
+        .or_io(|| "grub-mkimage left no core image".to_owned())?;
+    let boot_image = required(tree, &format!("{BIOS_MODULES}/boot.img"))?;
+    Ok(Some(BiosBoot { boot_image, core_image }))
+}
+
+/// The EFI system partition with the tree's signed programs at the fallback path.
+fn esp(
+    layout: &Layout,
+    ids: &Ids,
+    tree: &Root,
+    execution: &Execution<'_>,
+) -> Result<Option<Vec<u8>>> {
+    let Some(partition) = layout.find(Role::Esp) else { return Ok(None) };
+    let loader = SignedLoader {
+        shim: required(tree, SHIM)?,
+        grub: required(tree, SIGNED_GRUB)?,
+        mok_manager: required(tree, MOK_MANAGER)?,
+    };
+    let files = grub::esp_files(loader, ids.root)?;
+    esp::build(&files, partition.length, ids.fat_serial, execution.source_date).map(Some)
+}
+
+fn required(tree: &Root, path: &str) -> Result<Vec<u8>> {
+    tree.read_file(path)?.ok_or_else(|| Failure::input(format!("the tree has no {path}")))
+}
+
+/// The record of a disk: its file's digest is that of its content, so nothing is read again.
+fn made(size: Bytes, payload: Sha256) -> Made {
+    let entry = Entry {
+        kind: EntryKind::File { size: size.get(), sha256: payload },
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        mtime: 0,
+        xattrs: BTreeMap::new(),
+    };
+    Made {
+        facts: BTreeMap::from([(PAYLOAD.to_owned(), payload.to_string())]),
+        inventory: Inventory { entries: BTreeMap::from([(format!("/{FILE}"), entry)]) },
+    }
+}

@@ -1,0 +1,116 @@
+//! Executors: one module for each kind of a plan's work. Each fills `<scratch>/output` and returns
+//! facts that later nodes want to know.
+
+pub mod boot;
+pub mod containerd;
+pub mod control_plane_images;
+pub mod disk;
+pub mod fetched_images;
+pub mod files;
+pub mod initramfs;
+pub mod kubernetes_compile;
+pub mod kubernetes_files;
+pub mod kubernetes_install;
+pub mod packages;
+pub mod preload;
+pub mod remove;
+pub mod script;
+pub mod sysprep;
+pub mod tools_tree;
+pub mod units;
+pub mod users;
+mod uses;
+
+use std::collections::BTreeMap;
+
+use nodekiln_recipes::Inventory;
+use nodekiln_recipes::plan::Work;
+use nodekiln_words::{Result, ResultExt as _};
+
+use crate::execution::Execution;
+use crate::layer::scan;
+
+/// What an executor left behind, besides the files themselves.
+pub struct Made {
+    /// What later nodes want to know.
+    pub facts: BTreeMap<String, String>,
+    /// What stands in the output.
+    pub inventory: Inventory,
+}
+
+/// Executes a piece of work and takes stock of its output.
+///
+/// # Errors
+/// Those of the executor, and of reading what it left.
+pub fn run(work: &Work, execution: &Execution<'_>) -> Result<Made> {
+    if let Work::Disk { size, boot, seed } = work {
+        return disk::run(*size, *boot, *seed, execution);
+    }
+    let facts = execute(work, execution)?;
+    let output = execution.scratch.join("output");
+    fs_err::create_dir_all(&output).or_io(|| "cannot make the output".to_owned())?;
+    let inventory = scan(&output, work.makes_layer(), execution.cancel)?;
+    Ok(Made { facts, inventory })
+}
+
+/// The executor of each kind of work.
+fn execute(work: &Work, execution: &Execution<'_>) -> Result<BTreeMap<String, String>> {
+    match work {
+        Work::Packages { release, packages, holds } => {
+            packages::run(release, packages, holds, execution)
+        }
+        Work::ToolsTree { packages } => tools_tree::run(packages, execution),
+        Work::Files { files } => files::run(files, execution),
+        Work::Users { users } => users::run(users, execution),
+        Work::Units { units } => units::run(units, execution),
+        Work::Script { hook, name, content, environment } => {
+            script::run(*hook, name, content, environment, execution)
+        }
+        Work::Containerd { kubernetes, cgroup_driver, sandbox_image, image_repository } => {
+            let request = containerd::Request {
+                kubernetes: *kubernetes,
+                cgroup_driver: *cgroup_driver,
+                sandbox_image: sandbox_image.as_deref(),
+                image_repository: image_repository.as_deref(),
+            };
+            containerd::run(&request, execution)
+        }
+        Work::KubernetesCompile { version, sources } => {
+            kubernetes_compile::run(*version, sources, execution)
+        }
+        Work::KubernetesFiles { version, files } => {
+            kubernetes_files::run(*version, files, execution)
+        }
+        Work::KubernetesInstall { version, .. } => kubernetes_install::run(*version, execution),
+        Work::ControlPlaneImages { version, image_repository } => {
+            control_plane_images::run(*version, image_repository, execution)
+        }
+        Work::FetchedImages { images } => fetched_images::run(images, execution),
+        Work::Preload { kubernetes, source, image_repository, images } => {
+            let request =
+                preload::Request { kubernetes: *kubernetes, source, image_repository, images };
+            preload::run(&request, execution)
+        }
+        Work::Initramfs => initramfs::run(execution),
+        Work::Remove { packages, paths } => remove::run(packages, paths, execution),
+        Work::Boot { boot, kernel_args, seed } => boot::run(*boot, kernel_args, *seed, execution),
+        Work::Sysprep => sysprep::run(execution),
+        // Taken care of by the caller: its inventory comes from the digest that it computes.
+        Work::Disk { .. } => Ok(BTreeMap::new()),
+    }
+}
+
+/// The names in `known` that are spelt much like `name`, the nearest first, for a remedy.
+fn near(name: &str, known: impl IntoIterator<Item = String>) -> Vec<String> {
+    /// Below this, two names only have letters in common.
+    const LIKENESS: f64 = 0.8;
+    let likeness = |other: &String| strsim::jaro_winkler(name, other);
+    let mut names: Vec<(f64, String)> = known
+        .into_iter()
+        .map(|other| (likeness(&other), other))
+        .filter(|(likeness, _)| *likeness >= LIKENESS)
+        .collect();
+    names.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+    names.dedup();
+    names.into_iter().map(|(_, name)| name).take(3).collect()
+}

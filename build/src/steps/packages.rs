@@ -1,0 +1,167 @@
+//! Debian packages unpacked and configured: an operating system tree from nothing.
+//!
+//! The essential packages are unpacked into an empty tree, their `preinst` scripts run, and the dpkg
+//! that is now in the tree configures them. The others follow as a system's packages do: `preinst`,
+//! unpacking, configuring; see [`crate::deb::Schedule`].
+
+mod configure;
+mod preinst;
+mod tidy;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use nodekiln_recipes::lock::LockedPackage;
+use nodekiln_words::{Cancel, Failure, Progress, Result, SourceDate};
+
+use crate::deb::{Conffiles, Control, Database, Parcel, Schedule, Unpacker};
+use crate::execution::Execution;
+use crate::layer::Root;
+use crate::sandbox::{Sandbox, SandboxCommand};
+use crate::store::Store;
+
+/// Makes a tree of `packages` in `<scratch>/output` and marks `holds`.
+///
+/// Facts: `packages`, their number, and `version.NAME` for each.
+///
+/// # Errors
+/// Of a damaged package, of two packages with the same file, of a maintainer script that fails.
+pub fn run(
+    release: &str,
+    packages: &[LockedPackage],
+    holds: &[String],
+    execution: &Execution<'_>,
+) -> Result<BTreeMap<String, String>> {
+    if !execution.below.is_empty() {
+        return Err(Failure::input("packages are installed into an empty tree, not over a layer"));
+    }
+    let parcels = open(packages, execution.store)?;
+    let essential = packages.iter().filter(|package| package.essential);
+    let essential = essential.map(|package| package.name.as_str()).collect();
+    let root = execution.root()?;
+    let installation = Installation {
+        root: &root,
+        essential,
+        sandbox: execution.sandbox,
+        log: execution.log,
+        shell_on_failure: execution.shell_on_failure,
+        source_date: execution.source_date,
+        progress: execution.progress,
+        cancel: execution.cancel,
+    };
+    installation.install(release, &parcels, holds)?;
+    root.finish(execution.source_date)?;
+    Ok(facts(packages))
+}
+
+/// Opens the packages' blobs and checks that each is the package that the lock says it is.
+pub(crate) fn open(packages: &[LockedPackage], store: &Store) -> Result<Vec<Parcel>> {
+    let open = |package: &LockedPackage| {
+        let label = package.path.rsplit('/').next().unwrap_or(&package.name);
+        let parcel = Parcel::open(&store.blob_path(&package.sha256)?, label)?;
+        let Control { name, version, architecture, .. } = &parcel.control;
+        let same = *name == package.name
+            && *version == package.version
+            && *architecture == package.architecture;
+        if same {
+            return Ok(parcel);
+        }
+        let locked = format!("{} {} {}", package.name, package.version, package.architecture);
+        Err(Failure::input(format!(
+            "package {label} is {name} {version} {architecture}, locked is {locked}"
+        ))
+        .with_help("lock again: `nodekiln lock` reads the archive's indexes anew"))
+    };
+    packages.iter().map(open).collect()
+}
+
+fn facts(packages: &[LockedPackage]) -> BTreeMap<String, String> {
+    let version =
+        |package: &LockedPackage| (format!("version.{}", package.name), package.version.clone());
+    let mut facts: BTreeMap<_, _> = packages.iter().map(version).collect();
+    facts.insert("packages".to_owned(), packages.len().to_string());
+    facts
+}
+
+/// A tree in the making and what it is made with.
+pub struct Installation<'a> {
+    /// The tree.
+    pub root: &'a Root,
+    /// Packages to be there before all others, besides those marked so.
+    pub essential: BTreeSet<&'a str>,
+    /// Where maintainer scripts run.
+    pub sandbox: &'a Sandbox,
+    /// Where their output goes.
+    pub log: &'a Path,
+    /// Open a shell where one fails.
+    pub shell_on_failure: bool,
+    /// What they take for the time.
+    pub source_date: SourceDate,
+    /// Who is told.
+    pub progress: &'a dyn Progress,
+    /// Who may stop it.
+    pub cancel: &'a Cancel,
+}
+
+impl Installation<'_> {
+    /// Installs `parcels` into the empty tree and marks `holds`.
+    ///
+    /// # Errors
+    /// As [`run`].
+    pub fn install(&self, release: &str, parcels: &[Parcel], holds: &[String]) -> Result<()> {
+        let controls: Vec<_> = parcels.iter().map(|parcel| parcel.control.clone()).collect();
+        let essential = |control: &Control| {
+            control.essential() || self.essential.contains(control.name.as_str())
+        };
+        let schedule = Schedule::plan(&controls, essential);
+        let mut unpacker = Unpacker::new(self.root.path(), Conffiles::Pending)?;
+        if merges_usr(release) {
+            unpacker.merge_usr()?;
+        }
+        let waves = schedule.waves.len();
+        for (number, wave) in schedule.waves.into_iter().enumerate() {
+            let parcels: Vec<_> =
+                wave.packages.iter().map(|&index| parcels[index].clone()).collect();
+            if number == 0 {
+                // There is no shell yet that could run a script.
+                self.unpack(&mut unpacker, &parcels)?;
+                self.run_preinsts(&parcels)?;
+            } else {
+                self.run_preinsts(&parcels)?;
+                self.unpack(&mut unpacker, &parcels)?;
+            }
+            self.configure(&parcels, number + 1 == waves)?;
+        }
+        let database = Database::open(self.root.path())?;
+        configure::all_installed(&database)?;
+        database.hold(holds)?;
+        tidy::tidy(self.root)
+    }
+
+    /// A command in the tree for running maintainer scripts.
+    fn command(&self, title: &str, argv: Vec<String>) -> SandboxCommand {
+        let mut command =
+            SandboxCommand::new(title, self.root.path(), argv, self.log, self.source_date);
+        command.shell_on_failure = self.shell_on_failure;
+        command.environment.extend([
+            // Hooks of the kernel packages read it: the initrd is made once, by a later step.
+            ("INITRD".to_owned(), "No".to_owned()),
+            // Python writes a .pyc with the source's time wherever it imports a module. Packages
+            // compile their modules themselves, with the source's digest in place of its time.
+            ("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned()),
+        ]);
+        command
+    }
+
+    fn unpack(&self, unpacker: &mut Unpacker, parcels: &[Parcel]) -> Result<()> {
+        let unpacked = unpacker.unpack(parcels, self.progress, self.cancel)?;
+        Database::open(self.root.path())?.enter(parcels, &unpacked)
+    }
+}
+
+/// Whether the release's packages expect the links of a merged `/usr` to be there before them. Since
+/// trixie base-files ships them; making them first is right there, too, as other packages' files may
+/// be written before that package's.
+fn merges_usr(release: &str) -> bool {
+    !matches!(release, "jessie" | "stretch" | "buster" | "bullseye")
+}

@@ -1,0 +1,224 @@
+//! Pruning: the least recently used blobs and nodes go first, and never what is in use.
+//!
+//! Every use sets the time stamp of the blob or of the node's folder. Every process that has the
+//! store open holds a session file whose time stamp is older than all its uses. So whatever was
+//! used since the oldest session of a living process began may be in use, and stays.
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use nodekiln_words::{Bytes, Result, ResultExt};
+use serde::Serialize;
+
+use super::stats::space;
+use super::{FileLock, Store, remove_tree};
+
+/// How much to keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// At most so much disk space for blobs and nodes together.
+    Size(Bytes),
+    /// What was used in the last so many seconds.
+    Age(u64),
+}
+
+/// What pruning did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Pruned {
+    /// Blobs removed.
+    pub blobs: u64,
+    /// Nodes removed.
+    pub nodes: u64,
+    /// Disk space freed.
+    pub freed: Bytes,
+    /// Objects that should have gone and may be in use by a running process.
+    pub in_use: u64,
+}
+
+struct Object {
+    used: Stamp,
+    path: PathBuf,
+    space: u64,
+    is_node: bool,
+}
+
+/// Seconds and nanoseconds since 1970.
+type Stamp = (i64, i64);
+
+impl Store {
+    /// Removes blobs and nodes until what remains fits `keep`; `now` is in seconds since 1970.
+    /// Parts of files that nobody fetches any more go by the same rule of age, and damaged objects
+    /// always.
+    ///
+    /// # Errors
+    /// When the store cannot be read or something cannot be removed.
+    pub fn prune(&self, keep: Keep, now: u64) -> Result<Pruned> {
+        let gone = || "cannot prune the content store".to_owned();
+        let mut objects = self.objects()?;
+        objects.sort_by(|a, b| (a.used, &a.path).cmp(&(b.used, &b.path)));
+        let mut held: u64 = objects.iter().map(|object| object.space).sum();
+        let mut pruned = Pruned::default();
+        for object in &objects {
+            let surplus = match keep {
+                Keep::Size(size) => held > size.get(),
+                Keep::Age(seconds) => too_old(object.used, seconds, now),
+            };
+            if !surplus {
+                break;
+            }
+            if self.remove_unused(object).or_io(gone)? {
+                held = held.saturating_sub(object.space);
+                pruned.freed.0 += object.space;
+                pruned.nodes += u64::from(object.is_node);
+                pruned.blobs += u64::from(!object.is_node);
+            } else {
+                pruned.in_use += 1;
+            }
+        }
+        pruned.freed.0 += self.remove_old_parts(keep, now).or_io(gone)?;
+        pruned.freed.0 += self.remove_damaged().or_io(gone)?;
+        Ok(pruned)
+    }
+
+    fn objects(&self) -> Result<Vec<Object>> {
+        use rayon::prelude::*;
+        let blobs = self.blob_digests()?.into_iter().map(|digest| (self.place_of(&digest), false));
+        let nodes = self.node_ids()?.into_iter().map(|id| (self.node_folder(id), true));
+        let paths: Vec<_> = blobs.chain(nodes).collect();
+        let object = |(path, is_node): &(PathBuf, bool)| {
+            let used = stamp(path).ok()?;
+            Some(Object { used, path: path.clone(), space: space(path), is_node: *is_node })
+        };
+        Ok(paths.par_iter().filter_map(object).collect())
+    }
+
+    /// Removes one object unless it was used since the oldest living session began.
+    fn remove_unused(&self, object: &Object) -> io::Result<bool> {
+        let gate = FileLock::gate(&self.prune_gate(), true)?;
+        let used = match stamp(&object.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+            used => used?,
+        };
+        if used >= self.oldest_session()? {
+            return Ok(false);
+        }
+        if !object.is_node {
+            fs_err::remove_file(&object.path)?;
+            return Ok(true);
+        }
+        let scratch = self.scratch_dir("pruned").map_err(io::Error::other)?;
+        fs_err::rename(&object.path, scratch.path().join("node"))?;
+        drop(gate);
+        remove_tree(&scratch.path().join("node"))?;
+        Ok(true)
+    }
+
+    fn oldest_session(&self) -> io::Result<Stamp> {
+        let mut oldest = stamp(self.0.session.path())?;
+        for entry in fs_err::read_dir(self.root().join("locks"))? {
+            let path = entry?.path();
+            let is_session = path
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"session-"));
+            if is_session && FileLock::try_exclusive(&path)?.is_none() {
+                oldest = oldest.min(stamp(&path)?);
+            }
+        }
+        Ok(oldest)
+    }
+
+    fn remove_old_parts(&self, keep: Keep, now: u64) -> io::Result<u64> {
+        let mut freed = 0;
+        for entry in fs_err::read_dir(self.scratch_root().join("partial"))? {
+            let path = entry?.path();
+            let old = match keep {
+                Keep::Size(_) => true,
+                Keep::Age(seconds) => too_old(stamp(&path)?, seconds, now),
+            };
+            if old && let Some(mut part) = FileLock::try_exclusive(&path)? {
+                freed += space(&path);
+                part.remove_when_done();
+            }
+        }
+        Ok(freed)
+    }
+
+    fn remove_damaged(&self) -> io::Result<u64> {
+        let mut freed = 0;
+        for entry in fs_err::read_dir(self.root().join("damaged"))? {
+            let path = entry?.path();
+            freed += space(&path);
+            remove_tree(&path)?;
+        }
+        Ok(freed)
+    }
+}
+
+fn stamp(path: &Path) -> io::Result<Stamp> {
+    let metadata = fs_err::symlink_metadata(path)?;
+    Ok((metadata.mtime(), metadata.mtime_nsec()))
+}
+
+fn too_old(used: Stamp, seconds: u64, now: u64) -> bool {
+    let age = i128::from(now) - i128::from(used.0);
+    age > i128::from(seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, SystemTime};
+
+    fn put(store: &Store, text: &str, age: u64) -> PathBuf {
+        let digest = store.put_bytes(text.repeat(1000).as_bytes()).unwrap();
+        let path = store.blob_path(&digest).unwrap();
+        let then = SystemTime::now() - Duration::from_secs(age);
+        std::fs::File::open(&path).unwrap().set_modified(then).unwrap();
+        path
+    }
+
+    fn now() -> u64 {
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
+    }
+
+    #[test]
+    fn age_removes_what_was_not_used_lately() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let (old, new) = (put(&store, "old", 1000), put(&store, "new", 10));
+        let pruned = store.prune(Keep::Age(100), now()).unwrap();
+        assert_eq!((pruned.blobs, pruned.in_use), (1, 0));
+        assert!(!old.exists() && new.exists());
+        assert!(pruned.freed.get() > 0);
+    }
+
+    #[test]
+    fn size_removes_the_least_recently_used_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let (a, b, c) = (put(&store, "a", 30), put(&store, "b", 20), put(&store, "c", 10));
+        let two = space(&b) + space(&c);
+        store.prune(Keep::Size(Bytes(two)), now()).unwrap();
+        assert!(!a.exists() && b.exists() && c.exists());
+        store.prune(Keep::Size(Bytes(0)), now()).unwrap();
+        assert!(!b.exists() && !c.exists());
+    }
+
+    #[test]
+    fn what_a_living_session_used_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let user = Store::open(folder.path()).unwrap();
+        let path = put(&user, "in use", 1000);
+        let digest = nodekiln_words::Sha256::of("in use".repeat(1000));
+        user.blob_path(&digest).unwrap();
+        let pruner = Store::open(folder.path()).unwrap();
+        let pruned = pruner.prune(Keep::Size(Bytes(0)), now()).unwrap();
+        assert_eq!((pruned.blobs, pruned.in_use), (0, 1));
+        assert!(path.exists());
+        drop((user, pruner));
+        let pruner = Store::open(folder.path()).unwrap();
+        assert_eq!(pruner.prune(Keep::Size(Bytes(0)), now()).unwrap().blobs, 1);
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,232 @@
+//! Whole installations: maintainer scripts, triggers and conffiles, by the dpkg in the tree.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use nodekiln_build::deb::{Conffiles, Parcel, Unpacker};
+use nodekiln_build::layer::Root;
+use nodekiln_build::sandbox::{Sandbox, SandboxCommand};
+use nodekiln_build::steps::packages::Installation;
+use nodekiln_words::{Cancel, Class, Event, Progress, Result, Silent, TaskId};
+
+use crate::deb::{Making, parcel, real_debs, run, text};
+use crate::place::source_date;
+
+/// What dpkg insists on, and what the scripts below use.
+const PROGRAMS: [&str; 14] = [
+    "sh",
+    "cat",
+    "mv",
+    "rm",
+    "rmdir",
+    "tar",
+    "diff",
+    "dpkg",
+    "dpkg-deb",
+    "dpkg-query",
+    "dpkg-split",
+    "dpkg-trigger",
+    "ldconfig",
+    "start-stop-daemon",
+];
+
+/// An essential package of this machine's own programs and their libraries.
+fn base(place: &Path) -> Making {
+    let base = Making::new(place, "base-passwd", "Essential: yes");
+    base.write("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n", 0o644);
+    let mut files = BTreeSet::new();
+    for program in PROGRAMS {
+        let found = run("debianutils", "which", &[program]);
+        let file = String::from_utf8(found).unwrap().trim().to_owned();
+        // `ldd` runs programs, but not scripts, of which dpkg needs none here.
+        let libraries = std::process::Command::new("ldd").arg(&file).output().unwrap().stdout;
+        let libraries = String::from_utf8(libraries).unwrap();
+        files
+            .extend(libraries.split_whitespace().filter(|w| w.starts_with('/')).map(str::to_owned));
+        files.insert(file);
+    }
+    for file in files {
+        let to = base.folder.join(file.trim_start_matches('/'));
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(file, to).unwrap();
+    }
+    base
+}
+
+fn script(text: &str) -> String {
+    format!("#!/bin/sh\nset -e\n{text}\n")
+}
+
+struct Installed {
+    _place: tempfile::TempDir,
+    root: Root,
+    log: PathBuf,
+    result: Result<()>,
+}
+
+impl Installed {
+    fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.root.path().join(path)).unwrap()
+    }
+}
+
+/// Installs the base and what `make` makes.
+fn install(holds: &[&str], make: impl FnOnce(&Path) -> Vec<Making>) -> Installed {
+    let place = tempfile::tempdir().unwrap();
+    let mut makings = make(place.path());
+    makings.push(base(place.path()));
+    let parcels: Vec<_> = makings.iter().map(|making| parcel(&making.pack("none"))).collect();
+    let root = Root::assemble(&[], place.path()).unwrap();
+    let log = place.path().join("log");
+    let holds: Vec<_> = holds.iter().map(|name| (*name).to_owned()).collect();
+    let result = install_parcels(&root, &log, &parcels, &holds, &Silent);
+    Installed { _place: place, root, log, result }
+}
+
+fn sandbox() -> Sandbox {
+    Sandbox { launcher: PathBuf::from(env!("CARGO_BIN_EXE_nodekiln-sandbox")) }
+}
+
+fn install_parcels(
+    root: &Root,
+    log: &Path,
+    parcels: &[Parcel],
+    holds: &[String],
+    progress: &dyn Progress,
+) -> Result<()> {
+    let installation = Installation {
+        root,
+        essential: BTreeSet::new(),
+        sandbox: &sandbox(),
+        log,
+        shell_on_failure: false,
+        source_date: source_date(),
+        progress,
+        cancel: &Cancel::default(),
+    };
+    installation.install("bookworm", parcels, holds)
+}
+
+#[test]
+fn scripts_triggers_and_conffiles_come_in_dpkgs_order() {
+    let installed = install(&["b"], |place| {
+        let early = Making::new(place, "early", "X-Own: x");
+        early.write("opt/early", "", 0o644);
+        early.write("DEBIAN/postinst", &script("echo early configured >> /opt/order"), 0o755);
+        let a = Making::new(place, "a", "Pre-Depends: early");
+        let preinst = "test ! -e /opt/a; test -e /opt/early; test -e /var/lib/dpkg/tmp.ci/control\n\
+                       echo \"$DPKG_MAINTSCRIPT_PACKAGE $DPKG_MAINTSCRIPT_NAME $1\" >> /opt/order";
+        a.write("DEBIAN/preinst", &script(preinst), 0o755);
+        a.write("opt/a", "", 0o644);
+        a.write("etc/a.conf", "shipped", 0o600);
+        a.write("DEBIAN/conffiles", "/etc/a.conf\n", 0o644);
+        a.write(
+            "DEBIAN/postinst",
+            &script("echo \"a $1 $INITRD\" >> /opt/order; cat /etc/a.conf"),
+            0o755,
+        );
+        let b = Making::new(place, "b", "Depends: a");
+        b.write("DEBIAN/triggers", "interest-noawait /opt\ninterest-noawait wish\n", 0o644);
+        b.write("DEBIAN/postinst", &script("echo \"b $1\" >> /opt/order"), 0o755);
+        let c = Making::new(place, "c", "Depends: b");
+        c.write("DEBIAN/triggers", "activate-noawait wish\n", 0o644);
+        vec![early, a, b, c]
+    });
+    installed.result.as_ref().unwrap();
+    let order = "early configured\na preinst install\na configure No\nb configure\nb triggered\n";
+    assert_eq!(installed.read("opt/order"), order);
+    assert_eq!(installed.read("etc/a.conf"), "shipped");
+    assert!(!installed.root.exists("/etc/a.conf.dpkg-new").unwrap());
+    assert!(!installed.root.exists("/var/lib/dpkg/tmp.ci").unwrap());
+    let admin = format!("--admindir={}", text(&installed.root.path().join("var/lib/dpkg")));
+    let states = run("dpkg", "dpkg-query", &[&admin, "-W", "-f=${Package} ${Status}, "]);
+    let states = String::from_utf8(states).unwrap();
+    assert!(states.starts_with("a install ok installed, b hold ok installed, "), "{states}");
+    assert_eq!(run("dpkg", "dpkg", &[&admin, "--audit"]), b"");
+}
+
+#[test]
+fn a_failing_script_is_named_with_its_package_status_and_log() {
+    for name in ["preinst", "postinst"] {
+        let installed = install(&[], |place| {
+            let broken = Making::new(place, "broken", "X-Own: x");
+            broken.write(&format!("DEBIAN/{name}"), &script("echo no luck today; exit 7"), 0o755);
+            vec![broken]
+        });
+        let failure = installed.result.as_ref().unwrap_err();
+        assert_eq!(failure.class(), Class::Verdict);
+        let (message, help) = (failure.to_string(), failure.help().unwrap());
+        assert!(message.contains("package broken: ") && message.contains("status 7"), "{message}");
+        assert!(help.contains("no luck today") && help.contains(text(&installed.log)), "{help}");
+    }
+}
+
+#[test]
+fn holding_what_is_not_installed_is_refused() {
+    let failure = install(&["absent"], |_| Vec::new()).result.unwrap_err();
+    assert!(failure.to_string().contains("package absent"), "{failure:?}");
+}
+
+/// A tree that is only unpacked: what [`nodekiln_build::steps::tools_tree`] makes.
+#[test]
+fn programs_of_an_unpacked_tree_run_without_any_script() {
+    let place = tempfile::tempdir().unwrap();
+    let root = Root::assemble(&[], place.path()).unwrap();
+    let parcels = [parcel(&base(place.path()).pack("none"))];
+    let mut unpacker = Unpacker::new(root.path(), Conffiles::InPlace).unwrap();
+    unpacker.merge_usr().unwrap();
+    unpacker.unpack(&parcels, &Silent, &Cancel::default()).unwrap();
+    let log = place.path().join("log");
+    let command =
+        SandboxCommand::new("ask dpkg", root.path(), ["dpkg", "--version"], log, source_date());
+    let output = sandbox().run(&command, &Cancel::default()).unwrap();
+    assert!(String::from_utf8(output.stdout).unwrap().contains("dpkg"));
+    assert!(!root.exists("/var/lib/dpkg/status").unwrap());
+}
+
+#[test]
+#[ignore = "needs a folder of packages, named by NODEKILN_TEST_DEBS"]
+fn a_whole_system_is_installed() {
+    let out =
+        std::env::var_os("NODEKILN_TEST_OUT").expect("NODEKILN_TEST_OUT names a folder to make");
+    let out = PathBuf::from(out);
+    fs::create_dir(&out).unwrap();
+    let root = Root::assemble(&[], &out).unwrap();
+    let start = Instant::now();
+    let parcels: Vec<_> = real_debs().iter().map(|deb| parcel(deb)).collect();
+    install_parcels(&root, &out.join("log"), &parcels, &[], &Timed::new()).unwrap();
+    println!("all: {:.2?}", start.elapsed());
+    let option = format!("--root={}", text(root.path()));
+    assert_eq!(run("dpkg", "dpkg", &[&option, "--audit"]), b"");
+}
+
+/// Prints each task with the time it took.
+struct Timed {
+    start: Instant,
+    titles: Mutex<BTreeMap<TaskId, (String, Duration)>>,
+}
+
+impl Timed {
+    fn new() -> Self {
+        Self { start: Instant::now(), titles: Mutex::default() }
+    }
+}
+
+impl Progress for Timed {
+    fn event(&self, event: Event) {
+        let mut titles = self.titles.lock().unwrap();
+        match event {
+            Event::Started { task, title, .. } => {
+                titles.insert(task, (title, self.start.elapsed()));
+            }
+            Event::Finished { task, .. } | Event::Failed { task } => {
+                let (title, begun) = &titles[&task];
+                println!("{title}: {:.2?}", self.start.elapsed() - *begun);
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Integration tests of the build room.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "in a test, to unwrap is to assert, and what is measured is printed"
+)]
+
+mod archive;
+mod compile;
+mod control_plane;
+mod deb;
+mod debian;
+mod fetching;
+mod image_archive;
+mod install;
+mod layer;
+mod mirror;
+mod node;
+mod place;
+mod preload;
+mod release;
+mod runtime_config;
+mod sandbox;
+mod server;
+mod steps;
+mod store_faults;

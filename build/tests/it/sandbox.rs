@@ -1,0 +1,308 @@
+//! The sandbox's promises, each broken on purpose where that can be done from inside.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nodekiln_build::layer::{Root, private_mounts};
+use nodekiln_build::sandbox::Bind;
+use nodekiln_words::{Cancel, Class};
+
+use crate::place::{Place, source_date};
+
+#[test]
+fn environment_is_exactly_as_promised() {
+    let place = Place::new();
+    let mut command = place.command(&["env"]);
+    command.environment.insert("OWN".into(), "value".into());
+    let output = String::from_utf8(place.run(&command).unwrap().stdout).unwrap();
+    let mut lines: Vec<&str> = output.lines().collect();
+    lines.sort_unstable();
+    let date = format!("SOURCE_DATE_EPOCH={}", source_date().unix());
+    assert_eq!(
+        lines,
+        [
+            "DEBCONF_NONINTERACTIVE_SEEN=true",
+            "DEBIAN_FRONTEND=noninteractive",
+            "HOME=/root",
+            "LANG=C.UTF-8",
+            "LC_ALL=C.UTF-8",
+            "OWN=value",
+            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            &date,
+            "TZ=UTC",
+        ]
+    );
+}
+
+#[test]
+fn host_name_umask_folder_and_process_ids_are_the_sandboxs_own() {
+    let place = Place::new();
+    assert_eq!(
+        place.says("hostname; umask; pwd; ls /proc | grep -c '^[0-9]'"),
+        "nodekiln\n0022\n/\n4\n"
+    );
+}
+
+#[test]
+fn this_machines_paths_are_invisible() {
+    let place = Place::new();
+    fs::write(place.path("secret"), "x").unwrap();
+    let seen =
+        place.says(&format!("ls / | tr '\\n' ' '; test ! -e {}", place.folder.path().display()));
+    assert_eq!(seen, "bin dev etc lib lib64 proc run sbin tmp usr var ");
+    let mounts = place.says("cut -d' ' -f2 /proc/mounts | sort | tr '\\n' ' '");
+    assert!(!mounts.contains("home") && mounts.starts_with("/ /dev /dev/full"), "{mounts}");
+}
+
+#[test]
+fn there_is_no_network_but_the_loopback_interface_is_up() {
+    let place = Place::new();
+    let interfaces = place.says("tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '");
+    assert_eq!(interfaces, "lo\n");
+    // The local table has 127.0.0.1 only once the interface is up.
+    assert!(place.says("cat /proc/net/fib_trie").contains("127.0.0.1"));
+    let reach = place.command(&["bash", "-c", "echo >/dev/tcp/192.0.2.1/80"]);
+    let failure = place.run(&reach).unwrap_err();
+    assert!(failure.help().unwrap().contains("Network is unreachable"), "{failure:?}");
+}
+
+#[test]
+fn exit_status_and_last_lines_are_reported() {
+    let place = Place::new();
+    let failure = place.run(&place.shell("seq 1 30; echo trouble >&2; exit 7")).unwrap_err();
+    assert_eq!(failure.class(), Class::Verdict);
+    assert_eq!(failure.to_string(), "the test failed with exit status 7");
+    let help = failure.help().unwrap();
+    assert!(help.contains("  30\n") && help.contains("  trouble\n"), "{help}");
+    assert!(!help.contains("  10\n"), "more than the last lines: {help}");
+    assert!(place.log().contains("\n1\n") && help.contains("log"), "{help}");
+}
+
+#[test]
+fn a_signal_is_reported_by_name() {
+    let place = Place::new();
+    let failure = place.run(&place.shell("kill -SEGV $$")).unwrap_err();
+    assert_eq!(failure.to_string(), "the test was ended by signal 11 (SIGSEGV)");
+}
+
+#[test]
+fn a_missing_program_is_told_from_one_that_cannot_start() {
+    let place = Place::new();
+    let failure = place.run(&place.command(&["no-such-program"])).unwrap_err();
+    assert_eq!(failure.class(), Class::Missing);
+    assert!(failure.to_string().contains("no program `no-such-program`"), "{failure}");
+    fs::write(place.tree().join("etc/text"), "not a program").unwrap();
+    let failure = place.run(&place.command(&["/etc/text"])).unwrap_err();
+    assert_eq!(failure.class(), Class::Verdict);
+    assert!(failure.to_string().contains("cannot be started"), "{failure}");
+}
+
+#[test]
+fn standard_input_is_what_was_given_else_empty() {
+    let place = Place::new();
+    assert_eq!(place.says("wc -c"), "0\n");
+    let mut command = place.command(&["cat"]);
+    command.stdin = Some(vec![b'x'; 200_000]);
+    assert_eq!(place.run(&command).unwrap().stdout, vec![b'x'; 200_000]);
+}
+
+#[test]
+fn nothing_of_the_sandbox_stays_in_the_tree() {
+    let place = Place::new();
+    let sbin = place.tree().join("usr/sbin");
+    fs::create_dir_all(&sbin).unwrap();
+    let mut command =
+        place.shell("touch /run/x /tmp/x /dev/shm/x; /usr/sbin/policy-rc.d || echo $?");
+    // Programs under another name, so that the tree's own /usr/sbin takes the policy.
+    command.binds[0].guest = "/host".into();
+    command.argv[0] = "/host/bin/sh".into();
+    command.binds.push(Bind { host: "/lib64".into(), guest: "/lib64x".into(), read_only: true });
+    command.environment.insert("PATH".into(), "/host/bin".into());
+    fs::remove_file(place.tree().join("lib64")).unwrap();
+    fs::remove_file(place.tree().join("lib")).unwrap();
+    fs::remove_file(place.tree().join("bin")).unwrap();
+    for name in ["bin", "lib", "lib64"] {
+        std::os::unix::fs::symlink(format!("host/{name}"), place.tree().join(name)).unwrap();
+    }
+    let before = (listing(&place.tree()), fs::metadata(&sbin).unwrap().modified().unwrap());
+    assert_eq!(place.run(&command).unwrap().stdout, b"101\n");
+    let after = (listing(&place.tree()), fs::metadata(&sbin).unwrap().modified().unwrap());
+    assert_eq!(before, after);
+}
+
+fn listing(folder: &Path) -> Vec<String> {
+    let output = Command::new("find").arg(folder).output().unwrap();
+    let mut lines: Vec<String> =
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn binds_are_read_only_where_asked_and_writable_otherwise() {
+    let place = Place::new();
+    for name in ["fixed", "open"] {
+        fs::create_dir(place.path(name)).unwrap();
+        fs::write(place.path(name).join("file"), name).unwrap();
+    }
+    let mut command =
+        place.shell("cat /in/fixed/file; echo new >/run/open/file; ! touch /in/fixed/x");
+    let bind = |name: &str, guest: &str, read_only| Bind {
+        host: place.path(name),
+        guest: guest.to_owned(),
+        read_only,
+    };
+    command.binds.push(bind("fixed", "/in/fixed", true));
+    command.binds.push(bind("open", "/run/open", false));
+    assert_eq!(place.run(&command).unwrap().stdout, b"fixed");
+    assert_eq!(fs::read_to_string(place.path("open").join("file")).unwrap(), "new\n");
+    assert!(!place.tree().join("in").exists(), "the mount point stayed");
+}
+
+#[test]
+fn orphans_are_reaped_and_do_not_outlive_the_command() {
+    let place = Place::new();
+    // An orphan that exits becomes a zombie unless process 1 waits for it.
+    let zombies = place.says(
+        "(sleep 0.1 & ) ; sleep 0.4; cat /proc/[0-9]*/stat | grep -c ' Z ' || true; (sleep 1000 &)",
+    );
+    assert_eq!(zombies, "0\n");
+    assert!(!is_running("sleep\x001000\0"));
+}
+
+fn is_running(command_line: &str) -> bool {
+    fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+        fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == command_line.as_bytes())
+    })
+}
+
+#[test]
+fn cancelling_ends_the_command_soon() {
+    let place = Place::new();
+    let cancel = Cancel::default();
+    let started = Instant::now();
+    let failure = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(300));
+            cancel.cancel();
+        });
+        place.sandbox.run(&place.command(&["sleep", "2222"]), &cancel).unwrap_err()
+    });
+    assert_eq!(failure.class(), Class::Interrupted);
+    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(vanishes("sleep\x002222\0"));
+}
+
+fn vanishes(command_line: &str) -> bool {
+    (0..100).any(|_| {
+        let running = is_running(command_line);
+        if running {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        !running
+    })
+}
+
+#[test]
+fn kill_9_of_the_supervisor_leaves_no_process_and_no_mount() {
+    let place = Place::new();
+    let before = fs::read_to_string("/proc/mounts").unwrap();
+    let mut supervisor = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "sandbox::supervise_until_killed", "--ignored"])
+        .env("NODEKILN_TEST_TREE", place.tree())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let sleeping = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        is_running("sleep\x003333\0")
+    });
+    supervisor.kill().unwrap();
+    supervisor.wait().unwrap();
+    assert!(sleeping, "the sandboxed command never started");
+    assert!(vanishes("sleep\x003333\0"), "the command outlived its supervisor");
+    assert_eq!(fs::read_to_string("/proc/mounts").unwrap(), before);
+}
+
+#[test]
+#[ignore = "not a test of its own: the supervisor that another test kills"]
+fn supervise_until_killed() {
+    let Some(tree) = std::env::var_os("NODEKILN_TEST_TREE") else { return };
+    private_mounts().unwrap();
+    let place = Place::new();
+    let root = Root::assemble(&[tree.into()], &place.path("scratch")).unwrap();
+    let mut command = place.command(&["sleep", "3333"]);
+    command.root = root.path().to_path_buf();
+    place.run(&command).unwrap();
+}
+
+#[test]
+fn a_shell_opens_on_the_terminal_when_the_command_fails() {
+    let place = Place::new();
+    let test = format!(
+        "{} --exact sandbox::fail_with_a_shell --ignored --nocapture",
+        std::env::current_exe().unwrap().display()
+    );
+    // script(1) of bsdutils gives the program a terminal.
+    let mut terminal = Command::new("script")
+        .args(["--quiet", "--return", "--command", &test, "/dev/null"])
+        .env("NODEKILN_TEST_TREE", place.tree())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the test needs script; install the Debian package bsdutils");
+    let typed = b"cat /tmp/left; echo answer-$((40 + 2)) $$-$(hostname)\nexit\n";
+    terminal.stdin.take().unwrap().write_all(typed).unwrap();
+    let seen = String::from_utf8_lossy(&terminal.wait_with_output().unwrap().stdout).into_owned();
+    assert!(seen.contains("scratch of the command") && seen.contains("answer-42"), "{seen}");
+    assert!(seen.contains("-nodekiln") && seen.contains("failed with exit status 9"), "{seen}");
+}
+
+#[test]
+#[ignore = "not a test of its own: run by another on a terminal"]
+fn fail_with_a_shell() {
+    let Some(tree) = std::env::var_os("NODEKILN_TEST_TREE") else { return };
+    let place = Place::new();
+    let mut command = place.shell("echo scratch of the command > /tmp/left; exit 9");
+    command.root = tree.into();
+    command.shell_on_failure = true;
+    println!("{}", place.run(&command).unwrap_err());
+}
+
+#[test]
+fn the_machine_cannot_be_changed_through_proc_or_devices() {
+    let place = Place::new();
+    let tried = place.says(
+        "! echo x 2>/dev/null >/proc/sys/kernel/hostname; ! echo h 2>/dev/null >/proc/sysrq-trigger;
+         cat /proc/kcore | wc -c; mknod /tmp/disk b 254 0; ! head -c1 /tmp/disk 2>/dev/null;
+         ! mount -t tmpfs x /tmp 2>/dev/null; echo tried",
+    );
+    assert_eq!(tried, "0\ntried\n");
+}
+
+#[test]
+fn mounting_works_for_a_command_that_may() {
+    let place = Place::new();
+    let mut command =
+        place.shell("mkdir /tmp/m; mount -t tmpfs x /tmp/m; grep -c /tmp/m /proc/mounts");
+    command.may_mount = true;
+    assert_eq!(place.run(&command).unwrap().stdout, b"1\n");
+}
+
+#[test]
+fn a_tree_whose_folders_are_links_to_this_machine_stays_inside() {
+    let place = Place::new();
+    let outside = place.path("outside");
+    fs::create_dir(&outside).unwrap();
+    for name in ["tmp", "run"] {
+        std::os::unix::fs::symlink(&outside, place.tree().join(name)).unwrap();
+    }
+    // The link's target does not exist within the tree, so the mount point cannot be made there;
+    // what must not happen is that this machine's folder is used.
+    let answer = place.run(&place.shell("touch /tmp/escaped"));
+    assert!(answer.is_err());
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+}
