@@ -1,0 +1,106 @@
+//! The subject: an image file that is only ever read.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nodekiln_words::{
+    Bytes, Cancel, Class, Digester, Failure, Progress, Result, ResultExt as _, Sha256,
+};
+
+/// How much larger than the artifact the guest's disk is, so that growth can be judged.
+pub const GROWTH: Bytes = Bytes(4 * Bytes::GIB);
+
+/// An image file that was opened and found to be one.
+#[derive(Clone, Debug)]
+pub struct Artifact {
+    /// Absolute path.
+    pub path: PathBuf,
+    /// Its format in QEMU's words.
+    pub format: &'static str,
+    /// Size of the disk inside.
+    pub size: Bytes,
+    /// What is wrong with its partition table; empty when it is sound.
+    pub table: Vec<String>,
+}
+
+/// Opens `path` and checks its container, before anything boots.
+///
+/// # Errors
+/// [`Class::Input`] for a file that is no disk image or whose container is damaged.
+pub fn identify(path: &Path, cancel: &Cancel) -> Result<Artifact> {
+    let image = nodekiln_disk::open(path)?;
+    let format = image.format();
+    if format == nodekiln_disk::Format::Qcow2 {
+        check_container(path, cancel)?;
+    }
+    let table = nodekiln_disk::gpt::problems(image.disk()).map_err(|failure| {
+        failure.context(format!("read the partition table of {}", path.display()))
+    })?;
+    let absolute = fs_err::canonicalize(path).or_io(|| format!("resolve {}", path.display()))?;
+    Ok(Artifact { path: absolute, format: format.name(), size: Bytes(image.size()), table })
+}
+
+/// Refuses a qcow2 file whose tables do not agree: QEMU might read it in another way than a cloud.
+fn check_container(path: &Path, cancel: &Cancel) -> Result<()> {
+    let failed = || format!("check {}", path.display());
+    let file = std::fs::File::open(path).or_io(failed)?;
+    let length = file.metadata().or_io(failed)?.len();
+    let reader = nodekiln_disk::qcow2::Reader::new(Arc::new(file), length)?;
+    let found = reader.check(cancel).map_err(|failure| failure.context(failed()))?;
+    if found.problems.is_empty() {
+        return Ok(());
+    }
+    let text = format!("{} is damaged: {}", path.display(), found.problems.join("; "));
+    Err(Failure::input(text).with_help("write the image again; it was not booted"))
+}
+
+impl Artifact {
+    /// Writes an empty overlay, larger than the artifact, to `path`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn overlay(&self, path: &Path) -> Result<Bytes> {
+        let size = self.size.get().div_ceil(512) * 512 + GROWTH.get();
+        nodekiln_disk::qcow2::write_overlay(path, &self.path, self.format, size)?;
+        Ok(Bytes(size))
+    }
+
+    /// SHA-256 of the file's bytes.
+    ///
+    /// # Errors
+    /// When it cannot be read, or somebody asked to stop.
+    pub fn digest(&self, progress: &dyn Progress, cancel: &Cancel) -> Result<Sha256> {
+        use std::io::Read as _;
+        let failed = || format!("read {}", self.path.display());
+        let mut file = fs_err::File::open(&self.path).or_io(failed)?;
+        let total = file.metadata().or_io(failed)?.len();
+        let task = progress.start("digest of the artifact", Some(total), "B");
+        let mut digester = Digester::default();
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            cancel.check()?;
+            let count = file.read(&mut buffer).or_io(failed)?;
+            if count == 0 {
+                break;
+            }
+            digester.update(&buffer[..count]);
+            progress.advance(task, digester.length());
+        }
+        let digest = digester.finish();
+        progress.finish(task, &digest.short());
+        Ok(digest)
+    }
+}
+
+/// Fails unless the artifact is still what it was.
+///
+/// # Errors
+/// [`Class::Io`] when the digests differ: nothing that was seen can be trusted then.
+pub fn unchanged(path: &Path, before: Sha256, after: Sha256) -> Result<()> {
+    if before == after {
+        return Ok(());
+    }
+    let text =
+        format!("{} changed while it was validated: {before} became {after}", path.display());
+    Err(Failure::new(Class::Io, text).with_help("something else wrote to it; validate it again"))
+}

@@ -1,0 +1,44 @@
+//! Rules on who can get in.
+
+use nodekiln_words::Result;
+
+use super::answers::text;
+use super::{Ask, Context, Rule, Severity, Verdict};
+use crate::Tier;
+use crate::guest::Output;
+
+pub(super) const RULES: &[Rule] = &[Rule {
+    id: "ssh-passwords",
+    tier: Tier::Boot,
+    severity: Severity::Fatal,
+    why: "a password that works on one node works on all of them",
+    source: "sshd_config(5), PasswordAuthentication and KbdInteractiveAuthentication",
+    ask: Ask::LoginMethods,
+    judge: ssh_passwords,
+}];
+
+fn ssh_passwords(answer: &Output, _: &Context) -> Result<Verdict> {
+    let methods = text(answer)?;
+    let offered = |name: &&str| methods.split(',').any(|method| method.trim() == *name);
+    let wrong: Vec<String> = ["password", "keyboard-interactive"]
+        .iter()
+        .filter(|name| offered(name))
+        .map(|name| format!("the SSH server offers `{name}`"))
+        .collect();
+    Ok(Verdict::of(&wrong, methods))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{fails, judge, passes};
+    use crate::expect::Expectations;
+
+    #[test]
+    fn a_server_that_asks_for_passwords_fails() {
+        let expect = Expectations::default();
+        assert!(passes(&judge("ssh-passwords", "publickey", &expect)));
+        assert!(fails(&judge("ssh-passwords", "publickey,password", &expect), "`password`"));
+        let interactive = judge("ssh-passwords", "publickey,keyboard-interactive", &expect);
+        assert!(fails(&interactive, "keyboard-interactive"));
+    }
+}

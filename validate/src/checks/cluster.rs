@@ -1,0 +1,271 @@
+//! Rules on the cluster that the bootstrap made.
+
+use nodekiln_words::Result;
+
+use super::answers::{json, list, parts, string, text};
+use super::{Ask, Context, Rule, Severity, Verdict};
+use crate::Tier;
+use crate::expect::name_of;
+use crate::guest::Output;
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "bootstrap-sentinel",
+        tier: Tier::Kubeadm,
+        severity: Severity::Fatal,
+        why: "Cluster API takes a node for bootstrapped when this file is there",
+        source: "Cluster API's bootstrap provider contract",
+        ask: Ask::Script(
+            "cat /run/cluster-api/bootstrap-success.complete 2>/dev/null; printf '\\n--\\n'; \
+             grep --no-group-separator -E -A 12 'error execution phase|\\[ERROR |timed out|panic:' /var/log/cloud-init-output.log | tail -n 30; true",
+        ),
+        judge: sentinel,
+    },
+    Rule {
+        id: "kubeadm-preflight",
+        tier: Tier::Kubeadm,
+        severity: Severity::Advisory,
+        why: "kubeadm's own warnings about this node",
+        source: "kubeadm init, preflight",
+        ask: Ask::Script(
+            "grep -E '\\[(WARNING|ERROR) ' /var/log/cloud-init-output.log; test $? -le 1",
+        ),
+        judge: preflight,
+    },
+    Rule {
+        id: "node-ready",
+        tier: Tier::Kubeadm,
+        severity: Severity::Fatal,
+        why: "a node that is not Ready takes no work",
+        source: "kubectl get nodes",
+        ask: Ask::Cluster("kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes -o json"),
+        judge: node_ready,
+    },
+    Rule {
+        id: "kubeadm-images",
+        tier: Tier::Kubeadm,
+        severity: Severity::Fatal,
+        why: "what kubeadm lists and the store lacks would have to be pulled",
+        source: "kubeadm config images list against containerd's store",
+        ask: Ask::Script(
+            "kubeadm config images list --config /run/kubeadm/kubeadm.yaml && echo -- && \
+             ctr --namespace k8s.io images list",
+        ),
+        judge: kubeadm_images,
+    },
+    Rule {
+        id: "cgroup-driver",
+        tier: Tier::Kubeadm,
+        severity: Severity::Fatal,
+        why: "kubelet on systemd and containerd on cgroupfs start and silently put all pods into one flat folder",
+        source: "directory names below /sys/fs/cgroup",
+        ask: Ask::Script("find /sys/fs/cgroup -type d -name '*:cri-containerd:*'"),
+        judge: cgroup_driver,
+    },
+    Rule {
+        id: "service-network",
+        tier: Tier::Kubeadm,
+        severity: Severity::Fatal,
+        why: "pods reach the API server through a service address that kube-proxy makes",
+        source: "GET /version at the service address of kubernetes.default",
+        ask: Ask::Cluster(
+            "curl --silent --show-error --insecure --max-time 30 https://10.96.0.1:443/version 2>&1; true",
+        ),
+        judge: service_network,
+    },
+    Rule {
+        id: "cluster-dns",
+        tier: Tier::Kubeadm,
+        severity: Severity::Fatal,
+        why: "programs find services by name",
+        source: "a DNS query for kubernetes.default at the service address of kube-dns",
+        ask: Ask::Cluster(DNS_QUERY),
+        judge: cluster_dns,
+    },
+];
+
+/// Sends one query (RFC 1035) and prints the number of answers, or what went wrong.
+const DNS_QUERY: &str = r#"python3 - <<'EOF'
+import socket, struct
+name = b"".join(bytes([len(part)]) + part for part in b"kubernetes.default.svc.cluster.local".split(b"."))
+query = struct.pack(">HHHHHH", 7, 0x100, 1, 0, 0, 0) + name + b"\0" + struct.pack(">HH", 1, 1)
+wire = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+wire.settimeout(10)
+wire.connect(("10.96.0.10", 53))
+try:
+    wire.send(query)
+    print("answers", struct.unpack(">H", wire.recv(512)[6:8])[0])
+except OSError as error:
+    print("no answer:", error)
+EOF"#;
+
+fn sentinel(answer: &Output, _: &Context) -> Result<Verdict> {
+    let text = text(answer)?;
+    let [sentinel, errors] = parts(&text)?;
+    if sentinel.trim() == "success" {
+        return Ok(Verdict::Pass(
+            "/run/cluster-api/bootstrap-success.complete says success".into(),
+        ));
+    }
+    let errors: Vec<&str> = errors.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let cause =
+        if errors.is_empty() { "its output names no cause".into() } else { errors.join(" | ") };
+    Ok(Verdict::Fail(format!("kubeadm init did not succeed: {cause}")))
+}
+
+fn preflight(answer: &Output, _: &Context) -> Result<Verdict> {
+    let text = text(answer)?;
+    let lines: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
+    Ok(Verdict::of(&lines, "no warnings"))
+}
+
+fn node_ready(answer: &Output, context: &Context) -> Result<Verdict> {
+    let nodes = json(answer)?;
+    let [node] = list(&nodes, "/items") else {
+        return Ok(Verdict::Fail(format!("{} nodes instead of one", list(&nodes, "/items").len())));
+    };
+    let ready = list(node, "/status/conditions").iter().find(|one| string(one, "/type") == "Ready");
+    let state = ready.map_or("", |condition| string(condition, "/status"));
+    let (name, version) =
+        (string(node, "/metadata/name"), string(node, "/status/nodeInfo/kubeletVersion"));
+    let mut wrong = Vec::new();
+    if state != "True" {
+        let message = ready.map_or("no such condition", |condition| string(condition, "/message"));
+        wrong.push(format!("Ready is `{state}`: {message}"));
+    }
+    if name != context.hostname {
+        wrong.push(format!("the node is called `{name}`, not `{}`", context.hostname));
+    }
+    let runtime = string(node, "/status/nodeInfo/containerRuntimeVersion");
+    Ok(Verdict::of(&wrong, format!("{name} is Ready, kubelet {version}, {runtime}")))
+}
+
+fn kubeadm_images(answer: &Output, context: &Context) -> Result<Verdict> {
+    let text = text(answer)?;
+    let [wanted, table] = parts(&text)?;
+    let store = super::runtime::store(&table);
+    let (mut wrong, mut known, mut there) = (Vec::new(), Vec::new(), 0);
+    for reference in wanted.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        match context.expect.unavailable(name_of(reference)) {
+            _ if store.contains_key(reference) => there += 1,
+            Some(reason) => known.push(format!("{reference} is known to be missing: {reason}")),
+            None => wrong.push(format!("{reference} is not in the store")),
+        }
+    }
+    if there == 0 {
+        wrong.push("kubeadm lists no image that the store has".into());
+    }
+    Ok(if wrong.is_empty() && !known.is_empty() {
+        Verdict::Warn(known.join("; "))
+    } else {
+        Verdict::of(&wrong, format!("all {there} are in the store"))
+    })
+}
+
+fn cgroup_driver(answer: &Output, _: &Context) -> Result<Verdict> {
+    let text = text(answer)?;
+    let wrong: Vec<String> =
+        text.lines().take(3).map(|path| format!("flat cgroup {path}")).collect();
+    Ok(Verdict::of(&wrong, "no flat cgroups"))
+}
+
+fn service_network(answer: &Output, _: &Context) -> Result<Verdict> {
+    let text = text(answer)?;
+    let wrong = if text.contains("\"gitVersion\"") {
+        vec![]
+    } else {
+        vec![format!("10.96.0.1:443 answers `{}`", text.lines().next().unwrap_or_default())]
+    };
+    Ok(Verdict::of(&wrong, "the API server answers at 10.96.0.1"))
+}
+
+fn cluster_dns(answer: &Output, context: &Context) -> Result<Verdict> {
+    if let Some(reason) = context.expect.unavailable("coredns") {
+        let text = format!("cluster DNS is not proven: CoreDNS is not in the image ({reason})");
+        return Ok(Verdict::NotProven(text));
+    }
+    let text = text(answer)?;
+    let count = text.strip_prefix("answers ").and_then(|count| count.parse().ok()).unwrap_or(0);
+    let wrong = if count > 0 {
+        vec![]
+    } else {
+        vec![format!("kubernetes.default does not resolve: {text}")]
+    };
+    Ok(Verdict::of(&wrong, "kubernetes.default resolves"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{fails, judge, passes};
+    use super::*;
+    use crate::expect::Expectations;
+
+    #[test]
+    fn a_bootstrap_without_sentinel_fails_with_kubeadms_words() {
+        let expect = Expectations::default();
+        assert!(passes(&judge("bootstrap-sentinel", "success\n\n--\n", &expect)));
+        let error = "\n--\nerror execution phase preflight: [preflight] Some fatal errors occurred:\n\t[ERROR Swap]: on\n";
+        assert!(fails(&judge("bootstrap-sentinel", error, &expect), "[ERROR Swap]"));
+        assert!(fails(&judge("bootstrap-sentinel", "\n--\n", &expect), "names no cause"));
+    }
+
+    #[test]
+    fn a_node_without_network_plugin_is_not_ready() {
+        let expect = Expectations::default();
+        let node = |status: &str, message: &str, name: &str| {
+            serde_json::json!({"items": [{"metadata": {"name": name}, "status": {
+                "nodeInfo": {"kubeletVersion": "v1.20.2"},
+                "conditions": [{"type": "MemoryPressure", "status": "False"},
+                               {"type": "Ready", "status": status, "message": message}]}}]})
+            .to_string()
+        };
+        assert!(passes(&judge("node-ready", &node("True", "", "node-1"), &expect)));
+        let down =
+            judge("node-ready", &node("False", "cni plugin not initialized", "node-1"), &expect);
+        assert!(fails(&down, "cni plugin not initialized"));
+        assert!(fails(&judge("node-ready", &node("True", "", "localhost"), &expect), "localhost"));
+        assert!(fails(&judge("node-ready", "{\"items\":[]}", &expect), "0 nodes"));
+    }
+
+    #[test]
+    fn an_image_that_kubeadm_wants_must_be_there_or_be_known_to_be_missing() {
+        let answer = "r/pause:1\nr/coredns:1\n--\nREF TYPE DIGEST\nr/pause:1 t sha256:00 1 B x y\n";
+        let mut expect = Expectations::default();
+        assert!(fails(
+            &judge("kubeadm-images", answer, &expect),
+            "r/coredns:1 is not in the store"
+        ));
+        expect.unavailable_images.insert("r/coredns:1".into(), "no source".into());
+        assert!(
+            matches!(judge("kubeadm-images", answer, &expect), Verdict::Warn(seen) if seen.contains("no source"))
+        );
+        assert!(fails(&judge("kubeadm-images", "\n--\nREF\n", &expect), "no image"));
+    }
+
+    #[test]
+    fn flat_cgroups_services_without_answer_and_preflight_warnings_are_told() {
+        let expect = Expectations::default();
+        assert!(passes(&judge("cgroup-driver", "", &expect)));
+        let flat = "/sys/fs/cgroup/system.slice:cri-containerd:77\n";
+        assert!(fails(&judge("cgroup-driver", flat, &expect), ":cri-containerd:"));
+        assert!(passes(&judge("service-network", "{\n \"gitVersion\": \"v1.20.2\"\n}", &expect)));
+        let refused = judge("service-network", "curl: (7) Failed to connect\n", &expect);
+        assert!(fails(&refused, "Failed to connect"));
+        assert!(passes(&judge("kubeadm-preflight", "", &expect)));
+        assert!(fails(
+            &judge("kubeadm-preflight", "\t[WARNING Hostname]: x\n", &expect),
+            "Hostname"
+        ));
+    }
+
+    #[test]
+    fn dns_is_asked_unless_its_server_is_known_to_be_missing() {
+        let mut expect = Expectations::default();
+        assert!(passes(&judge("cluster-dns", "answers 1\n", &expect)));
+        assert!(fails(&judge("cluster-dns", "answers 0\n", &expect), "does not resolve"));
+        assert!(fails(&judge("cluster-dns", "no answer: timed out\n", &expect), "timed out"));
+        expect.unavailable_images.insert("r/coredns:1".into(), "not in Debian".into());
+        let verdict = judge("cluster-dns", "no answer: timed out\n", &expect);
+        assert!(matches!(verdict, Verdict::NotProven(seen) if seen.contains("not in Debian")));
+    }
+}

@@ -1,0 +1,313 @@
+//! Rules on what runs in the cluster.
+
+use nodekiln_words::Result;
+use serde_json::Value;
+
+use super::answers::{list, parts, string, text};
+use super::{Ask, Context, Rule, Severity, Verdict};
+use crate::Tier;
+use crate::guest::Output;
+
+/// What a control-plane node runs: label, its value.
+pub(crate) const COMPONENTS: [(&str, &str); 5] = [
+    ("/metadata/labels/component", "etcd"),
+    ("/metadata/labels/component", "kube-apiserver"),
+    ("/metadata/labels/component", "kube-controller-manager"),
+    ("/metadata/labels/component", "kube-scheduler"),
+    ("/metadata/labels/k8s-app", "kube-proxy"),
+];
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "control-plane",
+        tier: Tier::Kubeadm,
+        severity: Severity::Fatal,
+        why: "the control plane must run from the very images that were shipped",
+        source: "kubectl get pods against containerd's store and the image's claims",
+        ask: Ask::Cluster(
+            "kubectl --kubeconfig /etc/kubernetes/admin.conf --namespace kube-system get pods -o json && \
+             echo -- && ctr --namespace k8s.io images list",
+        ),
+        judge: control_plane,
+    },
+    Rule {
+        id: "pod-scheduled",
+        tier: Tier::Kubeadm,
+        severity: Severity::Fatal,
+        why: "scheduler, kubelet, runtime and network plugin have to work together once",
+        source: "kubectl get pod",
+        ask: Ask::Cluster(
+            "kubectl --kubeconfig /etc/kubernetes/admin.conf get pod nodekiln-probe -o json --ignore-not-found",
+        ),
+        judge: pod_scheduled,
+    },
+    Rule {
+        id: "pod-logs",
+        tier: Tier::Kubeadm,
+        severity: Severity::Fatal,
+        why: "the API server fetches logs from the kubelet, which needs both certificates",
+        source: "kubectl logs",
+        ask: Ask::Cluster(
+            "kubectl --kubeconfig /etc/kubernetes/admin.conf logs nodekiln-probe 2>&1 | head -c 65536; true",
+        ),
+        judge: pod_logs,
+    },
+    Rule {
+        id: "pod-exec",
+        tier: Tier::Kubeadm,
+        severity: Severity::Fatal,
+        why: "exec goes from the API server through the kubelet to the runtime's streaming server",
+        source: "kubectl exec",
+        ask: Ask::Cluster(
+            "kubectl --kubeconfig /etc/kubernetes/admin.conf exec nodekiln-probe -- etcd --version 2>&1; true",
+        ),
+        judge: pod_exec,
+    },
+    Rule {
+        id: "pod-network",
+        tier: Tier::Kubeadm,
+        severity: Severity::Fatal,
+        why: "a pod must be reachable at its own address",
+        source: "GET /health at the pod's address",
+        ask: Ask::Cluster(
+            "address=$(kubectl --kubeconfig /etc/kubernetes/admin.conf get pod nodekiln-probe -o 'jsonpath={.status.podIP}' 2>&1)\n\
+             echo \"$address\"\n\
+             curl --silent --show-error --max-time 30 \"http://$address:2379/health\" 2>&1; true",
+        ),
+        judge: pod_network,
+    },
+];
+
+fn control_plane(answer: &Output, context: &Context) -> Result<Verdict> {
+    let text = text(answer)?;
+    let [pods, table] = parts(&text)?;
+    let pods: Value = serde_json::from_str(&pods).unwrap_or_default();
+    let store = super::runtime::store(&table);
+    let (mut wrong, mut seen) = (Vec::new(), Vec::new());
+    for (label, name) in COMPONENTS {
+        let Some(pod) = list(&pods, "/items").iter().find(|pod| string(pod, label) == name) else {
+            wrong.push(format!("{name} has no pod"));
+            continue;
+        };
+        if let Some(trouble) = trouble(pod) {
+            wrong.push(format!("{name} {trouble}"));
+        }
+        let wanted = string(pod, "/spec/containers/0/image");
+        let runs = string(pod, "/status/containerStatuses/0/imageID");
+        let runs = runs.rsplit('@').next().unwrap_or(runs);
+        // The runtime names an image without a repository digest by its configuration; the store
+        // has that name too and says which manifest it belongs to.
+        let manifest = store.get(runs).map_or(runs, String::as_str);
+        match context.expect.images.get(wanted) {
+            Some(expected) if manifest == format!("sha256:{expected}") => seen.push(name),
+            Some(expected) => {
+                wrong.push(format!("{name} runs {manifest}, not sha256:{expected} ({wanted})"));
+            }
+            None if context.expect.images.is_empty() => seen.push(name),
+            None => {
+                wrong
+                    .push(format!("{name} runs {wanted}, which the image does not claim to bring"));
+            }
+        }
+    }
+    let digests = if context.expect.images.is_empty() {
+        "digests not claimed"
+    } else {
+        "from the claimed digests"
+    };
+    Ok(Verdict::of(&wrong, format!("{} run, {digests}", seen.join(", "))))
+}
+
+/// What keeps a pod from being ready, if anything does.
+pub(crate) fn trouble(pod: &Value) -> Option<String> {
+    let phase = string(pod, "/status/phase");
+    let statuses = list(pod, "/status/containerStatuses");
+    let ready = |status: &&Value| status.get("ready").and_then(Value::as_bool) == Some(true);
+    if phase == "Running" && !statuses.is_empty() && statuses.iter().all(|status| ready(&status)) {
+        return None;
+    }
+    let mut words =
+        vec![format!("is {}", if phase.is_empty() { "without a phase" } else { phase })];
+    for status in statuses.iter().filter(|status| !ready(status)) {
+        for state in ["waiting", "terminated"] {
+            let reason = string(status, &format!("/state/{state}/reason"));
+            if !reason.is_empty() {
+                words.push(format!(
+                    "{reason}: {}",
+                    string(status, &format!("/state/{state}/message"))
+                ));
+            }
+        }
+    }
+    for condition in list(pod, "/status/conditions") {
+        let message = string(condition, "/message");
+        if string(condition, "/status") != "True" && !message.is_empty() {
+            words.push(message.to_owned());
+        }
+    }
+    Some(words.join(", "))
+}
+
+/// Skipped where there is no pod to judge, since the image brings nothing to run.
+fn without_pod(context: &Context) -> Option<Verdict> {
+    let reason = "the image claims no etcd, and no other image for the probe pod was named";
+    context.expect.pod_image().is_none().then(|| Verdict::Skipped(reason.into()))
+}
+
+fn pod_scheduled(answer: &Output, context: &Context) -> Result<Verdict> {
+    if let Some(verdict) = without_pod(context) {
+        return Ok(verdict);
+    }
+    let pod: Value = serde_json::from_str(&text(answer)?).unwrap_or_default();
+    let wrong = if pod.is_null() {
+        vec!["there is no pod nodekiln-probe".into()]
+    } else {
+        Vec::from_iter(trouble(&pod))
+    };
+    let seen = format!(
+        "running on {} at {}",
+        string(&pod, "/spec/nodeName"),
+        string(&pod, "/status/podIP")
+    );
+    Ok(Verdict::of(&wrong, seen))
+}
+
+/// etcd says `ready to serve client requests` in both of its log formats.
+fn pod_logs(answer: &Output, context: &Context) -> Result<Verdict> {
+    if let Some(verdict) = without_pod(context) {
+        return Ok(verdict);
+    }
+    let text = text(answer)?;
+    let found = text.lines().find(|line| line.contains("ready to serve client requests"));
+    let last = || text.lines().last().unwrap_or("nothing").to_owned();
+    let wrong = if found.is_some() {
+        vec![]
+    } else {
+        vec![format!("the logs lack the server's start; they end in `{}`", last())]
+    };
+    Ok(Verdict::of(&wrong, found.unwrap_or_default().trim()))
+}
+
+fn pod_exec(answer: &Output, context: &Context) -> Result<Verdict> {
+    if let Some(verdict) = without_pod(context) {
+        return Ok(verdict);
+    }
+    let text = text(answer)?;
+    let first = text.lines().find(|line| line.contains("etcd Version:"));
+    let wrong = if first.is_some() {
+        vec![]
+    } else {
+        vec![format!("it answers `{}`", text.lines().last().unwrap_or_default())]
+    };
+    Ok(Verdict::of(&wrong, first.unwrap_or_default()))
+}
+
+fn pod_network(answer: &Output, context: &Context) -> Result<Verdict> {
+    if let Some(verdict) = without_pod(context) {
+        return Ok(verdict);
+    }
+    let text = text(answer)?;
+    let (address, health) = text.split_once('\n').unwrap_or((text.as_str(), ""));
+    let healthy = health.contains("\"health\":\"true\"") || health.contains("\"health\": \"true\"");
+    let wrong = if healthy {
+        vec![]
+    } else {
+        vec![format!("http://{address}:2379/health answers `{}`", health.trim())]
+    };
+    Ok(Verdict::of(&wrong, format!("http://{address}:2379/health is true")))
+}
+
+#[cfg(test)]
+mod tests {
+    use nodekiln_words::Sha256;
+    use serde_json::json;
+
+    use super::super::testing::{fails, judge, passes};
+    use super::*;
+    use crate::expect::Expectations;
+
+    fn expect() -> Expectations {
+        let images = COMPONENTS.map(|(_, name)| (format!("r/{name}:1"), Sha256::of(name)));
+        Expectations { images: images.into(), ..Expectations::default() }
+    }
+
+    /// The pods of a sound control plane, each from an image that is known by its configuration.
+    fn pods() -> Value {
+        let items = COMPONENTS.map(|(label, name)| {
+            let key = label.rsplit('/').next().unwrap();
+            json!({"metadata": {"labels": {key: name}}, "spec": {"containers": [{"image": format!("r/{name}:1")}]},
+                "status": {"phase": "Running", "containerStatuses": [{"ready": true, "imageID": format!("sha256:config-{name}")}]}})
+        });
+        json!({ "items": items })
+    }
+
+    fn answer(pods: &Value) -> String {
+        let rows = COMPONENTS
+            .map(|(_, name)| format!("sha256:config-{name} t sha256:{} 1 B x y", Sha256::of(name)));
+        format!("{pods}\n--\nREF TYPE DIGEST\n{}\n", rows.join("\n"))
+    }
+
+    #[test]
+    fn the_control_plane_runs_from_the_claimed_digests() {
+        assert!(passes(&judge("control-plane", &answer(&pods()), &expect())));
+        let mut other = expect();
+        other.images.insert("r/etcd:1".into(), Sha256::of("another"));
+        assert!(fails(&judge("control-plane", &answer(&pods()), &other), "etcd runs sha256:"));
+        other.images.remove("r/etcd:1");
+        assert!(fails(&judge("control-plane", &answer(&pods()), &other), "does not claim"));
+    }
+
+    #[test]
+    fn a_component_that_waits_or_is_absent_is_told_with_its_reason() {
+        let mut waiting = pods();
+        waiting["items"][2]["status"] = json!({"phase": "Pending", "containerStatuses": [
+            {"ready": false, "state": {"waiting": {"reason": "ErrImageNeverPull", "message": "not there"}}}]});
+        let verdict = judge("control-plane", &answer(&waiting), &expect());
+        assert!(fails(
+            &verdict,
+            "kube-controller-manager is Pending, ErrImageNeverPull: not there"
+        ));
+        let mut absent = pods();
+        absent["items"].as_array_mut().unwrap().pop();
+        assert!(fails(
+            &judge("control-plane", &answer(&absent), &expect()),
+            "kube-proxy has no pod"
+        ));
+    }
+
+    #[test]
+    fn a_pod_that_cannot_be_scheduled_says_why() {
+        let pod = pods()["items"][0].to_string();
+        assert!(passes(&judge("pod-scheduled", &pod, &expect())));
+        let pending = json!({"status": {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False",
+            "message": "0/1 nodes are available"}]}});
+        assert!(fails(&judge("pod-scheduled", &pending.to_string(), &expect()), "0/1 nodes"));
+        assert!(fails(&judge("pod-scheduled", "", &expect()), "no pod"));
+        let skipped = judge("pod-scheduled", "", &Expectations::default());
+        assert!(matches!(skipped, Verdict::Skipped(_)));
+    }
+
+    #[test]
+    fn logs_exec_and_network_of_the_pod_each_have_their_no() {
+        let expect = expect();
+        assert!(passes(&judge(
+            "pod-logs",
+            "2026 I | embed: ready to serve client requests\n",
+            &expect
+        )));
+        assert!(fails(
+            &judge("pod-logs", "Error from server: dial tcp: refused\n", &expect),
+            "refused"
+        ));
+        assert!(passes(&judge("pod-exec", "etcd Version: 3.4.23\nGit SHA: x\n", &expect)));
+        assert!(fails(
+            &judge("pod-exec", "error: unable to upgrade connection\n", &expect),
+            "upgrade"
+        ));
+        assert!(passes(&judge("pod-network", "10.244.0.2\n{\"health\":\"true\"}\n", &expect)));
+        assert!(fails(
+            &judge("pod-network", "10.244.0.2\ncurl: (28) timed out\n", &expect),
+            "timed out"
+        ));
+    }
+}

@@ -1,0 +1,87 @@
+//! Rules on what makes one node differ from the next.
+
+use nodekiln_words::Result;
+
+use super::answers::{parts, text};
+use super::{Ask, Context, Rule, Severity, Verdict};
+use crate::Tier;
+use crate::guest::Output;
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "machine-id",
+        tier: Tier::Boot,
+        severity: Severity::Fatal,
+        why: "nodes with one machine-id get one DHCP address and one identity",
+        source: "machine-id(5)",
+        // `|` instead of failing: a missing file is a verdict, not a failure to ask.
+        ask: Ask::Script(
+            "cat /etc/machine-id 2>/dev/null; printf '\\n--\\n'; \
+             journalctl -b --no-pager -o cat SYSLOG_IDENTIFIER=systemd _TRANSPORT=kernel 2>/dev/null \
+             | grep -i 'machine id'; true",
+        ),
+        judge: machine_id,
+    },
+    Rule {
+        id: "hostname",
+        tier: Tier::Boot,
+        severity: Severity::Fatal,
+        why: "the node registers under its host name, which the infrastructure provider decides",
+        source: "cloud-init meta-data, local-hostname",
+        ask: Ask::Script("cat /proc/sys/kernel/hostname"),
+        judge: hostname,
+    },
+];
+
+/// systemd tells when it fills an empty machine-id; an id that it did not fill was in the image.
+fn machine_id(answer: &Output, _: &Context) -> Result<Verdict> {
+    let text = text(answer)?;
+    let [id, journal] = parts(&text)?;
+    let id = id.trim();
+    if id.len() != 32 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(Verdict::Fail(format!("/etc/machine-id holds `{id}` after boot")));
+    }
+    let said = journal.lines().find(|line| line.contains("nitializing machine ID"));
+    Ok(match said {
+        Some(line) => Verdict::Pass(format!("{id}, made at this boot: {}", line.trim())),
+        None => {
+            Verdict::Fail(format!("{id} was in the image: systemd did not make it at this boot"))
+        }
+    })
+}
+
+fn hostname(answer: &Output, context: &Context) -> Result<Verdict> {
+    let name = text(answer)?;
+    let wrong = if name == context.hostname {
+        vec![]
+    } else {
+        vec![format!("`{name}` instead of `{}` from the meta-data", context.hostname)]
+    };
+    Ok(Verdict::of(&wrong, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{fails, judge, passes};
+    use crate::expect::Expectations;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef";
+
+    #[test]
+    fn a_machine_id_from_the_image_fails_as_does_a_missing_one() {
+        let expect = Expectations::default();
+        let made = format!("{ID}\n\n--\nInitializing machine ID from random generator.\n");
+        assert!(passes(&judge("machine-id", &made, &expect)));
+        let baked = format!("{ID}\n\n--\n");
+        assert!(fails(&judge("machine-id", &baked, &expect), "in the image"));
+        assert!(fails(&judge("machine-id", "\n--\n", &expect), "holds ``"));
+        assert!(fails(&judge("machine-id", "uninitialized\n\n--\n", &expect), "uninitialized"));
+    }
+
+    #[test]
+    fn a_name_that_is_not_the_meta_datas_fails() {
+        let expect = Expectations::default();
+        assert!(passes(&judge("hostname", "node-1\n", &expect)));
+        assert!(fails(&judge("hostname", "localhost\n", &expect), "node-1"));
+    }
+}

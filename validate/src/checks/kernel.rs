@@ -1,0 +1,117 @@
+//! Rules on what the running kernel has been told.
+
+use nodekiln_words::Result;
+
+use super::answers::text;
+use super::{Ask, Context, Rule, Severity, Verdict};
+use crate::Tier;
+use crate::guest::Output;
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "swap",
+        tier: Tier::Boot,
+        severity: Severity::Fatal,
+        why: "the kubelet refuses to start with swap on",
+        source: "kubeadm preflight check Swap",
+        ask: Ask::Script("tail -n +2 /proc/swaps"),
+        judge: swap,
+    },
+    Rule {
+        id: "modules",
+        tier: Tier::Boot,
+        severity: Severity::Fatal,
+        why: "pod networks need the bridge filter, containers the overlay file system",
+        source: "the image's claims; modules-load.d(5)",
+        ask: Ask::Script("ls -1 /sys/module; cut -d ' ' -f 1 /proc/modules"),
+        judge: modules,
+    },
+    Rule {
+        id: "sysctls",
+        tier: Tier::Boot,
+        severity: Severity::Fatal,
+        why: "a setting on disk that a later file overrides does nothing",
+        source: "the image's claims; sysctl.d(5)",
+        ask: Ask::Script("sysctl -a 2>/dev/null || true"),
+        judge: sysctls,
+    },
+];
+
+fn swap(answer: &Output, _: &Context) -> Result<Verdict> {
+    let text = text(answer)?;
+    let wrong: Vec<String> = text.lines().map(|line| format!("swap is on: {line}")).collect();
+    Ok(Verdict::of(&wrong, "none"))
+}
+
+fn modules(answer: &Output, context: &Context) -> Result<Verdict> {
+    if context.expect.modules.is_empty() {
+        return Ok(Verdict::Skipped("the image claims no modules".into()));
+    }
+    let text = text(answer)?;
+    let normal = |name: &str| name.replace('-', "_");
+    let loaded: Vec<String> = text.lines().map(normal).collect();
+    let missing = context.expect.modules.iter().filter(|name| !loaded.contains(&normal(name)));
+    let wrong: Vec<String> = missing.map(|name| format!("{name} is not loaded")).collect();
+    Ok(Verdict::of(&wrong, context.expect.modules.join(", ")))
+}
+
+fn sysctls(answer: &Output, context: &Context) -> Result<Verdict> {
+    if context.expect.sysctls.is_empty() {
+        return Ok(Verdict::Skipped("the image claims no kernel settings".into()));
+    }
+    let text = text(answer)?;
+    let mut wrong = Vec::new();
+    for (key, expected) in &context.expect.sysctls {
+        let live = text.lines().find_map(|line| {
+            let (name, value) = line.split_once('=')?;
+            (name.trim() == key).then(|| words(value))
+        });
+        match live {
+            Some(value) if value == words(expected) => {}
+            Some(value) => wrong.push(format!("{key} is {value}, not {expected}")),
+            None => wrong.push(format!("{key} does not exist, so it is not {expected}")),
+        }
+    }
+    Ok(Verdict::of(&wrong, format!("{} settings are live", context.expect.sysctls.len())))
+}
+
+/// Settings with several numbers are separated by tabs in one place and by spaces in another.
+fn words(value: &str) -> String {
+    value.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{fails, judge, passes};
+    use super::*;
+    use crate::expect::Expectations;
+
+    #[test]
+    fn swap_on_is_named() {
+        let expect = Expectations::default();
+        assert!(passes(&judge("swap", "", &expect)));
+        assert!(fails(&judge("swap", "/dev/zram0 partition 1024 0 100\n", &expect), "zram0"));
+    }
+
+    #[test]
+    fn a_module_may_be_built_in_and_written_with_dashes() {
+        let modules = vec!["overlay".into(), "br-netfilter".into()];
+        let expect = Expectations { modules, ..Expectations::default() };
+        assert!(passes(&judge("modules", "overlay\nbr_netfilter\n", &expect)));
+        assert!(fails(&judge("modules", "overlay\n", &expect), "br-netfilter"));
+        let nothing = judge("modules", "", &Expectations::default());
+        assert!(matches!(nothing, Verdict::Skipped(_)));
+    }
+
+    #[test]
+    fn a_setting_that_a_later_file_undid_is_told_with_both_values() {
+        let sysctls = [("net.ipv4.ip_forward", "1"), ("net.ipv4.tcp_rmem", "1 2 3")];
+        let sysctls = sysctls.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let expect = Expectations { sysctls, ..Expectations::default() };
+        let live = "net.ipv4.ip_forward = 1\nnet.ipv4.tcp_rmem = 1\t2\t3\n";
+        assert!(passes(&judge("sysctls", live, &expect)));
+        let undone = live.replace("forward = 1", "forward = 0");
+        assert!(fails(&judge("sysctls", &undone, &expect), "is 0, not 1"));
+        assert!(fails(&judge("sysctls", "net.ipv4.ip_forward = 1\n", &expect), "tcp_rmem"));
+    }
+}

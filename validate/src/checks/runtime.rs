@@ -1,0 +1,159 @@
+//! Rules on the container runtime, the Kubernetes programs and the preloaded images.
+
+use std::collections::BTreeMap;
+
+use nodekiln_words::Result;
+
+use super::answers::{parts, text};
+use super::{Ask, Context, Rule, Severity, Verdict};
+use crate::Tier;
+use crate::guest::Output;
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "containerd",
+        tier: Tier::Boot,
+        severity: Severity::Fatal,
+        why: "no container runs without it, and the kubelet speaks only to some versions",
+        source: "the image's claims; ctr version",
+        ask: Ask::Script(
+            "systemctl is-active containerd.service; echo --; containerd --version; true",
+        ),
+        judge: containerd,
+    },
+    Rule {
+        id: "kubernetes-version",
+        tier: Tier::Boot,
+        severity: Severity::Fatal,
+        why: "kubeadm and kubelet of another version than claimed break version skew rules",
+        source: "the image's claims; kubeadm preflight check KubeletVersion",
+        ask: Ask::Script("kubeadm version -o short; echo --; kubelet --version; true"),
+        judge: kubernetes_version,
+    },
+    Rule {
+        id: "images-preloaded",
+        tier: Tier::Boot,
+        severity: Severity::Fatal,
+        why: "a node without a network can only run what it brought along",
+        source: "the image's claims; containerd's store, namespace k8s.io",
+        ask: Ask::Script("ctr --namespace k8s.io images list"),
+        judge: images_preloaded,
+    },
+];
+
+fn containerd(answer: &Output, context: &Context) -> Result<Verdict> {
+    let text = text(answer)?;
+    let [active, version] = parts(&text)?;
+    let mut wrong = Vec::new();
+    if active.trim() != "active" {
+        wrong.push(format!("containerd.service is {}", active.trim()));
+    }
+    let found = version.split_whitespace().nth(2).unwrap_or("nothing");
+    if let Some(expected) = &context.expect.containerd
+        && !same_version(found, expected)
+    {
+        wrong.push(format!("containerd is {found}, not {expected}"));
+    }
+    Ok(Verdict::of(&wrong, found))
+}
+
+/// A distribution adds to upstream's version what `~`, `+` or `-` introduces: `1.6.20~ds1`.
+fn same_version(found: &str, expected: &str) -> bool {
+    let upstream = |version: &str| {
+        let version = version.strip_prefix('v').unwrap_or(version);
+        version.split(['~', '+', '-']).next().unwrap_or(version).to_owned()
+    };
+    upstream(found) == upstream(expected)
+}
+
+fn kubernetes_version(answer: &Output, context: &Context) -> Result<Verdict> {
+    let Some(expected) = context.expect.kubernetes else {
+        return Ok(Verdict::Skipped("the image claims no Kubernetes".into()));
+    };
+    let text = text(answer)?;
+    let [kubeadm, kubelet] = parts(&text)?;
+    let wrong: Vec<String> = [
+        ("kubeadm", kubeadm.trim()),
+        ("kubelet", kubelet.trim().trim_start_matches("Kubernetes ")),
+    ]
+    .iter()
+    .filter(|(_, found)| *found != format!("v{expected}"))
+    .map(|(name, found)| format!("{name} says `{found}`, not v{expected}"))
+    .collect();
+    Ok(Verdict::of(&wrong, format!("v{expected}")))
+}
+
+fn images_preloaded(answer: &Output, context: &Context) -> Result<Verdict> {
+    if context.expect.images.is_empty() {
+        return Ok(Verdict::Skipped("the image claims no container images".into()));
+    }
+    let store = store(&text(answer)?);
+    let mut wrong = Vec::new();
+    for (reference, expected) in &context.expect.images {
+        match store.get(reference) {
+            Some(found) if *found == format!("sha256:{expected}") => {}
+            Some(found) => wrong.push(format!("{reference} is {found}, not sha256:{expected}")),
+            None => wrong.push(format!("{reference} is not in the store")),
+        }
+    }
+    Ok(Verdict::of(
+        &wrong,
+        format!("{} images with the digests claimed", context.expect.images.len()),
+    ))
+}
+
+/// Digest by reference, from the table that `ctr images list` prints.
+pub(super) fn store(table: &str) -> BTreeMap<String, String> {
+    let rows = table.lines().filter_map(|line| {
+        let mut fields = line.split_whitespace();
+        let (reference, _, digest) = (fields.next()?, fields.next()?, fields.next()?);
+        digest.starts_with("sha256:").then(|| (reference.to_owned(), digest.to_owned()))
+    });
+    rows.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use nodekiln_words::Sha256;
+
+    use super::super::testing::{fails, judge, passes};
+    use crate::expect::Expectations;
+
+    #[test]
+    fn a_containerd_that_is_down_or_of_another_version_fails() {
+        let expect = Expectations { containerd: Some("1.6.20".into()), ..Expectations::default() };
+        let up =
+            "active\n--\ncontainerd github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1+b1\n";
+        assert!(passes(&judge("containerd", up, &expect)));
+        assert!(fails(&judge("containerd", &up.replace("active", "failed"), &expect), "failed"));
+        assert!(fails(&judge("containerd", &up.replace("1.6.20", "1.6.2"), &expect), "not 1.6.20"));
+        assert!(fails(&judge("containerd", "inactive\n--\n", &expect), "inactive"));
+    }
+
+    #[test]
+    fn each_kubernetes_program_is_held_to_the_claim() {
+        let kubernetes = Some("1.20.2".parse().unwrap());
+        let expect = Expectations { kubernetes, ..Expectations::default() };
+        let right = "v1.20.2\n--\nKubernetes v1.20.2\n";
+        assert!(passes(&judge("kubernetes-version", right, &expect)));
+        let other = "v1.20.2\n--\nKubernetes v0.0.0-master+$Format:%h$\n";
+        assert!(fails(&judge("kubernetes-version", other, &expect), "kubelet says"));
+        assert!(fails(&judge("kubernetes-version", "\n--\n", &expect), "kubeadm says ``"));
+    }
+
+    #[test]
+    fn a_missing_image_and_a_swapped_tag_are_told_apart() {
+        let digest = Sha256::of("pause");
+        let images = [("k8s.gcr.io/pause:3.2".to_owned(), digest)].into();
+        let expect = Expectations { images, ..Expectations::default() };
+        let table = |digest: Sha256| {
+            format!(
+                "REF TYPE DIGEST SIZE PLATFORMS LABELS\nk8s.gcr.io/pause:3.2 application/x sha256:{digest} 750.7 KiB linux/amd64 -\n"
+            )
+        };
+        assert!(passes(&judge("images-preloaded", &table(digest), &expect)));
+        let swapped = judge("images-preloaded", &table(Sha256::of("other")), &expect);
+        assert!(fails(&swapped, "k8s.gcr.io/pause:3.2 is sha256:"));
+        assert!(fails(&judge("images-preloaded", "", &expect), "not in the store"));
+    }
+}

@@ -1,0 +1,281 @@
+//! Rules on the state that the machine reached.
+
+use nodekiln_words::{Failure, Result};
+
+use super::answers::text;
+use super::{Ask, Context, Rule, Severity, Verdict};
+use crate::Tier;
+use crate::console::Gravity;
+use crate::guest::Output;
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "partition-table",
+        tier: Tier::Boot,
+        severity: Severity::Fatal,
+        why: "a boot loader may be content with a table that growing the root or a cloud's import is not",
+        source: "UEFI specification, GUID partition table",
+        ask: Ask::Nothing,
+        judge: partition_table,
+    },
+    Rule {
+        id: "multi-user",
+        tier: Tier::Boot,
+        severity: Severity::Fatal,
+        why: "a node that does not reach its normal state never joins a cluster",
+        source: "systemd.special(7), multi-user.target",
+        ask: Ask::Script(
+            "systemctl is-active multi-user.target; systemctl is-system-running; true",
+        ),
+        judge: multi_user,
+    },
+    Rule {
+        id: "failed-units",
+        tier: Tier::Boot,
+        severity: Severity::Fatal,
+        why: "a unit that fails on every first boot fails on every node",
+        source: "systemctl(1)",
+        ask: Ask::Script("systemctl list-units --failed --plain --no-legend --full --no-pager"),
+        judge: failed_units,
+    },
+    Rule {
+        id: "console",
+        tier: Tier::Boot,
+        severity: Severity::Fatal,
+        why: "the console tells of faults that nothing else reports",
+        source: "pattern table of the console scanner",
+        ask: Ask::Nothing,
+        judge: console,
+    },
+    Rule {
+        id: "root-growth",
+        tier: Tier::Boot,
+        severity: Severity::Fatal,
+        why: "clouds give larger disks than the image; unused space is paid for and missed",
+        source: "cloud-init modules growpart and resizefs",
+        ask: Ask::Script(
+            "device=$(findmnt -n -o SOURCE --target /)\n\
+             df -B1 --output=size / | tail -n 1\n\
+             disk=$(lsblk -n -o PKNAME \"$device\" | head -n 1)\n\
+             blockdev --getsize64 \"/dev/${disk:-${device#/dev/}}\"",
+        ),
+        judge: root_growth,
+    },
+    Rule {
+        id: "journal",
+        tier: Tier::Boot,
+        severity: Severity::Advisory,
+        why: "errors in every node's journal hide those that matter",
+        source: "journalctl(1), priority err and above",
+        ask: Ask::Script("journalctl -b -p err -o short-monotonic --no-pager -q"),
+        judge: journal,
+    },
+    Rule {
+        id: "listeners",
+        tier: Tier::Boot,
+        severity: Severity::Advisory,
+        why: "each open port is a way in",
+        source: "ss(8)",
+        ask: Ask::Script("ss -H -l -n -p -t -u"),
+        judge: listeners,
+    },
+];
+
+fn partition_table(_: &Output, context: &Context) -> Result<Verdict> {
+    Ok(Verdict::of(context.table, "GPT and its backup are sound"))
+}
+
+fn multi_user(answer: &Output, _: &Context) -> Result<Verdict> {
+    let text = text(answer)?;
+    let mut lines = text.lines();
+    let (target, system) = (lines.next().unwrap_or("unknown"), lines.next().unwrap_or("unknown"));
+    let wrong = match (target, system) {
+        ("active", "running" | "degraded") => vec![], // what is degraded is the rule failed-units'
+        _ => vec![format!("multi-user.target is {target}, the system is {system}")],
+    };
+    Ok(Verdict::of(&wrong, format!("multi-user.target is active, the system is {system}")))
+}
+
+/// Without a cluster the kubelet finds no configuration, exits and is restarted every ten seconds:
+/// by design until `kubeadm init` has run.
+fn failed_units(answer: &Output, context: &Context) -> Result<Verdict> {
+    let text = text(answer)?;
+    let names = text.lines().filter_map(|line| line.split_whitespace().next());
+    let excepted = |name: &&str| context.tier == Tier::Boot && *name == "kubelet.service";
+    let wrong: Vec<String> =
+        names.filter(|name| !excepted(name)).map(|name| format!("{name} failed")).collect();
+    Ok(Verdict::of(&wrong, "none"))
+}
+
+fn console(_: &Output, context: &Context) -> Result<Verdict> {
+    let told = |gravity: &[Gravity]| -> Vec<String> {
+        let of_gravity =
+            context.console.iter().filter(|finding| gravity.contains(&finding.gravity));
+        of_gravity
+            .map(|finding| {
+                format!("{} at byte {}: {}", finding.pattern, finding.offset, finding.line.trim())
+            })
+            .collect()
+    };
+    let (grave, odd) = (told(&[Gravity::Fatal, Gravity::Bad]), told(&[Gravity::Suspicious]));
+    Ok(if grave.is_empty() && !odd.is_empty() {
+        Verdict::Warn(odd.join("; "))
+    } else {
+        Verdict::of(&grave, "nothing found")
+    })
+}
+
+/// The root file system should fill the disk to within ten percent.
+fn root_growth(answer: &Output, _: &Context) -> Result<Verdict> {
+    let text = text(answer)?;
+    let numbers: Vec<u64> = text.lines().filter_map(|line| line.trim().parse().ok()).collect();
+    let [root, disk] = numbers[..] else {
+        return Err(Failure::io(format!("sizes of root and disk are not in `{text}`")));
+    };
+    let show = nodekiln_words::Bytes;
+    let seen = format!("the root file system has {} of a disk of {}", show(root), show(disk));
+    let enough = u128::from(root) * 10 >= u128::from(disk) * 9;
+    Ok(if enough { Verdict::Pass(seen) } else { Verdict::Fail(seen) })
+}
+
+/// Journal lines of priority "error" that say nothing about the image, each with the reason.
+const HARMLESS: [(&str, &str); 6] = [
+    ("kubelet", "no configuration before kubeadm has run; judged by the cluster rules afterwards"),
+    ("Failed to find module 'autofs4'", "systemd asks for what the kernel has built in"),
+    ("platform regulatory.0", "wireless rules are no business of a virtual machine"),
+    ("failed to load cni during init", "no network plugin is configured before a cluster has one"),
+    ("cni config load failed", "the same, in containerd's other words"),
+    ("RETBleed: WARNING: Spectre v2", "the emulated processor's own"),
+];
+
+fn journal(answer: &Output, _: &Context) -> Result<Verdict> {
+    let text = text(answer)?;
+    let harmless = |line: &&str| HARMLESS.iter().any(|(needle, _)| line.contains(needle));
+    let (known, telling): (Vec<&str>, Vec<&str>) = text.lines().partition(harmless);
+    let shown: Vec<String> = telling.iter().take(12).map(|line| line.trim().to_owned()).collect();
+    Ok(match telling.len() {
+        0 => Verdict::Pass(format!("no errors ({} known lines)", known.len())),
+        count => Verdict::Fail(format!("{count} lines: {}", shown.join(" | "))),
+    })
+}
+
+/// Ports on which a node may listen: SSH, DHCP, time, name resolution on the link.
+const OPEN: [(&str, u16); 7] = [
+    ("tcp", 22),
+    ("udp", 68),
+    ("udp", 546),
+    ("udp", 123),
+    ("udp", 323),
+    ("tcp", 5355),
+    ("udp", 5355),
+];
+/// Ports of a control-plane node.
+const CONTROL_PLANE: [u16; 7] = [6443, 2379, 2380, 10250, 10256, 10257, 10259];
+
+fn listeners(answer: &Output, context: &Context) -> Result<Verdict> {
+    let text = text(answer)?;
+    let mut wrong = Vec::new();
+    for line in text.lines() {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (Some(protocol), Some(local)) = (fields.first(), fields.get(4)) else { continue };
+        let Some((address, port)) = local.rsplit_once(':') else { continue };
+        let loopback = address.starts_with("127.") || address.starts_with("[::1]");
+        let port: u16 = port.parse().unwrap_or(0);
+        let cluster = context.tier >= Tier::Kubeadm && CONTROL_PLANE.contains(&port);
+        if !loopback && !cluster && !OPEN.contains(&(*protocol, port)) {
+            let process = fields.get(6).copied().unwrap_or("an unknown process");
+            wrong.push(format!("{protocol} {local} {process}"));
+        }
+    }
+    Ok(Verdict::of(&wrong, "only expected ports"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{fails, judge, judge_with, passes};
+    use super::*;
+    use crate::console::Scanner;
+    use crate::expect::Expectations;
+
+    #[test]
+    fn a_system_that_still_starts_is_not_there() {
+        let expect = Expectations::default();
+        assert!(passes(&judge("multi-user", "active\nrunning\n", &expect)));
+        assert!(fails(&judge("multi-user", "inactive\nstarting\n", &expect), "inactive"));
+        assert!(fails(&judge("multi-user", "active\nmaintenance\n", &expect), "maintenance"));
+    }
+
+    #[test]
+    fn a_failed_oneshot_is_named_and_the_kubelet_excepted_only_without_a_cluster() {
+        let expect = Expectations::default();
+        let failed = "bad.service loaded failed failed Bad\n";
+        assert!(fails(&judge("failed-units", failed, &expect), "bad.service"));
+        let kubelet = "kubelet.service loaded failed failed kubelet\n";
+        assert!(fails(&judge("failed-units", kubelet, &expect), "kubelet.service"));
+        let boot =
+            Context { expect: &expect, tier: Tier::Boot, hostname: "n", console: &[], table: &[] };
+        assert!(passes(&judge_with("failed-units", kubelet, 0, &boot).unwrap()));
+    }
+
+    #[test]
+    fn a_root_that_did_not_grow_fails_with_both_sizes() {
+        let expect = Expectations::default();
+        assert!(passes(&judge("root-growth", "  6900000000\n7516192768\n", &expect)));
+        assert!(fails(&judge("root-growth", "3221225472\n7516192768\n", &expect), "3 GiB"));
+        let context =
+            Context { expect: &expect, tier: Tier::Boot, hostname: "n", console: &[], table: &[] };
+        assert!(judge_with("root-growth", "", 0, &context).is_err());
+    }
+
+    #[test]
+    fn an_error_in_the_journal_is_shown_and_known_ones_are_not() {
+        let expect = Expectations::default();
+        let known = "[ 5.1] node kubelet[9]: failed to load config\n";
+        assert!(passes(&judge("journal", known, &expect)));
+        assert!(fails(
+            &judge("journal", "[ 5.2] node sshd[9]: fatal: no keys\n", &expect),
+            "no keys"
+        ));
+    }
+
+    #[test]
+    fn a_stray_listener_is_named_with_its_process() {
+        let expect = Expectations::default();
+        let fine = "tcp LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:((\"sshd\"))\n\
+                    tcp LISTEN 0 128 127.0.0.1:40000 0.0.0.0:*\n";
+        assert!(passes(&judge("listeners", fine, &expect)));
+        let stray = "tcp LISTEN 0 1 0.0.0.0:31337 0.0.0.0:* users:((\"nc\"))\n";
+        assert!(fails(&judge("listeners", stray, &expect), "nc"));
+    }
+
+    #[test]
+    fn a_faulty_partition_table_fails_with_its_fault() {
+        let expect = Expectations::default();
+        assert!(passes(&judge("partition-table", "", &expect)));
+        let table = ["backup table: no signature".to_owned()];
+        let context = Context {
+            expect: &expect,
+            tier: Tier::Boot,
+            hostname: "n",
+            console: &[],
+            table: &table,
+        };
+        assert!(fails(&judge_with("partition-table", "", 0, &context).unwrap(), "backup table"));
+    }
+
+    #[test]
+    fn a_grave_console_line_fails_and_a_suspicious_one_warns() {
+        let expect = Expectations::default();
+        let verdict = |log: &str| {
+            let mut scanner = Scanner::default();
+            scanner.push(log.as_bytes());
+            let console = scanner.findings();
+            let context =
+                Context { expect: &expect, tier: Tier::Boot, hostname: "n", console, table: &[] };
+            judge_with("console", "", 0, &context).unwrap()
+        };
+        assert!(fails(&verdict("[    1.0] Oops: 0002 [#1]\n"), "at byte 0"));
+        assert!(matches!(verdict("x segfault at 0\n"), Verdict::Warn(_)));
+        assert!(passes(&verdict("all is well\n")));
+    }
+}

@@ -1,0 +1,95 @@
+//! Firmware, boot loader and initial RAM disk.
+
+use super::Gravity::{Bad, Fatal};
+use super::{Pattern, pattern};
+
+pub(super) const PATTERNS: &[Pattern] = &[
+    pattern(
+        "initramfs-no-root",
+        Fatal,
+        &["ALERT!", "does not exist", "Dropping to a shell"],
+        "the initial RAM disk waited for the root disk in vain",
+        "ALERT!  UUID=5f0c does not exist.  Dropping to a shell!",
+        "ALERT! disk /dev/vdb1 is slow",
+    ),
+    pattern(
+        "initramfs-waits",
+        Bad,
+        &["Gave up waiting for"],
+        "the initial RAM disk waited in vain",
+        "Gave up waiting for root file system device.  Common problems:",
+        "Begin: Waiting for root file system ... ",
+    ),
+    pattern(
+        "initramfs-shell",
+        Fatal,
+        &["(initramfs) "],
+        "the initial RAM disk ended in its shell",
+        "(initramfs) ",
+        "update-initramfs: Generating /boot/initrd.img-6.1.0",
+    ),
+    pattern(
+        "grub-rescue",
+        Fatal,
+        &["grub rescue>"],
+        "GRUB did not find its modules",
+        "grub rescue> ",
+        "GRUB loading.",
+    ),
+    pattern(
+        "grub-memory",
+        Fatal,
+        &["magic", "is broken"],
+        "GRUB's heap is damaged",
+        "alloc magic is broken at 0x7f2e0000: 0",
+        "magic number is 0x28b5",
+    ),
+    pattern(
+        "grub-file-missing",
+        Bad,
+        &["error: file `", "' not found"],
+        "GRUB misses a file that its configuration names",
+        "error: file `/boot/grub/i386-pc/normal.mod' not found.",
+        "error: no suitable video mode found.",
+    ),
+    pattern(
+        "no-bootable-device",
+        Fatal,
+        &["No bootable device"],
+        "the BIOS found no boot sector",
+        "No bootable device.",
+        "Booting from Hard Disk...",
+    ),
+    pattern(
+        "uefi-nothing-to-boot",
+        Fatal,
+        &["BdsDxe: No bootable option or device was found"],
+        "the UEFI firmware found no boot loader on the EFI system partition",
+        "BdsDxe: No bootable option or device was found.",
+        "BdsDxe: starting Boot0001 \"UEFI Misc Device\" from PciRoot(0x0)/Pci(0x3,0x0)",
+    ),
+    pattern(
+        "emergency-shell-prompt",
+        Fatal,
+        &["Press Enter for emergency shell"],
+        "the initial RAM disk offers a shell",
+        "Press Enter for emergency shell or wait 4 minutes 45 seconds for reboot.",
+        "Press Enter to continue",
+    ),
+    pattern(
+        "dracut-gives-up",
+        Fatal,
+        &["dracut", "Refusing to continue"],
+        "dracut stopped the boot",
+        "[    4.2] dracut: FATAL: Refusing to continue",
+        "[    4.2] dracut: Mounted root filesystem /dev/vda1",
+    ),
+    pattern(
+        "uefi-shell",
+        Fatal,
+        &["UEFI Interactive Shell"],
+        "the UEFI firmware found no boot loader on the disk and started its own shell",
+        "UEFI Interactive Shell v2.2",
+        "BdsDxe: starting Boot0001 \"UEFI Shell-less Boot\"",
+    ),
+];

@@ -1,0 +1,103 @@
+//! The kernel.
+
+use super::Gravity::{Bad, Fatal, Suspicious};
+use super::{Pattern, pattern};
+
+pub(super) const PATTERNS: &[Pattern] = &[
+    pattern(
+        "kernel-panic",
+        Fatal,
+        &["Kernel panic - not syncing"],
+        "the kernel gave up",
+        "[    1.873042] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)",
+        "[    0.312211] sysctl kernel.panic is 10; panic_on_oops is on",
+    ),
+    pattern(
+        "no-root",
+        Fatal,
+        &["VFS: Unable to mount root fs"],
+        "the kernel found no root file system: wrong root= or no driver for the disk's controller",
+        "[    1.872911] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)",
+        "[    1.402113] VFS: Mounted root (ext4 filesystem) readonly on device 254:1.",
+    ),
+    pattern(
+        "oops",
+        Bad,
+        &["Oops:"],
+        "the kernel hit a bug",
+        "[   14.5] Oops: 0002 [#1] PREEMPT SMP NOPTI",
+        "[   14.5] oops_limit is 10000",
+    ),
+    pattern(
+        "kernel-warning",
+        Suspicious,
+        &["WARNING: CPU:", "PID:", " at "],
+        "the kernel warns of itself",
+        "[    9.1] WARNING: CPU: 1 PID: 77 at net/core/dev.c:2110 skb_warn_bad_offload+0x77/0x110",
+        "[    9.1] WARNING: CPU frequency is unknown",
+    ),
+    pattern(
+        "io-error",
+        Bad,
+        &["I/O error, dev "],
+        "the disk answers with errors",
+        "[   20.0] I/O error, dev vda, sector 2099200 op 0x0:(READ) flags 0x80700 phys_seg 4 prio class 2",
+        "[   20.0] vda: I/O scheduler none",
+    ),
+    pattern(
+        "device-offline",
+        Bad,
+        &["rejecting I/O to offline device"],
+        "the disk went away",
+        "[   30.0] sd 0:0:0:0: [sda] rejecting I/O to offline device",
+        "[   30.0] sd 0:0:0:0: [sda] Attached SCSI disk",
+    ),
+    pattern(
+        "ext4-error",
+        Bad,
+        &["EXT4-fs error"],
+        "the file system is damaged",
+        "[    7.7] EXT4-fs error (device vda1): ext4_lookup:1785: inode #12: comm systemd: iget: checksum invalid",
+        "[    7.7] EXT4-fs (vda1): mounted filesystem with ordered data mode. Quota mode: none.",
+    ),
+    pattern(
+        "ext4-delayed-allocation",
+        Bad,
+        &["Delayed block allocation failed"],
+        "ext4 lost written data",
+        "[    7.9] EXT4-fs (vda1): Delayed block allocation failed for inode 12 at logical offset 0",
+        "[    7.9] EXT4-fs (vda1): delalloc is on",
+    ),
+    pattern(
+        "out-of-memory",
+        Bad,
+        &["invoked oom-killer"],
+        "the guest ran out of memory",
+        "[  101.0] kube-apiserver invoked oom-killer: gfp_mask=0x140cca(GFP_HIGHUSER_MOVABLE), order=0",
+        "[  101.0] systemd-oomd is not installed",
+    ),
+    pattern(
+        "hung-task",
+        Suspicious,
+        &["INFO: task ", "blocked for more than"],
+        "a process hangs in the kernel",
+        "[  242.3] INFO: task jbd2/vda1-8:140 blocked for more than 120 seconds.",
+        "[  242.3] INFO: task scheduler ready",
+    ),
+    pattern(
+        "soft-lockup",
+        Suspicious,
+        &["soft lockup - CPU#"],
+        "a processor did not schedule; under emulation also a sign of a loaded host",
+        "[   64.0] watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [swapper/1:0]",
+        "[   64.0] watchdog: soft lockup detector is enabled",
+    ),
+    pattern(
+        "segmentation-fault",
+        Suspicious,
+        &[" segfault at "],
+        "a program crashed",
+        "[   55.1] conntrack[812]: segfault at 0 ip 00007f8 sp 00007ffd error 4 in libc.so.6",
+        "[   55.1] segment table loaded",
+    ),
+];

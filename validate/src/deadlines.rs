@@ -1,0 +1,126 @@
+//! How long each stage may take. Budgets belong to the accelerator, never to the test alone: one
+//! measured with hardware virtualisation makes flakes under emulation, the reverse hides hangs.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::accelerator::Engine;
+
+/// The stages of a run, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// From power on to the kernel's first line.
+    Firmware,
+    /// From the kernel's first line to the first line of the service manager.
+    Kernel,
+    /// Until a command runs over SSH.
+    Login,
+    /// Until cloud-init is through, without what the kubeadm tier adds to it.
+    CloudInit,
+    /// Until cloud-init is through with `kubeadm init` in it.
+    KubeadmInit,
+    /// Until the node is Ready.
+    NodeReady,
+    /// Until the scheduled pod runs.
+    PodRunning,
+    /// Until every control-plane pod is ready.
+    ControlPlane,
+    /// Until the machine is off after it was told so.
+    PowerOff,
+}
+
+impl Stage {
+    /// What the stage ends with, to be read after "until".
+    #[must_use]
+    pub const fn goal(self) -> &'static str {
+        match self {
+            Self::Firmware => "the kernel's first line on the serial console",
+            Self::Kernel => "the service manager's first line on the serial console",
+            Self::Login => "a command answered over SSH",
+            Self::CloudInit => "cloud-init finished",
+            Self::KubeadmInit => "cloud-init finished with kubeadm init in it",
+            Self::NodeReady => "the node is Ready",
+            Self::PodRunning => "the probe pod runs",
+            Self::ControlPlane => "the control-plane pods are ready",
+            Self::PowerOff => "the machine is off",
+        }
+    }
+
+    /// The name that reports use.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Firmware => "firmware",
+            Self::Kernel => "kernel",
+            Self::Login => "login",
+            Self::CloudInit => "cloud-init",
+            Self::KubeadmInit => "kubeadm-init",
+            Self::NodeReady => "node-ready",
+            Self::PodRunning => "pod-running",
+            Self::ControlPlane => "control-plane",
+            Self::PowerOff => "power-off",
+        }
+    }
+}
+
+/// Seconds by stage: with KVM, under TCG. The TCG figures are four to five times what an idle
+/// two-core host needs (multi-user 20 s, `kubeadm init` 150 s), since hosts are seldom idle.
+const TABLE: [(Stage, u64, u64); 9] = [
+    (Stage::Firmware, 30, 120),
+    (Stage::Kernel, 30, 120),
+    (Stage::Login, 90, 300),
+    (Stage::CloudInit, 120, 420),
+    (Stage::KubeadmInit, 300, 1200),
+    (Stage::NodeReady, 120, 300),
+    (Stage::PodRunning, 60, 240),
+    (Stage::ControlPlane, 60, 240),
+    (Stage::PowerOff, 60, 180),
+];
+
+/// The deadlines of one run.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    engine: Engine,
+    patience: u32,
+}
+
+impl Deadlines {
+    /// The deadlines for `engine`, each taken `patience` times (0 counts as 1).
+    #[must_use]
+    pub const fn new(engine: Engine, patience: u32) -> Self {
+        Self { engine, patience: if patience == 0 { 1 } else { patience } }
+    }
+
+    /// How long `stage` may take.
+    #[must_use]
+    pub fn of(&self, stage: Stage) -> Duration {
+        let row = TABLE.iter().find(|(row, ..)| *row == stage);
+        let (kvm, tcg) = row.map_or((60, 300), |(_, kvm, tcg)| (*kvm, *tcg));
+        let seconds = match self.engine {
+            Engine::Kvm => kvm,
+            Engine::Tcg => tcg,
+        };
+        Duration::from_secs(seconds).saturating_mul(self.patience)
+    }
+
+    /// How long one short command in the guest may take.
+    #[must_use]
+    pub fn command(&self) -> Duration {
+        Duration::from_secs(if self.engine == Engine::Kvm { 30 } else { 120 }) * self.patience
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn emulation_is_given_more_time_than_hardware_in_every_stage() {
+        for (stage, kvm, tcg) in TABLE {
+            assert!(kvm < tcg, "{stage:?}");
+            assert_eq!(Deadlines::new(Engine::Tcg, 2).of(stage).as_secs(), 2 * tcg);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Asks the rules one after the other, and fetches the guest's logs when something is wrong.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use nodekiln_words::{Class, Result, ResultExt as _};
+
+use crate::checks::{Ask, Context, Rule, Verdict, rules_of};
+use crate::guest::{Guest, Life as _, Output};
+use crate::report::{Excerpt, Judged, Outcome};
+use crate::run::Running;
+
+/// Whether a rule's outcome calls for a look at the guest's logs.
+pub(super) fn fine(rule: &Judged) -> bool {
+    !matches!(rule.outcome, Outcome::Unasked(_) | Outcome::Judged(Verdict::Fail(_)))
+}
+
+/// Asks every rule of the tier. When the guest dies meanwhile, the rest counts as not asked.
+pub(super) fn ask_all(
+    guest: &Guest,
+    context: &Context,
+    running: &Running,
+    cluster: bool,
+) -> Result<Vec<Judged>> {
+    let mut answers = BTreeMap::new();
+    let mut judged = Vec::new();
+    for rule in rules_of(context.tier) {
+        if !cluster && matches!(rule.ask, Ask::Cluster(_)) {
+            let reason = "kubeadm init did not succeed: see bootstrap-sentinel";
+            judged.push(Judged::new(rule, Outcome::Judged(Verdict::Skipped(reason.into()))));
+            continue;
+        }
+        let answer = match rule.ask {
+            Ask::Nothing => Ok(Output::default()),
+            Ask::LoginMethods => login_methods(guest, running),
+            Ask::Script(script) | Ask::Cluster(script) => {
+                ask_once(&mut answers, script, guest, running)
+            }
+        };
+        let outcome = match answer.and_then(|answer| rule.verdict(&answer, context)) {
+            Ok(verdict) => Outcome::Judged(verdict),
+            Err(failure) if failure.class() == Class::Interrupted => return Err(failure),
+            Err(failure) => Outcome::Unasked(failure.chain().join(": ")),
+        };
+        judged.push(Judged::new(rule, outcome));
+    }
+    Ok(judged)
+}
+
+/// Two rules that ask the same get the same answer; programs start slowly under emulation.
+fn ask_once(
+    answers: &mut BTreeMap<&'static str, Output>,
+    script: &'static str,
+    guest: &Guest,
+    running: &Running,
+) -> Result<Output> {
+    if let Some(known) = answers.get(script) {
+        return Ok(known.clone());
+    }
+    let output = guest.run(&["sh", "-c", script], running.deadlines().command())?;
+    answers.insert(script, output.clone());
+    Ok(output)
+}
+
+fn login_methods(guest: &Guest, running: &Running) -> Result<Output> {
+    let methods = guest.offered_methods(running.deadlines().command())?;
+    Ok(Output { stdout: methods.into_bytes(), ..Output::default() })
+}
+
+/// The outcomes for a guest that nobody could log in to: only what needs no guest is judged.
+pub(super) fn unreachable(context: &Context) -> Vec<Judged> {
+    let outcome = |rule: &Rule| match rule.ask {
+        Ask::Nothing => match rule.verdict(&Output::default(), context) {
+            Ok(verdict) => Outcome::Judged(verdict),
+            Err(failure) => Outcome::Unasked(failure.to_string()),
+        },
+        _ => {
+            Outcome::Judged(Verdict::Skipped("the guest could not be asked: see the cause".into()))
+        }
+    };
+    rules_of(context.tier).map(|rule| Judged::new(rule, outcome(rule))).collect()
+}
+
+/// Logs worth having when something failed: name, command, lines shown in the report.
+const LOGS: [(&str, &str, usize); 6] = [
+    ("cloud-init-output", "cat /var/log/cloud-init-output.log", 15),
+    ("cloud-init", "cat /var/log/cloud-init.log", 0),
+    ("journal-kubelet", "journalctl -b -u kubelet -o short-monotonic --no-pager -n 2000", 10),
+    ("journal-containerd", "journalctl -b -u containerd -o short-monotonic --no-pager -n 2000", 8),
+    ("journal", "journalctl -b -o short-monotonic --no-pager", 0),
+    (
+        "pods",
+        "for log in /var/log/pods/*/*/*.log; do echo \"== $log\"; tail -n 50 \"$log\"; done 2>/dev/null",
+        0,
+    ),
+];
+
+/// Saves the guest's logs in `out/guest` and returns the ends of those that tell most.
+pub(super) fn fetch_logs(guest: &Guest, out: &Path, running: &Running) -> Result<Vec<Excerpt>> {
+    let folder = out.join("guest");
+    fs_err::create_dir_all(&folder).or_io(|| "make a folder for the guest's logs".into())?;
+    let mut excerpts = Vec::new();
+    for (name, script, shown) in LOGS {
+        if running.check().is_err() {
+            break;
+        }
+        // A log that cannot be had must not hide the failure that made us look for it.
+        let Ok(output) = guest.run(&["sh", "-c", script], running.deadlines().command()) else {
+            continue;
+        };
+        let file = folder.join(format!("{name}.log"));
+        fs_err::write(&file, &output.stdout).or_io(|| format!("keep the guest's log {name}"))?;
+        let text = output.text();
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        let lines = lines[lines.len().saturating_sub(shown)..].to_vec();
+        if !lines.is_empty() {
+            excerpts.push(Excerpt { what: name.into(), lines, file });
+        }
+    }
+    Ok(excerpts)
+}

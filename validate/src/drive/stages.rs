@@ -1,0 +1,177 @@
+//! The stages of a boot, each with its deadline.
+
+use std::time::Duration;
+
+use nodekiln_words::{Class, Failure, Result};
+use serde_json::Value;
+
+use crate::checks::{COMPONENTS, trouble};
+use crate::deadlines::Stage;
+use crate::guest::{Guest, Life as _};
+use crate::keys::Keys;
+use crate::run::{Running, Waited};
+use crate::seed::{KubeadmPlan, POD_MANIFEST, POD_NAME, SENTINEL};
+
+/// A stage's result: a failure says which stage it was.
+type Staged<T> = std::result::Result<T, (Stage, Failure)>;
+
+/// How far a guest came, and what kept it from going further.
+pub(super) struct Reached<'a> {
+    /// The session, where there is one.
+    pub(super) guest: Option<Guest<'a>>,
+    /// The first stage that failed.
+    pub(super) failure: Option<(Stage, Failure)>,
+}
+
+impl Reached<'_> {
+    /// Whether there is a cluster to ask about.
+    pub(super) fn cluster(&self) -> bool {
+        !matches!(self.failure, Some((stage, _)) if stage <= Stage::KubeadmInit)
+    }
+}
+
+/// Waits for each stage in turn. After the login a stage that takes too long does not keep the rules
+/// from being asked: they say what is wrong better than a deadline does.
+pub(super) fn reach<'a>(
+    running: &'a Running<'a>,
+    keys: &Keys,
+    plan: Option<&KubeadmPlan>,
+) -> Reached<'a> {
+    let console = |stage, enough: fn(crate::console::Reached) -> bool| {
+        running
+            .stage(stage, |deadline| running.wait_console(deadline, enough))
+            .map_err(|failure| (stage, failure))
+    };
+    let login = || {
+        let stage = Stage::Login;
+        running
+            .stage(stage, |deadline| Guest::login(running.port(), keys, running, deadline))
+            .map_err(|failure| (stage, failure))
+    };
+    let guest = console(Stage::Firmware, |reached| reached.kernel)
+        .and_then(|()| console(Stage::Kernel, |reached| reached.manager))
+        .and_then(|()| login());
+    match guest {
+        Err(failure) => Reached { guest: None, failure: Some(failure) },
+        Ok(guest) => {
+            let failure = settle(running, &guest, plan).err();
+            Reached { guest: Some(guest), failure }
+        }
+    }
+}
+
+/// From the login to the state that the rules judge.
+fn settle(running: &Running, guest: &Guest, plan: Option<&KubeadmPlan>) -> Staged<()> {
+    let wait = |stage: Stage, look: &dyn Fn(Duration) -> Result<Waited<()>>| {
+        let command = running.deadlines().command();
+        running
+            .stage(stage, |deadline| running.wait_for(deadline, || look(command)))
+            .map_err(|failure| (stage, failure))
+    };
+    let Some(plan) = plan else {
+        return wait(Stage::CloudInit, &|command| cloud_init(guest, command));
+    };
+    wait(Stage::KubeadmInit, &|command| cloud_init(guest, command))?;
+    bootstrapped(guest, running.deadlines().command())
+        .map_err(|failure| (Stage::KubeadmInit, failure))?;
+    wait(Stage::NodeReady, &|command| node_ready(guest, command))?;
+    if plan.pod_image.is_some() {
+        wait(Stage::PodRunning, &|command| pod_running(guest, command))?;
+    }
+    wait(Stage::ControlPlane, &|command| control_plane(guest, command))?;
+    running.check().map_err(|failure| (Stage::ControlPlane, failure))
+}
+
+/// cloud-init writes its result last of all, and systemd is through with its jobs after that.
+fn cloud_init(guest: &Guest, command: Duration) -> Result<Waited<()>> {
+    const SCRIPT: &str = "\
+        if ! test -e /run/cloud-init/result.json; then\n\
+          echo \"cloud-init says: $(tail -n 1 /var/log/cloud-init-output.log 2>&1)\"; exit\n\
+        fi\n\
+        state=$(systemctl is-system-running)\n\
+        case $state in starting|initializing) echo \"the system is $state\";; esac";
+    let output = guest.run(&["sh", "-c", SCRIPT], command)?;
+    Ok(match output.text() {
+        text if text.is_empty() => Waited::Done(()),
+        text => Waited::Still(text),
+    })
+}
+
+/// Without the sentinel there is no cluster to wait for.
+fn bootstrapped(guest: &Guest, command: Duration) -> Result<()> {
+    const CAUSE: &str = "\
+        log=/var/log/cloud-init-output.log\n\
+        grep -E 'error execution phase|\\[ERROR ' \"$log\" || tail -n 3 \"$log\"";
+    if guest.run(&["test", "-e", SENTINEL], command)?.status == 0 {
+        return Ok(());
+    }
+    let output = guest.run(&["sh", "-c", CAUSE], command)?;
+    let said = output.text().lines().map(str::trim).collect::<Vec<_>>().join(" | ");
+    Err(Failure::new(Class::Verdict, format!("kubeadm init did not succeed: {said}")))
+}
+
+fn kubectl<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+    let mut argv = vec!["kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf"];
+    argv.extend_from_slice(arguments);
+    argv
+}
+
+/// What `kubectl … -o json` says; an API server that restarts is no reason to give up.
+fn objects(
+    guest: &Guest,
+    arguments: &[&str],
+    command: Duration,
+) -> Result<std::result::Result<Value, String>> {
+    let output = guest.run(&kubectl(arguments), command)?;
+    if output.status != 0 {
+        return Ok(Err(output.error_text()));
+    }
+    Ok(serde_json::from_slice(&output.stdout).map_err(|error| error.to_string()))
+}
+
+fn node_ready(guest: &Guest, command: Duration) -> Result<Waited<()>> {
+    let nodes = match objects(guest, &["get", "nodes", "-o", "json"], command)? {
+        Ok(nodes) => nodes,
+        Err(said) => return Ok(Waited::Still(said)),
+    };
+    let conditions = nodes.pointer("/items/0/status/conditions").and_then(Value::as_array);
+    let ready = conditions.into_iter().flatten().find(|condition| condition["type"] == "Ready");
+    Ok(match ready {
+        Some(condition) if condition["status"] == "True" => Waited::Done(()),
+        Some(condition) => Waited::Still(condition["message"].to_string()),
+        None => Waited::Still("the node has no condition Ready".into()),
+    })
+}
+
+fn pod_running(guest: &Guest, command: Duration) -> Result<Waited<()>> {
+    // A pod is refused until the controller manager has made the namespace's service account, a few
+    // seconds after the node is Ready.
+    let applied = guest.run(&kubectl(&["apply", "-f", POD_MANIFEST]), command)?;
+    if applied.status != 0 {
+        return Ok(Waited::Still(applied.error_text()));
+    }
+    Ok(match objects(guest, &["get", "pod", POD_NAME, "-o", "json"], command)? {
+        Err(said) => Waited::Still(said),
+        Ok(pod) => trouble(&pod).map_or(Waited::Done(()), Waited::Still),
+    })
+}
+
+fn control_plane(guest: &Guest, command: Duration) -> Result<Waited<()>> {
+    let pods = match objects(
+        guest,
+        &["--namespace", "kube-system", "get", "pods", "-o", "json"],
+        command,
+    )? {
+        Ok(pods) => pods,
+        Err(said) => return Ok(Waited::Still(said)),
+    };
+    let items = pods["items"].as_array().map_or(&[][..], Vec::as_slice);
+    let still = COMPONENTS.iter().find_map(|(label, name)| {
+        let pod = items.iter().find(|pod| pod.pointer(label).and_then(Value::as_str) == Some(name));
+        match pod {
+            None => Some(format!("{name} has no pod")),
+            Some(pod) => trouble(pod).map(|trouble| format!("{name} {trouble}")),
+        }
+    });
+    Ok(still.map_or(Waited::Done(()), Waited::Still))
+}

@@ -1,0 +1,309 @@
+//! Commands in the guest, over SSH with the host key pinned.
+//!
+//! libssh2 is used without blocking, so that every wait looks at the deadline and at the guest's
+//! life: a panic, a cancelled run or a QEMU that ended is noticed within a tenth of a second.
+
+use std::io::{ErrorKind, Read as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use nodekiln_words::{Failure, Result, ResultExt as _};
+use ssh2::{Channel, ErrorCode, Session};
+
+use crate::keys::{Keys, USER};
+
+/// `LIBSSH2_ERROR_EAGAIN`: come again.
+const AGAIN: ErrorCode = ErrorCode::Session(-37);
+/// One attempt to log in; a guest whose SSH server is not up yet lets it wait in vain.
+const ATTEMPT: Duration = Duration::from_secs(20);
+/// Output of one command beyond this is an error: nothing that is asked prints as much.
+const MOST_OUTPUT: usize = 32 << 20;
+
+/// What a command said and how it ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Output {
+    /// Bytes of standard output.
+    pub stdout: Vec<u8>,
+    /// Bytes of standard error.
+    pub stderr: Vec<u8>,
+    /// Exit status.
+    pub status: i32,
+}
+
+impl Output {
+    /// Standard output as text, without the last line end.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).trim_end().to_owned()
+    }
+
+    /// Standard error as text, without the last line end.
+    #[must_use]
+    pub fn error_text(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).trim_end().to_owned()
+    }
+}
+
+/// Says whether it is still worth waiting for the guest: fails with the reason once it is not.
+pub trait Life {
+    /// Fails when the guest is dead or the run cancelled.
+    ///
+    /// # Errors
+    /// With the cause found.
+    fn check(&self) -> Result<()>;
+}
+
+/// A logged-in session.
+pub struct Guest<'a> {
+    session: Session,
+    life: &'a dyn Life,
+    port: u16,
+}
+
+impl std::fmt::Debug for Guest<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Guest(127.0.0.1:{})", self.port)
+    }
+}
+
+impl<'a> Guest<'a> {
+    /// Logs in, trying again until `deadline` has passed.
+    ///
+    /// # Errors
+    /// When the guest is dead, or the deadline passed; the last attempt's error is the cause.
+    pub fn login(port: u16, keys: &Keys, life: &'a dyn Life, deadline: Duration) -> Result<Self> {
+        let started = Instant::now();
+        loop {
+            life.check()?;
+            let attempt = ATTEMPT.min(deadline.saturating_sub(started.elapsed()));
+            let failure = match Self::attempt(port, keys, life, attempt) {
+                Ok(guest) => return Ok(guest),
+                Err(failure) => failure,
+            };
+            life.check()?;
+            if started.elapsed() > deadline {
+                let text = format!("no login over SSH within {} s", deadline.as_secs());
+                return Err(Failure::io(text).with_source(failure));
+            }
+            std::thread::sleep(Duration::from_millis(250));
+        }
+    }
+
+    fn attempt(port: u16, keys: &Keys, life: &'a dyn Life, deadline: Duration) -> Result<Self> {
+        let session = open_session(port)?;
+        let mut guest = Self { session, life, port };
+        guest.handshake(keys, deadline)?;
+        let session = guest.session.clone();
+        guest.poll(deadline, "log in", || {
+            session.userauth_pubkey_memory(USER, None, &keys.login.private, None)
+        })?;
+        Ok(guest)
+    }
+
+    /// Exchanges keys with the SSH server, and makes sure that it is our guest's.
+    fn handshake(&mut self, keys: &Keys, deadline: Duration) -> Result<()> {
+        self.greet(deadline)?;
+        match self.session.host_key() {
+            Some((key, _)) if key == keys.host.blob => Ok(()),
+            _ => {
+                Err(Failure::io("the SSH server does not have the host key that the seed gave it")
+                    .with_help(
+                        "cloud-init did not apply the user-data: look for it on the console",
+                    ))
+            }
+        }
+    }
+
+    fn greet(&mut self, deadline: Duration) -> Result<()> {
+        let started = Instant::now();
+        while let Err(error) = self.session.handshake() {
+            if error.code() != AGAIN {
+                return Err(Failure::io("greet the guest's SSH server").with_source(error));
+            }
+            self.pause(started, deadline, "greet the SSH server")?;
+        }
+        Ok(())
+    }
+
+    /// Ways of logging in that the guest offers to a stranger.
+    ///
+    /// # Errors
+    /// When the guest cannot be asked.
+    pub fn offered_methods(&self, deadline: Duration) -> Result<String> {
+        let session = open_session(self.port)?;
+        let mut stranger = Guest { session, life: self.life, port: self.port };
+        stranger.greet(deadline)?;
+        let session = stranger.session.clone();
+        stranger.poll(deadline, "ask for ways to log in", || {
+            session.auth_methods("root").map(str::to_owned)
+        })
+    }
+
+    /// Runs `argv` as root and waits for its end. The words arrive as they are.
+    ///
+    /// # Errors
+    /// When the command cannot be started or does not end by `deadline`; not when it fails.
+    pub fn run(&self, argv: &[&str], deadline: Duration) -> Result<Output> {
+        let mut words = vec!["sudo", "-n", "--"];
+        words.extend_from_slice(argv);
+        let title = argv.join(" ");
+        let title = title.lines().next().unwrap_or_default().to_owned();
+        self.execute(&shell_words(&words), deadline)
+            .map_err(|failure| failure.context(format!("in the guest: {title}")))
+    }
+
+    fn execute(&self, line: &str, deadline: Duration) -> Result<Output> {
+        let mut channel =
+            self.poll(deadline, "open a channel", || self.session.channel_session())?;
+        self.poll(deadline, "start the command", || channel.exec(line))?;
+        let mut output = Output::default();
+        let started = Instant::now();
+        loop {
+            let mut got = drain(&mut channel.stream(0), &mut output.stdout)?;
+            got |= drain(&mut channel.stderr(), &mut output.stderr)?;
+            if output.stdout.len() + output.stderr.len() > MOST_OUTPUT {
+                return Err(Failure::io("it printed more than 32 MiB"));
+            }
+            if channel.eof() && !got {
+                break;
+            }
+            if !got {
+                self.pause(started, deadline, "finish")?;
+            }
+        }
+        output.status = self.ended(&mut channel, deadline)?;
+        Ok(output)
+    }
+
+    /// The exit status; a command ended by a signal counts as 128, as a shell has it.
+    fn ended(&self, channel: &mut Channel, deadline: Duration) -> Result<i32> {
+        self.poll(deadline, "close the channel", || channel.wait_eof())?;
+        self.poll(deadline, "close the channel", || channel.close())?;
+        self.poll(deadline, "close the channel", || channel.wait_close())?;
+        let signal = channel.exit_signal().ok().and_then(|signal| signal.exit_signal);
+        let status = channel.exit_status().or_io(|| "ask for the exit status".into())?;
+        Ok(if signal.is_some() { 128 } else { status })
+    }
+
+    fn poll<T>(
+        &self,
+        deadline: Duration,
+        what: &str,
+        mut step: impl FnMut() -> std::result::Result<T, ssh2::Error>,
+    ) -> Result<T> {
+        let started = Instant::now();
+        loop {
+            match step() {
+                Ok(value) => return Ok(value),
+                Err(error) if error.code() == AGAIN => self.pause(started, deadline, what)?,
+                Err(error) => {
+                    return Err(
+                        Failure::io(format!("could not {what} over SSH")).with_source(error)
+                    );
+                }
+            }
+        }
+    }
+
+    fn pause(&self, started: Instant, deadline: Duration, what: &str) -> Result<()> {
+        self.life.check()?;
+        if started.elapsed() > deadline {
+            return Err(Failure::io(format!("did not {what} within {} s", deadline.as_secs())));
+        }
+        std::thread::sleep(Duration::from_millis(15));
+        Ok(())
+    }
+}
+
+fn open_session(port: u16) -> Result<Session> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))
+        .or_io(|| format!("connect to the guest's SSH port at {address}"))?;
+    let mut session = Session::new().or_io(|| "start an SSH session".into())?;
+    session.set_tcp_stream(stream);
+    session.set_blocking(false);
+    Ok(session)
+}
+
+/// Takes what is there; `true` when something was.
+fn drain(stream: &mut ssh2::Stream, into: &mut Vec<u8>) -> Result<bool> {
+    let mut buffer = [0; 16384];
+    let mut got = false;
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => return Ok(got),
+            Ok(count) => {
+                into.extend_from_slice(&buffer[..count]);
+                got = true;
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(got),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(Failure::io("read the command's output").with_source(error)),
+        }
+    }
+}
+
+/// One line for the guest's login shell that stands for exactly these words: SSH transports a
+/// line, not a vector, so each word is quoted (POSIX shell, single quotes).
+#[must_use]
+pub fn shell_words(words: &[&str]) -> String {
+    let quoted: Vec<String> =
+        words.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect();
+    quoted.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn a_shell_gives_the_words_back_as_they_were(words in prop::collection::vec("[^\0]{0,12}", 1..4)) {
+            let mut line = vec!["printf", "%s\\0"];
+            line.extend(words.iter().map(String::as_str));
+            let output = Command::new("sh").arg("-c").arg(shell_words(&line)).output().unwrap();
+            let mut expected: Vec<u8> = Vec::new();
+            for word in &words {
+                expected.extend_from_slice(word.as_bytes());
+                expected.push(0);
+            }
+            prop_assert_eq!(output.stdout, expected);
+        }
+    }
+
+    struct Alive;
+    impl Life for Alive {
+        fn check(&self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_server_that_never_greets_is_given_up_at_the_deadline() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let keys = Keys::generate().unwrap();
+        let started = Instant::now();
+        let failure = Guest::login(port, &keys, &Alive, Duration::from_millis(700)).unwrap_err();
+        assert!(started.elapsed() < Duration::from_secs(5));
+        assert!(failure.to_string().contains("no login"), "{failure:?}");
+    }
+
+    #[test]
+    fn a_dead_guest_ends_the_wait_at_once() {
+        struct Dead;
+        impl Life for Dead {
+            fn check(&self) -> Result<()> {
+                Err(Failure::io("kernel panic"))
+            }
+        }
+        let keys = Keys::generate().unwrap();
+        let failure = Guest::login(9, &keys, &Dead, Duration::from_secs(60)).unwrap_err();
+        assert_eq!(failure.to_string(), "kernel panic");
+    }
+}

@@ -1,0 +1,274 @@
+//! The argument vector of QEMU for one machine: a pure function, reviewed as a golden file.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use crate::accelerator::Engine;
+use crate::machine::{DiskBus, Dmi, Firmware, Machine};
+
+/// The Ethernet address of the guest's only card; locally administered.
+pub const MAC: &str = "52:54:00:6e:6b:01";
+
+/// The block devices of one run.
+#[derive(Clone, Debug)]
+pub struct Disks {
+    /// Overlay over the artifact, qcow2.
+    pub overlay: PathBuf,
+    /// NoCloud seed, raw; attached read-only.
+    pub seed: Option<PathBuf>,
+    /// UEFI code and this run's own variable store.
+    pub uefi: Option<(PathBuf, PathBuf)>,
+}
+
+/// Where QEMU's ends of the wires are.
+#[derive(Clone, Debug)]
+pub struct Wires {
+    /// Unix socket that QEMU listens on for QMP.
+    pub qmp: PathBuf,
+    /// File that receives all that the guest writes to its first serial port.
+    pub console: PathBuf,
+    /// TCP port on 127.0.0.1 that reaches the guest's port 22.
+    pub ssh_port: u16,
+}
+
+/// A guest's kernel, started without a boot loader; for experiments and tests only.
+#[derive(Clone, Debug)]
+pub struct DirectKernel {
+    /// The kernel.
+    pub kernel: PathBuf,
+    /// The initial RAM disk.
+    pub initrd: PathBuf,
+    /// The command line.
+    pub arguments: String,
+}
+
+/// Everything that decides QEMU's command line.
+#[derive(Clone, Debug)]
+pub struct Setup<'a> {
+    /// The machine.
+    pub machine: &'a Machine,
+    /// What runs its processors.
+    pub engine: Engine,
+    /// Its disks.
+    pub disks: &'a Disks,
+    /// Its wires.
+    pub wires: &'a Wires,
+    /// A kernel that replaces the disk's boot loader.
+    pub kernel: Option<&'a DirectKernel>,
+}
+
+/// The argument vector, without the program's name.
+#[must_use]
+pub fn arguments(setup: &Setup) -> Vec<OsString> {
+    let mut line = Line::default();
+    base(&mut line, setup);
+    firmware(&mut line, setup.disks);
+    identity(&mut line, &setup.machine.dmi);
+    root_disk(&mut line, setup);
+    seed_disk(&mut line, setup.disks);
+    network(&mut line, setup);
+    wires(&mut line, setup.wires);
+    if let Some(direct) = setup.kernel {
+        line.path("-kernel", "", &direct.kernel);
+        line.path("-initrd", "", &direct.initrd);
+        line.pair("-append", &direct.arguments);
+    }
+    line.0
+}
+
+#[derive(Default)]
+struct Line(Vec<OsString>);
+
+impl Line {
+    fn flag(&mut self, flag: &str) {
+        self.0.push(flag.into());
+    }
+
+    fn pair(&mut self, flag: &str, value: &str) {
+        self.0.push(flag.into());
+        self.0.push(value.into());
+    }
+
+    /// `value` ends in `key=`, to which the path is added with each comma doubled, as QEMU's option
+    /// parser wants it.
+    fn path(&mut self, flag: &str, value: &str, path: &std::path::Path) {
+        use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+        let mut bytes = value.as_bytes().to_vec();
+        for byte in path.as_os_str().as_bytes() {
+            bytes.push(*byte);
+            if *byte == b',' && !value.is_empty() {
+                bytes.push(b',');
+            }
+        }
+        self.0.push(flag.into());
+        self.0.push(OsString::from_vec(bytes));
+    }
+}
+
+fn base(line: &mut Line, setup: &Setup) {
+    let machine = setup.machine;
+    line.flag("-nodefaults");
+    line.flag("-no-user-config");
+    line.pair("-machine", "q35");
+    line.pair("-accel", setup.engine.argument());
+    line.pair("-cpu", setup.engine.cpu());
+    line.pair("-smp", &machine.cpus.to_string());
+    line.pair("-m", &format!("{}k", machine.memory.get() / 1024));
+    line.pair("-display", "none");
+    line.pair("-vga", "std"); // a screen to dump: boot loaders fail before the serial port works
+    line.pair("-rtc", "base=utc");
+    line.pair("-object", "rng-random,id=rng0,filename=/dev/urandom");
+    line.pair("-device", "virtio-rng-pci,rng=rng0");
+    line.flag("-no-reboot"); // a guest that resets itself has failed, unless it was told to
+}
+
+/// UEFI code is shared and read-only, the variable store is this run's own.
+fn firmware(line: &mut Line, disks: &Disks) {
+    if let Some((code, variables)) = &disks.uefi {
+        line.path("-drive", "if=pflash,unit=0,format=raw,readonly=on,file=", code);
+        line.path("-drive", "if=pflash,unit=1,format=raw,file=", variables);
+    }
+}
+
+fn identity(line: &mut Line, dmi: &Dmi) {
+    let system =
+        [("manufacturer", &dmi.manufacturer), ("product", &dmi.product), ("serial", &dmi.serial)];
+    for (kind, fields) in [("type=1", &system[..]), ("type=3", &[("asset", &dmi.asset)][..])] {
+        let mut value = kind.to_owned();
+        for (key, text) in fields.iter().filter(|(_, text)| !text.is_empty()) {
+            value.push_str(&format!(",{key}={}", text.replace(',', ",,")));
+        }
+        if value != kind {
+            line.pair("-smbios", &value);
+        }
+    }
+}
+
+fn root_disk(line: &mut Line, setup: &Setup) {
+    let file = "driver=qcow2,node-name=root,discard=unmap,cache.direct=off,cache.no-flush=on,file.driver=file,file.filename=";
+    line.path("-blockdev", file, &setup.disks.overlay);
+    match setup.machine.disk {
+        DiskBus::VirtioBlk => line.pair("-device", "virtio-blk-pci,drive=root,bootindex=1"),
+        DiskBus::Nvme => line.pair("-device", "nvme,drive=root,serial=nodekiln-root,bootindex=1"),
+        DiskBus::VirtioScsi | DiskBus::Pvscsi => {
+            let controller =
+                if setup.machine.disk == DiskBus::Pvscsi { "pvscsi" } else { "virtio-scsi-pci" };
+            line.pair("-device", &format!("{controller},id=scsi0"));
+            line.pair("-device", "scsi-hd,bus=scsi0.0,drive=root,bootindex=1");
+        }
+    }
+}
+
+/// The seed is a virtio disk on every profile: NoCloud looks at any disk by its label.
+fn seed_disk(line: &mut Line, disks: &Disks) {
+    if let Some(seed) = &disks.seed {
+        line.path(
+            "-blockdev",
+            "driver=raw,node-name=seed,read-only=on,file.driver=file,file.filename=",
+            seed,
+        );
+        line.pair("-device", "virtio-blk-pci,drive=seed,serial=nodekiln-seed");
+    }
+}
+
+/// QEMU's user-mode network with no way out: `restrict=on` drops all that the guest sends
+/// elsewhere, and only the forwarded port leads in.
+fn network(line: &mut Line, setup: &Setup) {
+    let port = setup.wires.ssh_port;
+    let device = setup.machine.nic.device();
+    line.pair(
+        "-netdev",
+        &format!("user,id=net0,restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:{port}-:22"),
+    );
+    line.pair("-device", &format!("{device},netdev=net0,mac={MAC},romfile="));
+}
+
+fn wires(line: &mut Line, wires: &Wires) {
+    line.path("-chardev", "file,id=console,path=", &wires.console);
+    line.pair("-serial", "chardev:console");
+    line.path("-chardev", "socket,id=qmp,server=on,wait=off,path=", &wires.qmp);
+    line.pair("-mon", "chardev=qmp,mode=control");
+}
+
+/// Whether `machine` needs firmware that is not QEMU's own.
+#[must_use]
+pub fn needs_ovmf(machine: &Machine) -> bool {
+    machine.firmware == Firmware::Uefi
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn text(machine: &Machine, disks: &Disks, engine: Engine) -> String {
+        let wires =
+            Wires { qmp: "/run/a/qmp".into(), console: "/out/console.log".into(), ssh_port: 40022 };
+        let setup = Setup { machine, engine, disks, wires: &wires, kernel: None };
+        let mut text = String::new();
+        for argument in arguments(&setup) {
+            let argument = argument.into_string().unwrap();
+            text.push_str(if argument.starts_with('-') { "\n" } else { " " });
+            text.push_str(&argument);
+        }
+        format!("{}\n", text.trim_start())
+    }
+
+    fn disks() -> Disks {
+        Disks {
+            overlay: "/run/a/root.qcow2".into(),
+            seed: Some("/run/a/seed.img".into()),
+            uefi: None,
+        }
+    }
+
+    /// Compares with the golden file, or rewrites it when `NODEKILN_BLESS` is set.
+    fn golden(name: &str, actual: &str) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name);
+        if std::env::var_os("NODEKILN_BLESS").is_some() {
+            fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+            fs_err::write(&path, actual).unwrap();
+        }
+        assert_eq!(
+            actual,
+            fs_err::read_to_string(&path).unwrap(),
+            "{name}; set NODEKILN_BLESS=1 to rewrite"
+        );
+    }
+
+    #[test]
+    fn the_plain_bios_machine_is_as_reviewed() {
+        golden("qemu-bios-tcg.txt", &text(&Machine::default(), &disks(), Engine::Tcg));
+    }
+
+    #[test]
+    fn a_uefi_machine_of_a_cloud_is_as_reviewed() {
+        let mut disks = disks();
+        disks.uefi = Some(("/usr/share/OVMF/CODE.fd".into(), "/run/a/VARS.fd".into()));
+        let dmi =
+            Dmi { manufacturer: "Amazon EC2".into(), serial: "ec2,1".into(), ..Dmi::default() };
+        let machine =
+            Machine { firmware: Firmware::Uefi, disk: DiskBus::Nvme, dmi, ..Machine::default() };
+        golden("qemu-uefi-nvme-kvm.txt", &text(&machine, &disks, Engine::Kvm));
+    }
+
+    #[test]
+    fn commas_in_paths_are_doubled() {
+        let mut disks = disks();
+        disks.overlay = "/run/a,b/root.qcow2".into();
+        let text = text(&Machine::default(), &disks, Engine::Tcg);
+        assert!(text.contains("file.filename=/run/a,,b/root.qcow2"), "{text}");
+    }
+
+    #[test]
+    fn each_disk_bus_gets_its_controller() {
+        for (disk, device) in [
+            (DiskBus::Pvscsi, "-device pvscsi,id=scsi0"),
+            (DiskBus::VirtioScsi, "-device virtio-scsi-pci,id=scsi0"),
+        ] {
+            let text = text(&Machine { disk, ..Machine::default() }, &disks(), Engine::Tcg);
+            assert!(text.contains(device), "{text}");
+        }
+    }
+}

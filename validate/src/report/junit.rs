@@ -1,0 +1,87 @@
+//! The report as JUnit XML: one suite a tier, one test case a rule.
+
+use quick_junit::{NonSuccessKind, Property, TestCase, TestCaseStatus, TestSuite};
+
+use super::{Judged, Outcome, Report};
+use crate::checks::Verdict;
+
+impl Report {
+    /// The report as JUnit XML. Passing is success, a warning too with its text as output; what is
+    /// not proven or not applicable is skipped; what could not be asked is an error, not a failure.
+    #[must_use]
+    pub fn junit(&self) -> String {
+        let mut suite = TestSuite::new(format!("nodekiln.{}", self.tier.as_str()));
+        for (name, value) in self.properties() {
+            suite.add_property(Property::new(name, value));
+        }
+        suite.add_test_case(self.whole_run());
+        suite.add_test_cases(self.rules.iter().map(|rule| case(rule, self.tier.as_str())));
+        let mut report = quick_junit::Report::new("nodekiln validate");
+        report.add_test_suite(suite);
+        report.to_string().unwrap_or_default()
+    }
+
+    fn properties(&self) -> [(&'static str, String); 6] {
+        [
+            ("image", self.image.display().to_string()),
+            ("sha256", self.sha256.to_string()),
+            ("firmware", self.firmware.as_str().to_owned()),
+            ("accelerator", self.accelerator.engine.as_str().to_owned()),
+            ("accelerator.why", self.accelerator.why.clone()),
+            ("qemu", self.accelerator.qemu.clone()),
+        ]
+    }
+
+    /// Whether the run got to its end is a test case too, or a guest that died early would look green.
+    fn whole_run(&self) -> TestCase {
+        let status = match &self.cause {
+            None => TestCaseStatus::success(),
+            Some(cause) => {
+                let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+                status.set_message(cause.text.clone()).set_description(cause.tail.join("\n"));
+                status
+            }
+        };
+        let mut case = TestCase::new("run", status);
+        case.set_classname(format!("nodekiln.{}", self.tier.as_str()));
+        case
+    }
+}
+
+fn case(rule: &Judged, tier: &str) -> TestCase {
+    let failed = |kind, text: &str| {
+        let mut status = TestCaseStatus::non_success(kind);
+        status.set_message(text).set_description(format!("{} ({})", rule.why, rule.source));
+        status
+    };
+    let status = match &rule.outcome {
+        Outcome::Unasked(why) => failed(NonSuccessKind::Error, why),
+        Outcome::Judged(Verdict::Fail(seen)) => failed(NonSuccessKind::Failure, seen),
+        Outcome::Judged(Verdict::NotProven(why) | Verdict::Skipped(why)) => {
+            let mut status = TestCaseStatus::skipped();
+            status.set_message(why.clone());
+            status
+        }
+        Outcome::Judged(Verdict::Pass(_) | Verdict::Warn(_)) => TestCaseStatus::success(),
+    };
+    let mut case = TestCase::new(rule.id.clone(), status);
+    case.set_classname(format!("nodekiln.{tier}"));
+    if let Outcome::Judged(verdict @ (Verdict::Pass(_) | Verdict::Warn(_))) = &rule.outcome {
+        case.set_system_out(format!("{}: {}", verdict.word(), verdict.seen()));
+    }
+    case
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::sample;
+
+    #[test]
+    fn failures_errors_and_skips_are_counted_apart() {
+        let xml = sample().junit();
+        assert!(xml.contains("tests=\"7\""), "{xml}");
+        assert!(xml.contains("failures=\"1\"") && xml.contains("errors=\"1\""), "{xml}");
+        assert!(xml.contains("<skipped message=\"no CoreDNS\"/>"), "{xml}");
+        assert!(xml.contains("name=\"sha256\""), "{xml}");
+    }
+}

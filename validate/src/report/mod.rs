@@ -1,0 +1,240 @@
+//! What a run found, as a value; its renderings are beside it.
+
+mod junit;
+mod terminal;
+
+use std::path::PathBuf;
+
+use nodekiln_words::{Class, Failure, Result, Sha256};
+use serde::{Deserialize, Serialize};
+
+use crate::Tier;
+use crate::accelerator::Chosen;
+use crate::checks::{Rule, Severity, Verdict};
+use crate::console::Finding;
+use crate::machine::Firmware;
+use crate::run::{Cause, Lap};
+
+/// Everything that a run found out about an artifact.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The artifact.
+    pub image: PathBuf,
+    /// SHA-256 of its bytes, the same before and after.
+    pub sha256: Sha256,
+    /// The tier that was run.
+    pub tier: Tier,
+    /// The firmware that it was booted by.
+    pub firmware: Firmware,
+    /// What ran the guest's processors, and why.
+    pub accelerator: Chosen,
+    /// When each stage ended.
+    pub timeline: Vec<Lap>,
+    /// The rules in order.
+    pub rules: Vec<Judged>,
+    /// Why the run did not get to its end, if it did not.
+    pub cause: Option<Cause>,
+    /// What the console scan found.
+    pub findings: Vec<Finding>,
+    /// Last lines of the guest's own logs, fetched when something failed.
+    pub logs: Vec<Excerpt>,
+    /// The console's log.
+    pub console: PathBuf,
+    /// What this run cannot prove about a real cloud.
+    pub fidelity: Vec<String>,
+}
+
+/// A rule and what came of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Judged {
+    /// The rule's id.
+    pub id: String,
+    /// Its tier.
+    pub tier: Tier,
+    /// How much its "no" weighs.
+    pub severity: Severity,
+    /// Why it matters.
+    pub why: String,
+    /// Where it comes from.
+    pub source: String,
+    /// The verdict, or why there is none.
+    pub outcome: Outcome,
+}
+
+/// A rule's outcome.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It was judged.
+    Judged(Verdict),
+    /// It could not be asked; this counts neither for nor against the image.
+    Unasked(String),
+}
+
+/// The end of one of the guest's logs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Excerpt {
+    /// Where it is from.
+    pub what: String,
+    /// Its last lines.
+    pub lines: Vec<String>,
+    /// The whole log.
+    pub file: PathBuf,
+}
+
+impl Judged {
+    /// `rule` with its outcome.
+    #[must_use]
+    pub fn new(rule: &Rule, outcome: Outcome) -> Self {
+        Self {
+            id: rule.id.into(),
+            tier: rule.tier,
+            severity: rule.severity,
+            why: rule.why.into(),
+            source: rule.source.into(),
+            outcome,
+        }
+    }
+}
+
+impl Report {
+    /// Rules that say no.
+    pub fn failed(&self) -> impl Iterator<Item = &Judged> {
+        self.rules.iter().filter(|rule| matches!(rule.outcome, Outcome::Judged(Verdict::Fail(_))))
+    }
+
+    /// Rules that could not be asked.
+    pub fn unasked(&self) -> impl Iterator<Item = &Judged> {
+        self.rules.iter().filter(|rule| matches!(rule.outcome, Outcome::Unasked(_)))
+    }
+
+    /// Whether the image passed: it got to the end, every rule was asked and none says no.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.cause.is_none() && self.failed().next().is_none() && self.unasked().next().is_none()
+    }
+
+    /// The report as a result, for an exit code.
+    ///
+    /// # Errors
+    /// [`Class::Verdict`] when the image failed; [`Class::Io`] when a rule could not be asked.
+    pub fn result(&self) -> Result<()> {
+        let image = self.image.display();
+        let failed: Vec<&str> = self.failed().map(|rule| rule.id.as_str()).collect();
+        if let Some(cause) = &self.cause {
+            return Err(Failure::new(Class::Verdict, format!("{image} failed: {}", cause.text)));
+        }
+        if !failed.is_empty() {
+            return Err(Failure::new(
+                Class::Verdict,
+                format!("{image} failed: {}", failed.join(", ")),
+            ));
+        }
+        let unasked: Vec<&str> = self.unasked().map(|rule| rule.id.as_str()).collect();
+        if !unasked.is_empty() {
+            return Err(Failure::io(format!(
+                "{image}: could not be checked: {}",
+                unasked.join(", ")
+            )));
+        }
+        Ok(())
+    }
+
+    /// The report as JSON.
+    #[must_use]
+    pub fn json(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+}
+
+/// What an emulated machine of this tier does not prove, whatever the rules say.
+pub(crate) fn fidelity(tier: Tier) -> Vec<String> {
+    let mut list = vec![
+        "no cloud's own devices: hv_netvsc, hv_storvsc and ENA do not exist in QEMU",
+        "no cloud's own metadata service: the datasource was NoCloud",
+        "no guest customisation or RPC channel of VMware",
+        "no DHCP options but those of QEMU's user-mode network; the default route came from the seed",
+        "no way out of the guest: what it would fetch from a network was not seen",
+    ];
+    if tier < Tier::Kubeadm {
+        list.push("no cluster: kubeadm init was not run");
+    } else {
+        list.push(
+            "one control-plane node: joining, other network plugins and upgrades were not run",
+        );
+        list.push("no node conformance suite");
+    }
+    list.into_iter().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+    use crate::accelerator::Engine;
+    use crate::deadlines::Stage;
+
+    /// A report with one rule of each outcome.
+    pub(crate) fn sample() -> Report {
+        let rule = |id: &str, outcome| Judged {
+            id: id.into(),
+            tier: Tier::Boot,
+            severity: Severity::Fatal,
+            why: "because".into(),
+            source: "somewhere".into(),
+            outcome,
+        };
+        Report {
+            image: "/images/node.qcow2".into(),
+            sha256: Sha256::of("node"),
+            tier: Tier::Boot,
+            firmware: Firmware::Bios,
+            accelerator: Chosen {
+                engine: Engine::Tcg,
+                why: "KVM is unusable: a probe guest hung for 5 s".into(),
+                cpu: "max".into(),
+                qemu: "7.2.22".into(),
+            },
+            timeline: vec![Lap { stage: Stage::Login, at: 21.5, took: 12.25 }],
+            rules: vec![
+                rule("multi-user", Outcome::Judged(Verdict::Pass("active".into()))),
+                rule("journal", Outcome::Judged(Verdict::Warn("2 lines".into()))),
+                rule("swap", Outcome::Judged(Verdict::Fail("swap is on: /dev/zram0".into()))),
+                rule("cluster-dns", Outcome::Judged(Verdict::NotProven("no CoreDNS".into()))),
+                rule("sysctls", Outcome::Judged(Verdict::Skipped("no claims".into()))),
+                rule("hostname", Outcome::Unasked("no answer".into())),
+            ],
+            cause: None,
+            findings: vec![],
+            logs: vec![],
+            console: "/out/console.log".into(),
+            fidelity: vec!["no cloud".into()],
+        }
+    }
+
+    #[test]
+    fn a_no_a_dead_guest_and_an_unasked_rule_are_three_different_ends() {
+        let mut report = sample();
+        assert_eq!(report.result().unwrap_err().class(), Class::Verdict);
+        report.rules.remove(2);
+        assert!(!report.passed());
+        assert_eq!(report.result().unwrap_err().class(), Class::Io);
+        report.rules.pop();
+        assert!(report.passed() && report.result().is_ok());
+        report.cause = Some(Cause {
+            stage: Some(Stage::Kernel),
+            text: "panic".into(),
+            console: None,
+            tail: vec![],
+        });
+        assert!(!report.passed());
+        assert_eq!(report.result().unwrap_err().class(), Class::Verdict);
+    }
+
+    #[test]
+    fn json_is_read_back_as_the_same_report() {
+        let report = sample();
+        assert_eq!(serde_json::from_str::<Report>(&report.json()).unwrap(), report);
+    }
+}

@@ -1,0 +1,153 @@
+//! The report as text for people.
+
+use std::fmt::Write as _;
+
+use super::{Outcome, Report};
+
+impl Report {
+    /// The report as text: what was run, when each stage ended, each rule, and the cause of a failure
+    /// last, where the eye is.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        self.head(&mut text);
+        self.stages(&mut text);
+        self.rule_lines(&mut text);
+        self.not_proven(&mut text);
+        self.trouble(&mut text);
+        self.verdict(&mut text);
+        text
+    }
+
+    fn head(&self, text: &mut String) {
+        let chosen = &self.accelerator;
+        let _ = writeln!(text, "image        {}", self.image.display());
+        let _ = writeln!(text, "sha256       {}", self.sha256);
+        let _ = writeln!(
+            text,
+            "tier         {}, firmware {}",
+            self.tier.as_str(),
+            self.firmware.as_str()
+        );
+        let _ = writeln!(
+            text,
+            "machine      QEMU {}, {} (cpu {}): {}",
+            chosen.qemu,
+            chosen.engine.as_str(),
+            chosen.cpu,
+            chosen.why
+        );
+        let _ = writeln!(text, "console      {}", self.console.display());
+    }
+
+    fn stages(&self, text: &mut String) {
+        if self.timeline.is_empty() {
+            return;
+        }
+        text.push_str("\nstages\n");
+        for lap in &self.timeline {
+            let _ = writeln!(
+                text,
+                "  {:<14} at {:>7.1} s  (took {:.1} s)",
+                lap.stage.as_str(),
+                lap.at,
+                lap.took
+            );
+        }
+    }
+
+    fn rule_lines(&self, text: &mut String) {
+        text.push_str("\nrules\n");
+        for rule in &self.rules {
+            let (word, seen) = match &rule.outcome {
+                Outcome::Judged(verdict) => (verdict.word(), verdict.seen()),
+                Outcome::Unasked(why) => ("NOT ASKED", why.as_str()),
+            };
+            let _ = writeln!(text, "  {word:<10} {:<22} {seen}", rule.id);
+        }
+    }
+
+    fn not_proven(&self, text: &mut String) {
+        text.push_str("\nnot proven by this run\n");
+        for line in &self.fidelity {
+            let _ = writeln!(text, "  - {line}");
+        }
+    }
+
+    fn trouble(&self, text: &mut String) {
+        for excerpt in &self.logs {
+            let _ = writeln!(text, "\n{} (whole log: {})", excerpt.what, excerpt.file.display());
+            for line in &excerpt.lines {
+                let _ = writeln!(text, "  | {line}");
+            }
+        }
+        let Some(cause) = &self.cause else { return };
+        text.push_str("\nend of the console\n");
+        for line in &cause.tail {
+            let marked = cause.console.as_ref().is_some_and(|finding| finding.line == *line);
+            let _ = writeln!(text, "  {} {line}", if marked { ">>" } else { " |" });
+        }
+        let stage = cause.stage.map_or("the run", |stage| stage.as_str());
+        let _ = writeln!(text, "\ncause: in stage {stage}: {}", cause.text);
+        if let Some(finding) = &cause.console {
+            let _ =
+                writeln!(text, "       console, byte {}: {}", finding.offset, finding.line.trim());
+        }
+    }
+
+    fn verdict(&self, text: &mut String) {
+        let failed: Vec<&str> = self.failed().map(|rule| rule.id.as_str()).collect();
+        let unasked = self.unasked().count();
+        let verdict = match (self.passed(), failed.is_empty(), &self.cause) {
+            (true, ..) => "passed".to_owned(),
+            (_, false, _) => format!("FAILED: {}", failed.join(", ")),
+            (_, true, Some(_)) => "FAILED: the run did not get to its end".to_owned(),
+            (_, true, None) => format!("INCOMPLETE: {unasked} rules could not be asked"),
+        };
+        let _ = writeln!(text, "\n{verdict}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::sample;
+    use crate::console::{Finding, Gravity};
+    use crate::deadlines::Stage;
+    use crate::run::Cause;
+
+    #[test]
+    fn every_rule_has_its_line_and_the_failed_ones_are_named_at_the_end() {
+        let text = sample().text();
+        for words in [
+            "pass       multi-user",
+            "FAIL       swap",
+            "not proven cluster-dns",
+            "NOT ASKED  hostname",
+            "7.2.22, tcg (cpu max): KVM is unusable",
+        ] {
+            assert!(text.contains(words), "{words} in\n{text}");
+        }
+        assert!(text.ends_with("FAILED: swap\n"), "{text}");
+    }
+
+    #[test]
+    fn the_line_that_tells_the_cause_is_marked() {
+        let mut report = sample();
+        let line = "Kernel panic - not syncing: x".to_owned();
+        let finding = Finding {
+            pattern: "kernel-panic".into(),
+            gravity: Gravity::Fatal,
+            offset: 77,
+            line: line.clone(),
+        };
+        report.cause = Some(Cause {
+            stage: Some(Stage::Kernel),
+            text: "the guest died".into(),
+            console: Some(finding),
+            tail: vec!["before".into(), line],
+        });
+        let text = report.text();
+        assert!(text.contains(">> Kernel panic"), "{text}");
+        assert!(text.contains("console, byte 77"), "{text}");
+    }
+}

@@ -1,0 +1,309 @@
+//! One boot: QEMU, its console and the time line, and what it means for the guest to be alive.
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nodekiln_words::{Cancel, Class, Failure, Progress, Result, ResultExt as _};
+use serde::{Deserialize, Serialize};
+
+use crate::accelerator::Chosen;
+use crate::console::{Console, Finding, Reached};
+use crate::deadlines::{Deadlines, Stage};
+use crate::guest::Life;
+use crate::machine::Machine;
+use crate::qemu::arguments::{DirectKernel, Setup, Wires};
+use crate::qemu::{Disks, Qemu, Qmp};
+
+/// After a fatal line the guest may go on for this long: what follows often tells more.
+const LAST_WORDS: Duration = Duration::from_millis(700);
+const TICK: Duration = Duration::from_millis(100);
+
+/// How long a stage took.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Lap {
+    /// The stage.
+    pub stage: Stage,
+    /// Seconds since power on at which it ended.
+    pub at: f64,
+    /// Seconds it took.
+    pub took: f64,
+}
+
+/// Why a guest is given up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cause {
+    /// The stage that did not end.
+    pub stage: Option<Stage>,
+    /// What happened, in one line.
+    pub text: String,
+    /// The console line that tells the cause, where one does.
+    pub console: Option<Finding>,
+    /// The last lines of the console.
+    pub tail: Vec<String>,
+}
+
+/// What a boot needs besides its disks.
+pub struct Boot<'a> {
+    /// The machine.
+    pub machine: &'a Machine,
+    /// What runs it.
+    pub chosen: &'a Chosen,
+    /// How long it may take.
+    pub deadlines: Deadlines,
+    /// Folder for sockets and scratch files.
+    pub scratch: &'a Path,
+    /// Folder that keeps console and messages.
+    pub out: &'a Path,
+    /// A kernel that replaces the disk's boot loader, in tests.
+    pub kernel: Option<&'a DirectKernel>,
+    /// Told of each stage.
+    pub progress: &'a dyn Progress,
+    /// Ends the run.
+    pub cancel: &'a Cancel,
+}
+
+/// A running guest.
+pub struct Running<'a> {
+    qemu: Qemu,
+    qmp: RefCell<Qmp>,
+    console: RefCell<Console>,
+    laps: RefCell<Vec<Lap>>,
+    started: Instant,
+    port: u16,
+    screen: PathBuf,
+    deadlines: Deadlines,
+    progress: &'a dyn Progress,
+    cancel: &'a Cancel,
+}
+
+/// The console's log within the output folder.
+#[must_use]
+pub fn console_path(out: &Path) -> PathBuf {
+    out.join("console.log")
+}
+
+impl<'a> Running<'a> {
+    /// Powers the machine on.
+    ///
+    /// # Errors
+    /// When QEMU is missing, refuses its arguments or cannot be reached.
+    pub fn power_on(boot: &Boot<'a>, disks: &Disks) -> Result<Self> {
+        let console = console_path(boot.out);
+        fs_err::write(&console, b"").or_io(|| "make the console's log".into())?;
+        let (qemu, qmp, port) = start(boot, disks, &console)?;
+        Ok(Self {
+            qemu,
+            qmp: RefCell::new(qmp),
+            console: RefCell::new(Console::follow(&console)),
+            laps: RefCell::default(),
+            started: Instant::now(),
+            port,
+            screen: boot.out.join("screen.ppm"),
+            deadlines: boot.deadlines,
+            progress: boot.progress,
+            cancel: boot.cancel,
+        })
+    }
+
+    /// The port on 127.0.0.1 that leads to the guest's SSH server.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// QEMU's process id.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        self.qemu.id()
+    }
+
+    /// The deadlines of this run.
+    #[must_use]
+    pub fn deadlines(&self) -> Deadlines {
+        self.deadlines
+    }
+
+    /// Runs `work` as `stage`: reports it and notes how long it took.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub fn stage<T>(&self, stage: Stage, work: impl FnOnce(Duration) -> Result<T>) -> Result<T> {
+        let task = self.progress.start(&format!("until {}", stage.goal()), None, "");
+        let begun = Instant::now();
+        let result = work(self.deadlines.of(stage));
+        let took = begun.elapsed().as_secs_f64();
+        match &result {
+            Ok(_) => {
+                self.progress.finish(task, &format!("{took:.1} s"));
+                let at = self.started.elapsed().as_secs_f64();
+                self.laps.borrow_mut().push(Lap { stage, at, took });
+            }
+            Err(_) => self.progress.fail(task),
+        }
+        result
+    }
+
+    /// Waits until the console shows that a boot came as far as `enough` says.
+    ///
+    /// # Errors
+    /// When the guest dies, the run is cancelled or the deadline passes.
+    pub fn wait_console(&self, deadline: Duration, enough: impl Fn(Reached) -> bool) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            self.check()?;
+            if enough(self.console.borrow().reached()) {
+                return Ok(());
+            }
+            if begun.elapsed() > deadline {
+                let said = if self.console.borrow().length() == 0 {
+                    "; the serial console is silent"
+                } else {
+                    ""
+                };
+                return Err(Failure::new(
+                    Class::Verdict,
+                    format!("not reached within {} s{said}", deadline.as_secs()),
+                ));
+            }
+            std::thread::sleep(TICK);
+        }
+    }
+
+    /// Waits until `done` returns something, looking about once a second.
+    ///
+    /// # Errors
+    /// When the guest dies, the run is cancelled, the deadline passes, or `done` fails.
+    pub fn wait_for<T>(
+        &self,
+        deadline: Duration,
+        mut done: impl FnMut() -> Result<Waited<T>>,
+    ) -> Result<T> {
+        let begun = Instant::now();
+        loop {
+            self.check()?;
+            let still = match done()? {
+                Waited::Done(value) => return Ok(value),
+                Waited::Still(still) => still,
+            };
+            if begun.elapsed() > deadline {
+                let text = format!("not reached within {} s: {still}", deadline.as_secs());
+                return Err(Failure::new(Class::Verdict, text));
+            }
+            std::thread::sleep(Duration::from_millis(700));
+        }
+    }
+
+    /// Why the guest is given up, for `failure` in `stage`; takes a picture of the screen.
+    #[must_use]
+    pub fn cause(&self, stage: Option<Stage>, failure: &Failure) -> Cause {
+        if self.qemu.exited().is_ok_and(|status| status.is_none()) {
+            let _ = self.qmp.borrow_mut().screendump(&self.screen);
+        }
+        let mut console = self.console.borrow_mut();
+        let _ = console.poll();
+        let grave = console
+            .findings()
+            .iter()
+            .find(|finding| finding.gravity == crate::console::Gravity::Bad);
+        let line = console.fatal().or(grave).cloned();
+        Cause { stage, text: failure.chain().join(": "), console: line, tail: console.tail(20) }
+    }
+
+    /// What the console scan found.
+    #[must_use]
+    pub fn findings(&self) -> Vec<Finding> {
+        let mut console = self.console.borrow_mut();
+        let _ = console.poll();
+        console.findings().to_vec()
+    }
+
+    /// The time line so far.
+    #[must_use]
+    pub fn laps(&self) -> Vec<Lap> {
+        self.laps.borrow().clone()
+    }
+
+    /// Presses the power button and waits for the end; what does not end is ended.
+    ///
+    /// # Errors
+    /// [`Class::Verdict`] when the guest did not power off by itself.
+    pub fn power_off(&self) -> Result<()> {
+        self.stage(Stage::PowerOff, |deadline| {
+            self.qmp.borrow_mut().power_down()?;
+            let begun = Instant::now();
+            while begun.elapsed() < deadline {
+                self.cancel.check()?;
+                if self.qemu.wait(TICK)? {
+                    return Ok(());
+                }
+            }
+            let text = format!("the guest did not power off within {} s", deadline.as_secs());
+            Err(Failure::new(Class::Verdict, text))
+        })
+    }
+
+    fn fatal_line(&self) -> Result<Option<Finding>> {
+        let mut console = self.console.borrow_mut();
+        console.poll()?;
+        Ok(console.fatal().cloned())
+    }
+}
+
+/// What a look at a state yields.
+#[derive(Clone, Debug)]
+pub enum Waited<T> {
+    /// It is reached.
+    Done(T),
+    /// It is not; this is what was seen instead.
+    Still(String),
+}
+
+impl Life for Running<'_> {
+    fn check(&self) -> Result<()> {
+        self.cancel.check()?;
+        if let Some(finding) = self.fatal_line()? {
+            std::thread::sleep(LAST_WORDS);
+            self.console.borrow_mut().poll()?;
+            let text = format!("the guest died: {}", finding.line.trim());
+            return Err(Failure::new(Class::Verdict, text));
+        }
+        if let Some(status) = self.qemu.exited()? {
+            self.cancel.check()?;
+            let text = format!("QEMU ended with {status}: {}", self.qemu.said());
+            return Err(Failure::new(Class::Verdict, text).with_help(
+                "a guest that resets itself ends QEMU too: look at the end of the console",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Starts QEMU on a free port; somebody may take the port in between, so it tries three times.
+fn start(boot: &Boot, disks: &Disks, console: &Path) -> Result<(Qemu, Qmp, u16)> {
+    let mut tries = 3;
+    loop {
+        let ssh_port = free_port()?;
+        let wires = Wires { qmp: boot.scratch.join("qmp"), console: console.to_owned(), ssh_port };
+        let _ = fs_err::remove_file(&wires.qmp);
+        let engine = boot.chosen.engine;
+        let setup =
+            Setup { machine: boot.machine, engine, disks, wires: &wires, kernel: boot.kernel };
+        let qemu = Qemu::start(&setup, &boot.out.join("qemu.log"), boot.cancel)?;
+        match qemu.connect() {
+            Ok(qmp) => return Ok((qemu, qmp, ssh_port)),
+            Err(_) if tries > 1 && qemu.said().contains("host forwarding") => tries -= 1,
+            Err(failure) => {
+                boot.cancel.check()?; // the guard has killed it
+                return Err(failure);
+            }
+        }
+    }
+}
+
+/// A port that was free a moment ago. QEMU takes none by itself, and refuses one that is taken.
+fn free_port() -> Result<u16> {
+    let listener =
+        std::net::TcpListener::bind(("127.0.0.1", 0)).or_io(|| "find a free port".into())?;
+    Ok(listener.local_addr().or_io(|| "find a free port".into())?.port())
+}

@@ -1,0 +1,208 @@
+//! What the bootstrap does: kubeadm's configuration, the network plugin's, and the probe pod.
+
+use nodekiln_recipes::recipe::Version;
+
+use super::GUEST_ADDRESS;
+use super::user_data::{File, TEMPLATE};
+
+/// Written by the bootstrap when `kubeadm init` succeeded: Cluster API's contract.
+pub const SENTINEL: &str = "/run/cluster-api/bootstrap-success.complete";
+/// Where the probe pod's manifest lies in the guest.
+pub const POD_MANIFEST: &str = "/run/nodekiln/pod.yaml";
+/// The probe pod's name, in the namespace `default`.
+pub const POD_NAME: &str = "nodekiln-probe";
+/// kubeadm's configuration in the guest.
+const KUBEADM_CONFIG: &str = "/run/kubeadm/kubeadm.yaml";
+
+/// A single-node cluster to bootstrap in the guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KubeadmPlan {
+    /// The Kubernetes version of the image.
+    pub version: Version,
+    /// Registry and path of the control-plane images; `None` keeps kubeadm's default.
+    pub image_repository: Option<String>,
+    /// Phases of `kubeadm init` to leave out, such as `addon/coredns`.
+    pub skip_phases: Vec<&'static str>,
+    /// Preflight checks whose errors are let pass.
+    pub ignore_preflight: Vec<&'static str>,
+    /// Image of the probe pod, if there is one to run.
+    pub pod_image: Option<String>,
+}
+
+impl KubeadmPlan {
+    /// The plan for an image that claims `expect`; `None` when it claims no Kubernetes.
+    ///
+    /// Without CoreDNS the DNS add-on is skipped, and kubeadm's check `ImagePull` is let pass, for it
+    /// would try to fetch that image.
+    #[must_use]
+    pub fn of(expect: &crate::expect::Expectations) -> Option<Self> {
+        let version = expect.kubernetes?;
+        let mut plan = Self {
+            version,
+            image_repository: expect.image_repository.clone(),
+            skip_phases: Vec::new(),
+            ignore_preflight: Vec::new(),
+            pod_image: expect.pod_image().map(str::to_owned),
+        };
+        if expect.unavailable("coredns").is_some() {
+            plan.skip_phases.push("addon/coredns");
+        }
+        if !expect.unavailable_images.is_empty() {
+            plan.ignore_preflight.push("ImagePull");
+        }
+        Some(plan)
+    }
+
+    /// The `kubeadm init` command.
+    pub(super) fn init(&self) -> String {
+        let mut command = format!("kubeadm init --config {KUBEADM_CONFIG}");
+        for (flag, names) in [
+            ("--skip-phases", &self.skip_phases),
+            ("--ignore-preflight-errors", &self.ignore_preflight),
+        ] {
+            if !names.is_empty() {
+                command.push_str(&format!(" {flag}={}", names.join(",")));
+            }
+        }
+        command
+    }
+
+    pub(super) fn files(&self) -> Vec<File> {
+        let file = |path, mode, content| File { path, mode, content };
+        let mut files = vec![
+            file(KUBEADM_CONFIG, "0640", self.configuration()),
+            file("/run/cluster-api/placeholder", "0640", PLACEHOLDER.to_owned()),
+            file("/etc/cni/net.d/10-nodekiln.conflist", "0644", NETWORK_PLUGIN.to_owned()),
+        ];
+        if let Some(image) = &self.pod_image {
+            files.push(file(POD_MANIFEST, "0640", pod(image)));
+        }
+        files
+    }
+
+    /// kubeadm's API version: v1beta2 up to 1.21, v1beta3 up to 1.30, v1beta4 from 1.31.
+    fn api_version(&self) -> &'static str {
+        match self.version.minor {
+            ..=21 => "kubeadm.k8s.io/v1beta2",
+            22..=30 => "kubeadm.k8s.io/v1beta3",
+            31.. => "kubeadm.k8s.io/v1beta4",
+        }
+    }
+
+    /// `ClusterConfiguration` and `InitConfiguration`. The version is spelled out, so that kubeadm
+    /// does not ask the network for the newest one.
+    fn configuration(&self) -> String {
+        let api = self.api_version();
+        let version = self.version;
+        let (cluster_timeout, init_timeouts) = self.timeouts();
+        let repository = match &self.image_repository {
+            Some(repository) => format!("imageRepository: {repository}\n"),
+            None => String::new(),
+        };
+        format!(
+            "---\n\
+             apiVersion: {api}\n\
+             kind: ClusterConfiguration\n\
+             clusterName: nodekiln\n\
+             controlPlaneEndpoint: {GUEST_ADDRESS}:6443\n\
+             {repository}\
+             kubernetesVersion: v{version}\n\
+             {cluster_timeout}\
+             networking:\n  \
+               dnsDomain: cluster.local\n  \
+               podSubnet: 10.244.0.0/16\n  \
+               serviceSubnet: 10.96.0.0/12\n\
+             ---\n\
+             apiVersion: {api}\n\
+             kind: InitConfiguration\n\
+             localAPIEndpoint:\n  \
+               advertiseAddress: {GUEST_ADDRESS}\n  \
+               bindPort: 6443\n\
+             nodeRegistration:\n  \
+               criSocket: {}\n  \
+               name: '{TEMPLATE}'\n\
+             {init_timeouts}",
+            self.cri_socket(),
+        )
+    }
+
+    /// kubeadm's own patience, for `ClusterConfiguration` and, from v1beta4 on, for
+    /// `InitConfiguration`. Its four minutes are made for hardware; the run's deadline decides.
+    fn timeouts(&self) -> (&'static str, &'static str) {
+        if self.version.minor < 31 {
+            ("apiServer:\n  timeoutForControlPlane: 20m0s\n", "")
+        } else {
+            (
+                "",
+                "timeouts:\n  controlPlaneComponentHealthCheck: 20m0s\n  \
+                 kubeletHealthCheck: 10m0s\n  kubernetesAPICall: 5m0s\n",
+            )
+        }
+    }
+
+    /// A path up to 1.23; from 1.24 kubeadm wants a URL and warns without.
+    fn cri_socket(&self) -> &'static str {
+        if self.version.minor < 24 {
+            "/run/containerd/containerd.sock"
+        } else {
+            "unix:///run/containerd/containerd.sock"
+        }
+    }
+}
+
+/// Cluster API's bootstrap provider puts some file here so that the folder of the sentinel exists.
+const PLACEHOLDER: &str = "this file makes the folder of the bootstrap's sentinel\n";
+
+/// A network for pods on one node. It comes from the validator, never from the image; the image
+/// brings the plugins.
+const NETWORK_PLUGIN: &str = r#"{
+  "cniVersion": "0.4.0",
+  "name": "nodekiln",
+  "plugins": [
+    {
+      "type": "bridge",
+      "bridge": "cni0",
+      "isGateway": true,
+      "ipMasq": true,
+      "hairpinMode": true,
+      "ipam": {
+        "type": "host-local",
+        "ranges": [ [ { "subnet": "10.244.0.0/24" } ] ],
+        "routes": [ { "dst": "0.0.0.0/0" } ]
+      }
+    },
+    { "type": "portmap", "capabilities": { "portMappings": true } }
+  ]
+}
+"#;
+
+/// A long-running server in a pod of its own, scheduled on the control-plane node.
+fn pod(image: &str) -> String {
+    format!(
+        "apiVersion: v1\n\
+         kind: Pod\n\
+         metadata:\n  \
+           name: {POD_NAME}\n  \
+           namespace: default\n\
+         spec:\n  \
+           automountServiceAccountToken: false\n  \
+           terminationGracePeriodSeconds: 1\n  \
+           tolerations:\n    \
+             - operator: Exists\n  \
+           containers:\n    \
+             - name: server\n      \
+               image: {image}\n      \
+               imagePullPolicy: Never\n      \
+               command:\n        \
+                 - etcd\n        \
+                 - --data-dir=/data/etcd\n        \
+                 - --listen-client-urls=http://0.0.0.0:2379\n        \
+                 - --advertise-client-urls=http://127.0.0.1:2379\n      \
+               volumeMounts:\n        \
+                 - name: data\n          \
+                   mountPath: /data\n  \
+           volumes:\n    \
+             - name: data\n      \
+               emptyDir: {{}}\n"
+    )
+}

@@ -1,0 +1,184 @@
+//! The NoCloud seed: what a cloud would tell the guest about itself, on a small disk.
+//!
+//! A FAT file system labelled `CIDATA` with `meta-data`, `user-data` and `network-config`, as
+//! cloud-init's NoCloud datasource reads it. The user-data has the shape that Cluster API's
+//! kubeadm bootstrap provider sends, plus what the validator needs to look inside.
+
+mod kubeadm;
+mod medium;
+mod user_data;
+
+pub use kubeadm::{KubeadmPlan, POD_MANIFEST, POD_NAME, SENTINEL};
+
+use nodekiln_words::Result;
+use uuid::Uuid;
+
+use crate::keys::Keys;
+use crate::qemu::arguments::MAC;
+
+/// The guest's address in QEMU's user-mode network.
+pub const GUEST_ADDRESS: &str = "10.0.2.15";
+
+/// What the seed tells.
+#[derive(Clone, Debug)]
+pub struct Seed<'a> {
+    /// The instance's id: another one makes cloud-init treat the boot as a first boot.
+    pub instance: Uuid,
+    /// The node's name.
+    pub hostname: &'a str,
+    /// The keys of this run.
+    pub keys: &'a Keys,
+    /// What to bootstrap; `None` leaves the node alone.
+    pub kubeadm: Option<&'a KubeadmPlan>,
+}
+
+impl Seed<'_> {
+    /// The seed's disk image.
+    ///
+    /// # Errors
+    /// When the file system cannot be made.
+    pub fn image(&self) -> Result<Vec<u8>> {
+        medium::build(&[
+            ("meta-data", self.meta_data()),
+            ("user-data", user_data::render(self)),
+            ("network-config", NETWORK_CONFIG.replace("{MAC}", MAC)),
+        ])
+    }
+
+    fn meta_data(&self) -> String {
+        format!("instance-id: {}\nlocal-hostname: {}\n", self.instance, self.hostname)
+    }
+}
+
+/// Network configuration, version 2. The address comes by DHCP, as it would in a cloud; the default
+/// route is named here, because QEMU's closed network announces none and kubeadm and the kubelet
+/// refuse a node without one. Nothing answers behind it.
+const NETWORK_CONFIG: &str = "\
+version: 2
+ethernets:
+  primary:
+    match:
+      macaddress: \"{MAC}\"
+    set-name: eth0
+    dhcp4: true
+    dhcp6: false
+    routes:
+      - to: 0.0.0.0/0
+        via: 10.0.2.2
+";
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use nodekiln_words::Sha256;
+
+    use super::*;
+    use crate::expect::Expectations;
+    use crate::keys::KeyPair;
+
+    fn expect(version: &str) -> Expectations {
+        let images = [(format!("registry.example/etcd:{version}"), Sha256::of("etcd"))].into();
+        Expectations {
+            kubernetes: Some(version.parse().unwrap()),
+            images,
+            ..Expectations::default()
+        }
+    }
+
+    fn user_data(expect: &Expectations) -> String {
+        let keys = Keys {
+            login: KeyPair::from_seed([1; 32]).unwrap(),
+            host: KeyPair::from_seed([2; 32]).unwrap(),
+        };
+        let plan = KubeadmPlan::of(expect);
+        let seed =
+            Seed { instance: Uuid::nil(), hostname: "node-1", keys: &keys, kubeadm: plan.as_ref() };
+        let text = user_data::render(&seed);
+        // OpenSSH's private format holds a random check number and cannot be reviewed.
+        text.lines()
+            .filter(|line| !line.starts_with("    ") || !is_base64(line.trim()))
+            .map(|line| format!("{line}\n"))
+            .collect()
+    }
+
+    fn is_base64(text: &str) -> bool {
+        text.len() > 20
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte))
+    }
+
+    fn golden(name: &str, actual: &str) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name);
+        if std::env::var_os("NODEKILN_BLESS").is_some() {
+            fs_err::write(&path, actual).unwrap();
+        }
+        let reviewed = fs_err::read_to_string(&path).unwrap();
+        assert_eq!(actual, reviewed, "{name}; set NODEKILN_BLESS=1 to rewrite");
+    }
+
+    #[test]
+    fn user_data_is_as_reviewed_for_each_api_version() {
+        let mut old = expect("1.20.2");
+        old.unavailable_images.insert("k8s.gcr.io/coredns:1.7.0".into(), "no source".into());
+        old.image_repository = Some("k8s.gcr.io".into());
+        golden("user-data-1.20.txt", &user_data(&old));
+        golden("user-data-1.30.txt", &user_data(&expect("1.30.1")));
+        golden("user-data-1.36.txt", &user_data(&expect("1.36.1")));
+    }
+
+    #[test]
+    fn without_a_cluster_the_user_data_only_lets_the_validator_in() {
+        let text = user_data(&Expectations::default());
+        assert!(text.starts_with("## template: jinja\n#cloud-config\n"), "{text}");
+        assert!(text.contains("name: nodekiln") && !text.contains("kubeadm"), "{text}");
+    }
+
+    #[test]
+    fn preflight_is_only_let_pass_what_a_missing_image_forces() {
+        let plan = KubeadmPlan::of(&expect("1.36.1")).unwrap();
+        assert!(plan.skip_phases.is_empty() && plan.ignore_preflight.is_empty());
+        assert_eq!(KubeadmPlan::of(&Expectations::default()), None);
+    }
+
+    #[test]
+    fn a_yaml_parser_finds_every_file_and_command() {
+        #[derive(serde::Deserialize)]
+        struct CloudConfig {
+            write_files: Vec<WriteFile>,
+            runcmd: Vec<String>,
+        }
+        #[derive(serde::Deserialize)]
+        struct WriteFile {
+            path: String,
+            content: String,
+        }
+        let config: CloudConfig = serde_saphyr::from_str(&user_data(&expect("1.36.1"))).unwrap();
+        let paths: Vec<&str> = config.write_files.iter().map(|file| file.path.as_str()).collect();
+        assert_eq!(
+            paths,
+            [
+                "/run/kubeadm/kubeadm.yaml",
+                "/run/cluster-api/placeholder",
+                "/etc/cni/net.d/10-nodekiln.conflist",
+                POD_MANIFEST
+            ]
+        );
+        serde_json::from_str::<serde_json::Value>(&config.write_files[2].content).unwrap();
+        let last = config.runcmd.last().unwrap();
+        assert_eq!(
+            last,
+            &format!(
+                "kubeadm init --config /run/kubeadm/kubeadm.yaml && echo success > {SENTINEL}"
+            )
+        );
+    }
+
+    #[test]
+    fn jinja_marks_stand_only_where_they_are_meant() {
+        let text = user_data(&expect("1.20.2"));
+        let rest = text.replace(user_data::TEMPLATE, "");
+        for mark in ["{{", "{%", "{#", "}}", "%}", "#}"] {
+            assert!(!rest.contains(mark), "{mark}");
+        }
+    }
+}

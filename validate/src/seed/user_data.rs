@@ -1,0 +1,78 @@
+//! The user-data document: cloud-config behind a jinja header, as Cluster API sends it.
+//!
+//! The header makes cloud-init render the document, so nothing in it may look like a template by
+//! accident: `{{`, `{%` and `{#` stand only where they are meant.
+
+use std::fmt::Write as _;
+
+use super::Seed;
+use super::kubeadm;
+use crate::keys::USER;
+
+/// One entry of `write_files`.
+pub(super) struct File {
+    pub(super) path: &'static str,
+    pub(super) mode: &'static str,
+    pub(super) content: String,
+}
+
+pub(super) fn render(seed: &Seed) -> String {
+    let mut text = String::from("## template: jinja\n#cloud-config\n\n");
+    if let Some(plan) = seed.kubeadm {
+        write_files(&mut text, &plan.files());
+        text.push_str("runcmd:\n");
+        for command in plan.commands() {
+            let _ = writeln!(text, "  - {}", quoted(&command));
+        }
+    }
+    users(&mut text, seed);
+    host_keys(&mut text, seed);
+    text
+}
+
+fn write_files(text: &mut String, files: &[File]) {
+    text.push_str("write_files:\n");
+    for File { path, mode, content } in files {
+        let _ = writeln!(text, "  - path: {path}");
+        let _ = writeln!(text, "    owner: root:root\n    permissions: '{mode}'\n    content: |");
+        indent(text, content, 6);
+    }
+}
+
+/// Cluster API's infrastructure providers add one user and leave the image's default user out.
+fn users(text: &mut String, seed: &Seed) {
+    let _ = writeln!(text, "users:\n  - name: {USER}");
+    text.push_str("    gecos: validation of this image\n    shell: /bin/bash\n");
+    text.push_str("    sudo: ALL=(ALL) NOPASSWD:ALL\n    lock_passwd: true\n");
+    let _ = writeln!(text, "    ssh_authorized_keys:\n      - {}", seed.keys.login.public);
+}
+
+/// The guest takes its host key from here instead of making one, so that it can be recognised.
+fn host_keys(text: &mut String, seed: &Seed) {
+    text.push_str("ssh_deletekeys: true\nssh_keys:\n  ed25519_private: |\n");
+    indent(text, &seed.keys.host.private, 4);
+    let _ = writeln!(text, "  ed25519_public: {}", seed.keys.host.public);
+}
+
+fn indent(text: &mut String, content: &str, by: usize) {
+    for line in content.lines() {
+        let _ = writeln!(text, "{:by$}{line}", "");
+    }
+}
+
+/// A YAML scalar in double quotes: JSON's string is one.
+fn quoted(value: &str) -> String {
+    serde_json::Value::from(value).to_string()
+}
+
+/// All that a file of the kubeadm plan may hold of jinja's syntax.
+pub(super) const TEMPLATE: &str = "{{ ds.meta_data.local_hostname }}";
+
+impl kubeadm::KubeadmPlan {
+    /// The commands that cloud-init runs, last of all.
+    pub(super) fn commands(&self) -> Vec<String> {
+        let mut commands = vec!["mkdir -p /run/cluster-api".to_owned()];
+        commands.push(format!("{} && echo success > {}", self.init(), kubeadm::SENTINEL));
+        commands
+    }
+}

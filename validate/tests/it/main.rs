@@ -1,0 +1,7 @@
+//! Whole runs: small guests that boot in a second, and on demand a real image.
+
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "tests may fail and tell")]
+
+mod processes;
+mod real_image;
+mod small_guests;

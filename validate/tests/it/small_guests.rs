@@ -1,0 +1,189 @@
+//! Guests of one sector that print to the serial port and then hang, reset or go on: enough to see
+//! how a boot is handled, in seconds.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nodekiln_validate::deadlines::Stage;
+use nodekiln_validate::report::Outcome;
+use nodekiln_validate::{
+    Accelerator, Expectations, Firmware, Machine, Report, Request, Tier, validate,
+};
+use nodekiln_words::{Bytes, Cancel, Class, Result, Sha256, Silent};
+
+/// What a small guest does after its words.
+#[derive(Clone, Copy)]
+pub(crate) enum Then {
+    /// Halts for ever.
+    Halt,
+    /// Resets the machine through the keyboard controller.
+    Reset,
+}
+
+/// A disk of 2 MiB whose boot sector prints `words` on COM1. It carries an MBR with one partition,
+/// so that it is taken for a disk.
+pub(crate) fn disk(folder: &Path, words: &str, then: Then) -> PathBuf {
+    let mut sector = vec![
+        0xfa, // cli
+        0x31, 0xc0, 0x8e, 0xd8, // ds = 0
+        0xbe, 0x40, 0x7c, // si = 0x7c40, the words
+        0xac, // next: lodsb
+        0x84, 0xc0, 0x74, 0x06, // test al, al; jz done
+        0xba, 0xf8, 0x03, // dx = 0x3f8
+        0xee, // out dx, al
+        0xeb, 0xf5, // jmp next
+    ];
+    match then {
+        Then::Halt => sector.extend([0xf4, 0xeb, 0xfd]), // done: hlt; jmp done
+        Then::Reset => sector.extend([0xb0, 0xfe, 0xe6, 0x64, 0xf4]), // done: al = 0xfe; out 0x64
+    }
+    sector.resize(0x40, 0);
+    sector.extend_from_slice(words.as_bytes());
+    assert!(sector.len() < 446, "the words fit below the partition table");
+    sector.resize(446, 0);
+    sector.extend([0x80, 0, 2, 0, 0x83, 0, 3, 0, 1, 0, 0, 0, 0xff, 0x0f, 0, 0]);
+    sector.resize(510, 0);
+    sector.extend([0x55, 0xaa]);
+    sector.resize(2 << 20, 0);
+    let path = folder.join("node.raw");
+    std::fs::write(&path, sector).unwrap();
+    path
+}
+
+pub(crate) fn request(image: PathBuf, out: &Path) -> Request {
+    Request {
+        image,
+        tier: Tier::Boot,
+        machine: Machine { memory: Bytes(64 << 20), cpus: 1, ..Machine::default() },
+        expect: Expectations::default(),
+        out: out.to_owned(),
+        accelerator: Accelerator::Tcg,
+        patience: 1,
+        kernel: None,
+    }
+}
+
+fn run(words: &str, then: Then) -> (Result<Report>, Duration) {
+    let folder = tempfile::tempdir().unwrap();
+    let image = disk(folder.path(), words, then);
+    let started = Instant::now();
+    let report = validate(&request(image, &folder.path().join("out")), &Silent, &Cancel::default());
+    (report, started.elapsed())
+}
+
+#[test]
+fn a_panic_is_reported_at_once_with_its_line_and_not_by_time_out() {
+    let words = "[    0.0] Linux version 6.1\n[    1.8] Kernel panic - not syncing: no init\n";
+    let (report, took) = run(words, Then::Halt);
+    let report = report.unwrap();
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    let cause = report.cause.clone().unwrap();
+    assert!(cause.text.contains("Kernel panic - not syncing: no init"), "{cause:?}");
+    assert_eq!(cause.console.unwrap().pattern, "kernel-panic");
+    assert!(!report.passed());
+    assert_eq!(report.result().unwrap_err().class(), Class::Verdict);
+    let console = report.rules.iter().find(|rule| rule.id == "console").unwrap();
+    assert!(matches!(&console.outcome, Outcome::Judged(verdict) if verdict.word() == "FAIL"));
+    assert!(report.text().contains("no init"));
+}
+
+#[test]
+fn a_boot_loader_that_stops_is_named() {
+    let (report, _) = run("GRUB loading.\nEntering rescue mode...\ngrub rescue> ", Then::Halt);
+    let cause = report.unwrap().cause.unwrap();
+    assert_eq!(cause.stage, Some(Stage::Firmware));
+    assert_eq!(cause.console.unwrap().pattern, "grub-rescue");
+}
+
+#[test]
+fn a_disk_that_uefi_cannot_boot_is_told_by_the_firmware() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = disk(folder.path(), "never run\n", Then::Halt);
+    let mut request = request(image, &folder.path().join("out"));
+    request.machine.firmware = Firmware::Uefi;
+    request.machine.memory = Bytes(256 << 20);
+    let cause = validate(&request, &Silent, &Cancel::default()).unwrap().cause.unwrap();
+    assert_eq!(cause.stage, Some(Stage::Firmware), "{cause:?}");
+    assert_eq!(cause.console.map(|finding| finding.pattern).as_deref(), Some("uefi-shell"));
+}
+
+#[test]
+fn a_guest_that_resets_itself_ends_the_run_at_once() {
+    let (report, took) = run("[    0.0] Linux version 6.1\n", Then::Reset);
+    let cause = report.unwrap().cause.unwrap();
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    assert!(cause.text.contains("QEMU ended"), "{cause:?}");
+    assert!(cause.tail.iter().any(|line| line.contains("Linux version")), "{cause:?}");
+}
+
+#[test]
+fn cancelling_ends_the_run_within_two_seconds() {
+    let folder = tempfile::tempdir().unwrap();
+    let request = request(disk(folder.path(), "waiting\n", Then::Halt), &folder.path().join("out"));
+    let cancel = Cancel::default();
+    let flag = cancel.clone();
+    let run = std::thread::spawn(move || validate(&request, &Silent, &cancel));
+    std::thread::sleep(Duration::from_secs(2));
+    let asked = Instant::now();
+    flag.cancel();
+    let failure = run.join().unwrap().unwrap_err();
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    assert_eq!(failure.class(), Class::Interrupted);
+}
+
+#[test]
+fn the_artifact_keeps_its_digest_and_nothing_but_the_logs_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = disk(folder.path(), "Kernel panic - not syncing: x\n", Then::Halt);
+    let before = Sha256::of(std::fs::read(&image).unwrap());
+    let out = folder.path().join("out");
+    let report = validate(&request(image.clone(), &out), &Silent, &Cancel::default()).unwrap();
+    assert_eq!(report.sha256, before);
+    assert_eq!(Sha256::of(std::fs::read(&image).unwrap()), before);
+    let mut left: Vec<_> =
+        std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["console.log", "qemu.log", "screen.ppm"]);
+}
+
+#[test]
+fn a_file_that_is_no_image_is_refused_before_anything_boots() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notes.txt");
+    std::fs::write(&path, "not a disk at all\n").unwrap();
+    let out = folder.path().join("out");
+    let failure = validate(&request(path, &out), &Silent, &Cancel::default()).unwrap_err();
+    assert_eq!(failure.class(), Class::Input);
+    assert!(failure.to_string().contains("notes.txt"), "{failure:?}");
+    assert!(!out.exists());
+}
+
+#[test]
+fn a_damaged_qcow2_is_refused_before_anything_boots() {
+    let folder = tempfile::tempdir().unwrap();
+    let raw = disk(folder.path(), "x", Then::Halt);
+    let path = folder.path().join("node.qcow2");
+    let status = std::process::Command::new("qemu-img")
+        .args(["convert", "-O", "qcow2"])
+        .args([&raw, &path])
+        .status()
+        .expect("qemu-img is missing: install Debian's package qemu-utils");
+    assert!(status.success());
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[40..48].copy_from_slice(&u64::MAX.to_be_bytes()); // the L1 table's offset
+    std::fs::write(&path, bytes).unwrap();
+    let out = folder.path().join("out");
+    let failure = validate(&request(path, &out), &Silent, &Cancel::default()).unwrap_err();
+    assert!(failure.chain().join(": ").contains("node.qcow2"), "{failure:?}");
+    assert!(!out.exists());
+}
+
+#[test]
+fn the_kubeadm_tier_needs_to_know_the_version() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut request = request(disk(folder.path(), "x", Then::Halt), &folder.path().join("out"));
+    request.tier = Tier::Kubeadm;
+    let failure = validate(&request, &Silent, &Cancel::default()).unwrap_err();
+    assert_eq!(failure.class(), Class::Input);
+    assert!(failure.help().is_some_and(|help| help.contains("manifest.json")));
+}
