@@ -1,2 +1,61 @@
-//! The nodekiln command line.
-fn main() {}
+//! The nodekiln command line: arguments in, verbs called, progress and reports out.
+//!
+//! Each verb is one file named after it, whose first function is the verb's story. No verb does work
+//! of its own: the rooms do, and this crate is the only one that prints.
+
+mod arguments;
+mod build;
+mod cache;
+mod evidence;
+mod exit;
+mod output;
+mod plan;
+mod progress;
+mod provider;
+mod recipe;
+mod resolve;
+mod validate;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use nodekiln_words::{Cancel, Result};
+
+use arguments::{Arguments, Verb};
+
+fn main() -> ExitCode {
+    // The sandbox starts this program again under another name to set itself up.
+    if let Some(code) = nodekiln_build::sandbox::enter_if_asked() {
+        return code;
+    }
+    let arguments = Arguments::parse();
+    let color = arguments.global.color();
+    match run(arguments) {
+        Ok(code) => code,
+        Err(failure) => exit::report(&failure, color),
+    }
+}
+
+fn run(arguments: Arguments) -> Result<ExitCode> {
+    let cancel = Cancel::default();
+    exit::stop_on_signals(&cancel)?;
+    let context = Context { global: arguments.global, cancel };
+    match arguments.verb {
+        Verb::Build(verb) => build::build(&verb, &context),
+        Verb::Plan(verb) => plan::plan(&verb, &context),
+        Verb::Validate(verb) => validate::validate(&verb, &context),
+        Verb::Recipe(verb) => recipe::recipe(&verb, &context),
+        Verb::Provider(verb) => provider::provider(&verb),
+        Verb::Cache(verb) => cache::cache(&verb, &context),
+        Verb::Completions(verb) => {
+            arguments::completions(verb.shell);
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// What every verb may need.
+struct Context {
+    global: arguments::Global,
+    cancel: Cancel,
+}

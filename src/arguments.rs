@@ -1,0 +1,363 @@
+//! What can be typed. One struct a verb; its documentation is its `--help`.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use nodekiln_words::Bytes;
+
+/// Builds Kubernetes node images from recipes, boots the very bytes it will ship, and explains them.
+///
+/// A recipe (YAML) becomes a tree of Debian packages and your own steps, the tree a disk, the disk
+/// one artifact per provider. `validate` then boots an artifact in QEMU and runs kubeadm on it.
+#[derive(Parser)]
+#[command(name = "nodekiln", version, max_term_width = 100, after_help = AFTER_HELP)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+const AFTER_HELP: &str = "\
+Start here:
+  nodekiln recipe list                    what can be built
+  nodekiln plan quickstart                what a build would do, and what it would reuse
+  nodekiln build quickstart               write out/quickstart/
+  nodekiln validate out/quickstart/quickstart.qcow2 --tier kubeadm
+
+Exit codes: 0 done, 1 a step or check failed, 2 wrong input, 3 not supported, 4 a program or
+service is missing, 5 reading or writing failed, 130 interrupted.";
+
+/// Options of every verb.
+#[derive(Args, Clone)]
+pub(crate) struct Global {
+    /// Folder of the content store.
+    #[arg(long, global = true, env = "NODEKILN_CACHE", value_name = "FOLDER")]
+    pub(crate) cache: Option<PathBuf>,
+    /// How progress is shown on standard error.
+    #[arg(long, global = true, value_enum, default_value_t = ProgressStyle::Auto, value_name = "STYLE")]
+    pub(crate) progress: ProgressStyle,
+    /// When to color messages.
+    #[arg(long, global = true, value_enum, default_value_t = ColorChoice::Auto, value_name = "WHEN")]
+    pub(crate) color: ColorChoice,
+}
+
+/// How progress is shown.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgressStyle {
+    /// Bars on a terminal, lines elsewhere.
+    Auto,
+    /// A line when a task begins or ends.
+    Plain,
+    /// One JSON object a line.
+    Json,
+    /// Nothing but warnings.
+    Quiet,
+}
+
+/// When to color messages.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorChoice {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Global {
+    /// Whether messages on standard error are colored.
+    pub(crate) fn color(&self) -> bool {
+        match self.color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => {
+                std::env::var_os("NO_COLOR").is_none() && std::io::stderr().is_terminal()
+            }
+        }
+    }
+}
+
+/// The verbs.
+#[derive(Subcommand)]
+pub(crate) enum Verb {
+    /// Build a recipe's artifacts, bill of materials and manifest.
+    Build(Build),
+    /// Print what a build would do: the nodes, their ids, and which are already there.
+    Plan(Plan),
+    /// Boot an image and judge it.
+    Validate(Validate),
+    /// List, show and check recipes.
+    Recipe(Recipe),
+    /// List and show providers.
+    Provider(Provider),
+    /// Look after the content store.
+    Cache(Cache),
+    /// Print a completion script for a shell.
+    Completions(Completions),
+}
+
+/// Which recipe, and what is changed in it for this run.
+#[derive(Args)]
+pub(crate) struct Selection {
+    /// A recipe of the library by name, or a path to a YAML file.
+    #[arg(value_name = "RECIPE")]
+    pub(crate) recipe: String,
+    /// Override a value, as in `--set disk.size=8GiB`. May be given several times.
+    #[arg(long = "set", value_name = "PATH.TO.KEY=VALUE")]
+    pub(crate) sets: Vec<String>,
+    /// Providers to build for, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "qemu,raw", value_name = "NAMES")]
+    pub(crate) provider: Vec<String>,
+    /// Use what was fetched before and ask no server.
+    #[arg(long)]
+    pub(crate) offline: bool,
+    /// Base URL of a package archive, instead of those this machine uses. May be given several times.
+    #[arg(long, value_name = "URL")]
+    pub(crate) mirror: Vec<String>,
+    /// File with the certificates of authorities to trust for https, in PEM form.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+/// Build a recipe's artifacts, bill of materials and manifest.
+#[derive(Args)]
+pub(crate) struct Build {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// Folder that receives a folder named after the recipe.
+    #[arg(long, short, default_value = "out", value_name = "FOLDER")]
+    pub(crate) out: PathBuf,
+    /// Replace what another build left in the output folder.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Compression of formats that have any.
+    #[arg(long, value_enum, default_value_t = Compression::Zlib)]
+    pub(crate) compression: Compression,
+    /// Keep the working folder of a step that fails.
+    #[arg(long)]
+    pub(crate) keep_failed: bool,
+    /// Open a shell in the sandbox of a step that fails.
+    #[arg(long)]
+    pub(crate) shell_on_failure: bool,
+    /// Print the manifest to standard output when done.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Compression of artifacts.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Compression {
+    /// Readable by every consumer.
+    Zlib,
+    /// Faster to read; qcow2 needs QEMU 5.1.
+    Zstd,
+    /// As they are.
+    None,
+}
+
+/// Print what a build would do.
+#[derive(Args)]
+pub(crate) struct Plan {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Boot an image and judge it.
+#[derive(Args)]
+pub(crate) struct Validate {
+    /// The image file: raw or qcow2. It is never written to.
+    #[arg(value_name = "FILE")]
+    pub(crate) image: PathBuf,
+    /// How far to go: `boot` to multi-user, or `kubeadm` to a Ready node.
+    #[arg(long, value_enum, default_value_t = Tier::Boot)]
+    pub(crate) tier: Tier,
+    /// Firmware to boot by.
+    #[arg(long, value_enum, default_value_t = Firmware::Bios)]
+    pub(crate) firmware: Firmware,
+    /// How the processor is provided; `auto` tries KVM with a deadline.
+    #[arg(long, value_enum, default_value_t = Accelerator::Auto)]
+    pub(crate) accelerator: Accelerator,
+    /// Memory of the guest.
+    #[arg(long, default_value = "4GiB", value_name = "SIZE")]
+    pub(crate) memory: Bytes,
+    /// Processors of the guest.
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    pub(crate) cpus: u32,
+    /// Take every deadline this many times; more suits a busy machine.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(crate) patience: u32,
+    /// Manifest that says what to expect; by default `manifest.json` beside the image.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) manifest: Option<PathBuf>,
+    /// Folder for console and reports; by default `evidence/` beside the image.
+    #[arg(long, short, value_name = "FOLDER")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print the report as JSON to standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Tiers of validation.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Tier {
+    /// Boots, and the running system is as declared.
+    Boot,
+    /// Boot, then `kubeadm init` through cloud-init.
+    Kubeadm,
+}
+
+/// Firmware of the guest.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Firmware {
+    /// SeaBIOS.
+    Bios,
+    /// OVMF.
+    Uefi,
+}
+
+/// How the guest's processor is provided.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Accelerator {
+    /// KVM where it works, else TCG.
+    Auto,
+    /// Hardware virtualisation.
+    Kvm,
+    /// Emulation.
+    Tcg,
+}
+
+/// List, show and check recipes.
+#[derive(Args)]
+pub(crate) struct Recipe {
+    #[command(subcommand)]
+    pub(crate) verb: RecipeVerb,
+}
+
+/// What to do with recipes.
+#[derive(Subcommand)]
+pub(crate) enum RecipeVerb {
+    /// List the recipes of the library.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a recipe: as written, or resolved with `--resolved`.
+    Show {
+        /// A recipe of the library by name, or a path.
+        #[arg(value_name = "RECIPE")]
+        recipe: String,
+        /// Follow `extends`, fill in defaults, and print the result.
+        #[arg(long)]
+        resolved: bool,
+        /// Override a value.
+        #[arg(long = "set", value_name = "PATH.TO.KEY=VALUE")]
+        sets: Vec<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check a recipe and everything that it extends.
+    Check {
+        /// A path, or a recipe of the library by name.
+        #[arg(value_name = "FILE")]
+        recipe: String,
+        /// Override a value.
+        #[arg(long = "set", value_name = "PATH.TO.KEY=VALUE")]
+        sets: Vec<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the JSON Schema of recipes.
+    Schema,
+}
+
+/// List and show providers.
+#[derive(Args)]
+pub(crate) struct Provider {
+    #[command(subcommand)]
+    pub(crate) verb: ProviderVerb,
+}
+
+/// What to do with providers.
+#[derive(Subcommand)]
+pub(crate) enum ProviderVerb {
+    /// List the providers.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a provider's machine profile.
+    Show {
+        /// The provider.
+        name: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Look after the content store.
+#[derive(Args)]
+pub(crate) struct Cache {
+    #[command(subcommand)]
+    pub(crate) verb: CacheVerb,
+}
+
+/// What to do with the store.
+#[derive(Subcommand)]
+pub(crate) enum CacheVerb {
+    /// Count what is stored.
+    Stats {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read everything stored and compare it with its digest.
+    Verify {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove what was used longest ago.
+    Prune {
+        /// What to keep: a size such as 20GiB, or an age such as 30d or 12h.
+        #[arg(long, value_name = "SIZE|AGE")]
+        keep: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Print a completion script for a shell.
+#[derive(Args)]
+pub(crate) struct Completions {
+    /// The shell.
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Writes the completion script of `shell` to standard output.
+pub(crate) fn completions(shell: clap_complete::Shell) {
+    let mut command = Arguments::command();
+    clap_complete::generate(shell, &mut command, "nodekiln", &mut std::io::stdout());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+}

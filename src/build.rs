@@ -1,0 +1,289 @@
+//! `nodekiln build`: from a recipe to artifacts, bill of materials and manifest.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use nodekiln_build::account::Account;
+use nodekiln_build::graph::{Ran, Run, run_graph};
+use nodekiln_build::layer::private_mounts;
+use nodekiln_build::sandbox::Sandbox;
+use nodekiln_build::steps;
+use nodekiln_providers::{Artifact, ArtifactRequest, Compression};
+use nodekiln_words::{Bytes, Failure, Progress, Result, ResultExt as _, Sha256};
+
+use crate::Context;
+use crate::arguments;
+use crate::evidence;
+use crate::exit::{print, print_json};
+use crate::output::{Manifest, Staging, refuse_foreign};
+use crate::plan::targets;
+use crate::progress::renderer;
+use crate::resolve::{Resolved, resolve};
+
+/// Builds a recipe.
+pub(crate) fn build(verb: &arguments::Build, context: &Context) -> Result<ExitCode> {
+    private_mounts()?; // 1. no mount of ours is seen outside, and none outlives us
+    let progress = renderer(context.global.progress);
+    let resolved = resolve(&verb.selection, context, &progress)?; // 2. recipe, lock, plan
+    let name = resolved.loaded.recipe.name.clone();
+    let target = verb.out.join(&name);
+    let old = Manifest::read(&target.join(crate::output::MANIFEST));
+    let old = if verb.force { old.unwrap_or_default() } else { old? };
+    if let Some(old) = old.as_ref().filter(|old| is_current(old, &resolved, verb, &target)) {
+        return say_unchanged(old, &target, verb.json); // 3. nothing to do is the usual case
+    }
+    refuse_foreign(&target, old.as_ref(), verb.force)?;
+    let staging = Staging::beside(&target)?;
+    let ran = match layers(&resolved, verb, &staging, context, &progress) {
+        Ok(ran) => ran, // 4. the layers and the disk
+        Err(failure) => return Err(with_logs(failure, &staging)),
+    };
+    let made = emit(&resolved, &ran, verb, &staging, context, &progress)?; // 5. artifacts, BOM, plan
+    staging.publish(&made, old.as_ref())?; // 6. all in place, the manifest last
+    say_done(&made, &target, &ran, verb.json)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the graph as far as it takes to have every provider's disk.
+fn layers(
+    resolved: &Resolved,
+    verb: &arguments::Build,
+    staging: &Staging,
+    context: &Context,
+    progress: &Arc<dyn Progress>,
+) -> Result<Ran> {
+    let sandbox = Sandbox::new();
+    let logs = staging.folder().join("logs");
+    let fetch = |nodes: &[&nodekiln_recipes::plan::Node]| {
+        resolved.resolution.fetch(nodes, &resolved.fetcher)
+    };
+    let run = Run {
+        store: &resolved.store,
+        sandbox: &sandbox,
+        fetch: &fetch,
+        progress: &**progress,
+        cancel: &context.cancel,
+        logs: &logs,
+        keep_failed: verb.keep_failed,
+        shell_on_failure: verb.shell_on_failure,
+        jobs: std::thread::available_parallelism().map_or(1, usize::from).min(4),
+    };
+    run_graph(&resolved.plan, &targets(&resolved.plan, &resolved.providers), &run)
+}
+
+/// Writes artifacts, bill of materials and plan into the staging folder.
+fn emit(
+    resolved: &Resolved,
+    ran: &Ran,
+    verb: &arguments::Build,
+    staging: &Staging,
+    context: &Context,
+    progress: &Arc<dyn Progress>,
+) -> Result<Manifest> {
+    let recipe = &resolved.loaded.recipe;
+    let artifacts = write_artifacts(resolved, ran, verb, staging, context, progress)?;
+    let first = resolved.providers.first().map_or("", String::as_str);
+    let disk = stored_disk(resolved, ran, first)?;
+    let payload = steps::disk::payload(disk)?;
+    let account = Account::of(&resolved.plan, first, &ran.nodes)?;
+    let task = progress.start("bill of materials", None, "");
+    let bom = bom(resolved, &account, &artifacts, payload)?;
+    let summary = nodekiln_bom::summary(&bom)?;
+    progress.finish(task, &summary.to_string());
+    let plan =
+        serde_json::to_vec_pretty(&resolved.plan).or_io(|| "cannot write JSON".to_owned())?;
+    let lock = serde_json::to_vec_pretty(&resolved.resolution.lock)
+        .or_io(|| "cannot write JSON".to_owned())?;
+    let mut files = BTreeMap::new();
+    for (name, bytes) in [("bom.cdx.json", &bom), ("plan.json", &plan), ("lock.json", &lock)] {
+        fs_err::write(staging.folder().join(name), bytes)
+            .or_io(|| format!("cannot write {name}"))?;
+        files.insert(name.to_owned(), Sha256::of(bytes));
+    }
+    Ok(Manifest {
+        schema: SCHEMA.to_owned(),
+        name: recipe.name.clone(),
+        nodekiln: env!("CARGO_PKG_VERSION").to_owned(),
+        recipe: recipe_digest(resolved),
+        source_date: recipe.source_date.to_string(),
+        kubernetes: recipe
+            .kubernetes
+            .as_ref()
+            .map(|k| format!("{} from {}", k.version, k.source.as_str())),
+        payload,
+        disk_size: recipe.disk.size.get(),
+        compression: compression(verb),
+        artifacts,
+        files,
+        nodes: node_ids(resolved),
+        machine: nodekiln_providers::by_name(first)?.machine(),
+        expect: evidence::expectations(recipe, &account)?,
+    })
+}
+
+/// The bill of materials of the first provider's tree.
+fn bom(
+    resolved: &Resolved,
+    account: &Account,
+    artifacts: &[Artifact],
+    payload: Sha256,
+) -> Result<Vec<u8>> {
+    let recipe = &resolved.loaded.recipe;
+    let artifact = |artifact: &Artifact| nodekiln_bom::Artifact {
+        name: artifact.file.clone(),
+        format: artifact.format.clone(),
+        size: Bytes(artifact.size),
+        sha256: artifact.sha256,
+    };
+    let input = nodekiln_bom::BomInput {
+        image: recipe.name.clone(),
+        recipe: recipe.name.clone(),
+        architecture: recipe.os.architecture,
+        recipe_digest: recipe_digest(resolved),
+        seed: resolved.plan.seed,
+        source_date: recipe.source_date,
+        lock: &resolved.resolution.lock,
+        trees: vec![nodekiln_recipes::tree_name::IMAGE.to_owned()],
+        removed: evidence::removed(recipe),
+        inventory: &account.inventory,
+        owners: &account.owners,
+        roles: nodekiln_bom::roles(&resolved.plan),
+        binaries: evidence::binaries(recipe, &resolved.resolution.lock),
+        images: evidence::images(account)?,
+        artifacts: artifacts.iter().map(artifact).collect(),
+        payload: Some(payload),
+        with_files: true,
+        verify_files: false,
+    };
+    nodekiln_bom::cyclonedx(&input, account)
+}
+
+/// Names the manifest's format; raised when a field changes its meaning.
+const SCHEMA: &str = "nodekiln manifest 1";
+
+/// Writes every provider's artifact, all at the same time.
+fn write_artifacts(
+    resolved: &Resolved,
+    ran: &Ran,
+    verb: &arguments::Build,
+    staging: &Staging,
+    context: &Context,
+    progress: &Arc<dyn Progress>,
+) -> Result<Vec<Artifact>> {
+    let request = ArtifactRequest {
+        name: resolved.loaded.recipe.name.clone(),
+        folder: staging.folder().to_owned(),
+        compression: compression(verb),
+    };
+    let write = |name: &String| {
+        let disk = stored_disk(resolved, ran, name)?;
+        let provider = nodekiln_providers::by_name(name)?;
+        let payload = steps::disk::payload(disk)?;
+        let map = steps::disk::open(disk)?;
+        let task = progress.start(&provider.file_name(&request.name), None, "");
+        let artifact = provider.write(&map, payload, &request, &**progress, &context.cancel);
+        match &artifact {
+            Ok(artifact) => progress.finish(task, &Bytes(artifact.size).to_string()),
+            Err(_) => progress.fail(task),
+        }
+        artifact
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            resolved.providers.iter().map(|name| scope.spawn(move || write(name))).collect();
+        threads
+            .into_iter()
+            .map(|thread| {
+                thread.join().unwrap_or_else(|_| Err(Failure::io("a writer stopped unexpectedly")))
+            })
+            .collect()
+    })
+}
+
+fn compression(verb: &arguments::Build) -> Compression {
+    match verb.compression {
+        arguments::Compression::Zlib => Compression::Zlib,
+        arguments::Compression::Zstd => Compression::Zstd,
+        arguments::Compression::None => Compression::None,
+    }
+}
+
+fn stored_disk<'a>(
+    resolved: &Resolved,
+    ran: &'a Ran,
+    provider: &str,
+) -> Result<&'a nodekiln_build::store::StoredNode> {
+    resolved
+        .plan
+        .disk_for(provider)
+        .and_then(|node| ran.nodes.get(&node.name))
+        .ok_or_else(|| Failure::io(format!("the plan made no disk for `{provider}`")))
+}
+
+fn recipe_digest(resolved: &Resolved) -> Sha256 {
+    Sha256::of(nodekiln_recipes::to_yaml(&resolved.loaded.recipe))
+}
+
+fn node_ids(resolved: &Resolved) -> BTreeMap<String, String> {
+    resolved.plan.nodes.iter().map(|node| (node.name.clone(), node.id.to_string())).collect()
+}
+
+/// Whether the output folder already holds just this build.
+fn is_current(old: &Manifest, resolved: &Resolved, verb: &arguments::Build, target: &Path) -> bool {
+    let formats: Vec<&str> = old.artifacts.iter().map(|a| a.provider.as_str()).collect();
+    old.schema == SCHEMA
+        && old.compression == compression(verb)
+        && old.nodekiln == env!("CARGO_PKG_VERSION")
+        && old.recipe == recipe_digest(resolved)
+        && old.nodes == node_ids(resolved)
+        && formats == resolved.providers
+        && old.stands_in(target)
+}
+
+fn say_unchanged(manifest: &Manifest, target: &Path, json: bool) -> Result<ExitCode> {
+    if json {
+        print_json(manifest)?;
+    } else {
+        print(&format!(
+            "{}: nothing to do; {} holds this very build\n",
+            manifest.name,
+            target.display()
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn say_done(manifest: &Manifest, target: &Path, ran: &Ran, json: bool) -> Result<()> {
+    if json {
+        return print_json(manifest);
+    }
+    let hits = ran.nodes.len() - ran.executed.len();
+    let mut text =
+        format!("{}: {} nodes built, {hits} reused\n", manifest.name, ran.executed.len());
+    if let Some(kubernetes) = &manifest.kubernetes {
+        text.push_str(&format!("  Kubernetes {kubernetes}\n"));
+    }
+    for artifact in &manifest.artifacts {
+        text.push_str(&format!(
+            "  {}  {}  sha256 {}\n",
+            target.join(&artifact.file).display(),
+            Bytes(artifact.size),
+            artifact.sha256
+        ));
+    }
+    for name in manifest.files.keys() {
+        text.push_str(&format!("  {}\n", target.join(name).display()));
+    }
+    text.push_str(&format!("  {}\n", target.join(crate::output::MANIFEST).display()));
+    print(&text)
+}
+
+/// The failure, with the place of the logs in its remedy.
+fn with_logs(failure: Failure, staging: &Staging) -> Failure {
+    let Some(logs) = staging.keep_logs() else { return failure };
+    let note = format!("logs: {}", logs.display());
+    let help = failure.help().map_or(note.clone(), |help| format!("{help}\n{note}"));
+    failure.with_help(help)
+}

@@ -1,0 +1,129 @@
+//! What the rooms that judge an image are told about it: from the recipe, and from the facts that the
+//! nodes of its tree found out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use nodekiln_bom::{Binary, BinarySource, PreloadedImage};
+use nodekiln_build::account::Account;
+use nodekiln_recipes::Lock;
+use nodekiln_recipes::recipe::{KubernetesSource, Recipe};
+use nodekiln_validate::Expectations;
+use nodekiln_words::{Result, ResultExt as _, Sha256};
+use serde::Deserialize;
+
+/// An image of containerd's store, as the preload step states it. Digests are `sha256:HEX`.
+#[derive(Deserialize)]
+struct ImageFact {
+    reference: String,
+    target: String,
+    manifest: String,
+    config: String,
+    layers: Vec<String>,
+}
+
+/// The images that were preloaded, and those that could not be had with the reason of each.
+fn preloaded(account: &Account) -> Result<(Vec<ImageFact>, BTreeMap<String, String>)> {
+    fn parse<T: Default + serde::de::DeserializeOwned>(account: &Account, fact: &str) -> Result<T> {
+        account.facts.get(fact).map_or_else(
+            || Ok(T::default()),
+            |text| serde_json::from_str(text).or_io(|| format!("the fact `{fact}` is unreadable")),
+        )
+    }
+    Ok((parse(account, "images")?, parse(account, "images.unavailable")?))
+}
+
+fn digest(text: &str) -> Result<Sha256> {
+    text.parse().or_io(|| format!("`{text}` is no digest"))
+}
+
+/// What `validate` should find in the booted guest.
+pub(crate) fn expectations(recipe: &Recipe, account: &Account) -> Result<Expectations> {
+    let (images, unavailable_images) = preloaded(account)?;
+    let images = images
+        .iter()
+        .map(|image| Ok((image.reference.clone(), digest(&image.target)?)))
+        .collect::<Result<_>>()?;
+    Ok(Expectations {
+        kubernetes: recipe.kubernetes.as_ref().map(|kubernetes| kubernetes.version),
+        image_repository: recipe.kubernetes.as_ref().map(|k| k.image_repository.clone()),
+        containerd: account.facts.get("version.containerd").map(|version| upstream(version)),
+        sysctls: recipe.sysctls.clone(),
+        modules: recipe.modules.clone(),
+        images,
+        unavailable_images,
+        pod_image: None,
+    })
+}
+
+/// The upstream part of a Debian version (Debian policy, 5.6.12): no epoch, revision or `~ds` mark.
+fn upstream(version: &str) -> String {
+    let version = version.split_once(':').map_or(version, |(_, rest)| rest);
+    let version = version.rsplit_once('-').map_or(version, |(upstream, _)| upstream);
+    version.split(['~', '+']).next().unwrap_or(version).to_owned()
+}
+
+/// The preloaded images, as the bill of materials lists them.
+pub(crate) fn images(account: &Account) -> Result<Vec<PreloadedImage>> {
+    let (images, _) = preloaded(account)?;
+    images
+        .iter()
+        .map(|image| {
+            Ok(PreloadedImage {
+                reference: image.reference.clone(),
+                manifest: digest(&image.manifest)?,
+                config: digest(&image.config)?,
+                layers: image.layers.iter().map(|layer| digest(layer)).collect::<Result<_>>()?,
+                labels: BTreeMap::new(),
+            })
+        })
+        .collect()
+}
+
+/// Packages that the recipe purges.
+pub(crate) fn removed(recipe: &Recipe) -> BTreeSet<String> {
+    recipe.remove.packages.iter().cloned().collect()
+}
+
+/// The Kubernetes programs in the tree, and where they came from.
+pub(crate) fn binaries(recipe: &Recipe, lock: &Lock) -> Vec<Binary> {
+    let Some(kubernetes) = &recipe.kubernetes else { return Vec::new() };
+    let (origin, source) = match &kubernetes.source {
+        KubernetesSource::Source { package, release } => (
+            format!("Debian source package {package}, compiled here"),
+            source(package, release, lock),
+        ),
+        KubernetesSource::Directory { .. } => ("a folder of prebuilt files".to_owned(), None),
+        KubernetesSource::Release { url, .. } => (format!("{url}/v{}", kubernetes.version), None),
+    };
+    ["kubeadm", "kubectl", "kubelet"]
+        .map(|name| Binary {
+            path: format!("/usr/bin/{name}"),
+            version: kubernetes.version.to_string(),
+            origin: origin.clone(),
+            source: source.clone(),
+        })
+        .to_vec()
+}
+
+/// The source package as the lock has it; its version is in the name of its `.dsc` file.
+fn source(package: &str, release: &str, lock: &Lock) -> Option<BinarySource> {
+    let files: Vec<String> =
+        lock.files.keys().filter(|name| name.starts_with("source/")).cloned().collect();
+    let version = files.iter().find_map(|name| {
+        name.strip_prefix("source/")?.strip_prefix(package)?.strip_prefix('_')?.strip_suffix(".dsc")
+    })?;
+    let version = version.to_owned();
+    Some(BinarySource { package: package.to_owned(), version, release: release.to_owned(), files })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_upstream_part_of_a_debian_version_is_found() {
+        assert_eq!(upstream("1.6.20~ds1-1+deb12u1"), "1.6.20");
+        assert_eq!(upstream("1:2.36.1-8+deb11u1"), "2.36.1");
+        assert_eq!(upstream("1.7.24"), "1.7.24");
+    }
+}

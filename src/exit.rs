@@ -1,0 +1,85 @@
+//! How the program ends: exit codes, the printing of failures, and signals.
+
+use std::process::ExitCode;
+
+use nodekiln_words::{Cancel, Class, Failure, Result, ResultExt as _};
+
+/// The exit code of each class of failure; listed in `--help` and in docs/cli.md.
+fn code_of(class: Class) -> u8 {
+    match class {
+        Class::Verdict => 1,
+        Class::Input => 2,
+        Class::Unsupported => 3,
+        Class::Missing => 4,
+        Class::Io => 5,
+        Class::Interrupted => 130,
+    }
+}
+
+/// Prints a failure with its causes and remedy to standard error, and gives its exit code.
+pub(crate) fn report(failure: &Failure, color: bool) -> ExitCode {
+    let (red, dim, off) = if color { ("\x1b[1;31m", "\x1b[2m", "\x1b[0m") } else { ("", "", "") };
+    let chain = failure.chain();
+    let mut text = format!("{red}error:{off} {}\n", chain[0]);
+    for cause in &chain[1..] {
+        text.push_str(&format!("  {dim}because{off} {}\n", cause.trim_end()));
+    }
+    if let Some(help) = failure.help() {
+        let help = help.trim_end().replace('\n', "\n        ");
+        text.push_str(&format!("  {dim}help:{off} {help}\n"));
+    }
+    print_error(&text);
+    ExitCode::from(code_of(failure.class()))
+}
+
+/// Writes to standard error; a closed standard error is no reason to fail.
+pub(crate) fn print_error(text: &str) {
+    use std::io::Write as _;
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// Writes to standard output.
+///
+/// # Errors
+/// When standard output cannot be written; a reader that went away (`| head`) is a normal end.
+pub(crate) fn print(text: &str) -> Result<()> {
+    use std::io::Write as _;
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.or_io(|| "cannot write to standard output".to_owned()),
+    }
+}
+
+/// Prints `value` as indented JSON.
+pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).or_io(|| "cannot write JSON".to_owned())?;
+    print(&format!("{text}\n"))
+}
+
+/// Makes SIGINT, SIGTERM and SIGHUP ask for an orderly stop; the second one ends at once.
+///
+/// What an immediate end leaves behind is harmless: sandboxes and guests die with this process, and
+/// their mounts with them.
+pub(crate) fn stop_on_signals(cancel: &Cancel) -> Result<()> {
+    let cancel = cancel.clone();
+    ctrlc::set_handler(move || {
+        if cancel.is_cancelled() {
+            std::process::exit(i32::from(code_of(Class::Interrupted)));
+        }
+        cancel.cancel();
+        print_error("\nstopping; once more ends at once\n");
+    })
+    .or_io(|| "cannot install a signal handler".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_follows_the_class_through_wrapping() {
+        let inner = Failure::new(Class::Missing, "no qemu");
+        assert_eq!(code_of(inner.context("cannot boot").class()), 4);
+        assert_eq!(code_of(Class::Interrupted), 130);
+    }
+}

@@ -1,0 +1,169 @@
+//! The output folder: staged under a temporary name, renamed when whole, the manifest last.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use nodekiln_providers::{Artifact, Compression, MachineProfile};
+use nodekiln_validate::Expectations;
+use nodekiln_words::{Class, Failure, Result, ResultExt as _, Sha256};
+use serde::{Deserialize, Serialize};
+
+/// Name of the manifest within an output folder.
+pub(crate) const MANIFEST: &str = "manifest.json";
+
+/// What a build made, and what its artifacts should turn out to be.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Manifest {
+    /// Names this format.
+    pub(crate) schema: String,
+    /// The image.
+    pub(crate) name: String,
+    /// The nodekiln that wrote it.
+    pub(crate) nodekiln: String,
+    /// Digest of the resolved recipe.
+    pub(crate) recipe: Sha256,
+    /// The recipe's source date.
+    pub(crate) source_date: String,
+    /// Kubernetes version and where it came from, in words.
+    pub(crate) kubernetes: Option<String>,
+    /// Digest of the disk's content, the same for every artifact.
+    pub(crate) payload: Sha256,
+    /// Virtual size of the disk in bytes.
+    pub(crate) disk_size: u64,
+    /// Compression of artifacts that have any.
+    pub(crate) compression: Compression,
+    /// The artifacts.
+    pub(crate) artifacts: Vec<Artifact>,
+    /// Other files, by name.
+    pub(crate) files: BTreeMap<String, Sha256>,
+    /// Ids of the plan's nodes, by name.
+    pub(crate) nodes: BTreeMap<String, String>,
+    /// The machine that `validate` boots it on.
+    pub(crate) machine: MachineProfile,
+    /// What `validate` should find.
+    pub(crate) expect: Expectations,
+}
+
+impl Manifest {
+    /// Reads the manifest at `path`; `None` where there is none.
+    pub(crate) fn read(path: &Path) -> Result<Option<Self>> {
+        let text = match fs_err::read(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).or_io(|| "cannot read the manifest".to_owned()),
+        };
+        let manifest = serde_json::from_slice(&text).map_err(|error| {
+            Failure::input(format!("{} is no manifest of this version", path.display()))
+                .with_source(error)
+                .with_help("build the image again, with `--force` to replace what is there")
+        })?;
+        Ok(Some(manifest))
+    }
+
+    /// Whether every file that the manifest names stands in `folder` with its size.
+    pub(crate) fn stands_in(&self, folder: &Path) -> bool {
+        let sized = |artifact: &Artifact| {
+            fs_err::metadata(folder.join(&artifact.file)).is_ok_and(|m| m.len() == artifact.size)
+        };
+        let read = |(name, digest): (&String, &Sha256)| {
+            fs_err::read(folder.join(name)).is_ok_and(|bytes| Sha256::of(bytes) == *digest)
+        };
+        self.artifacts.iter().all(sized) && self.files.iter().all(read)
+    }
+}
+
+/// An output folder while it is being filled.
+pub(crate) struct Staging {
+    target: PathBuf,
+    folder: tempfile::TempDir,
+}
+
+impl Staging {
+    /// Makes a hidden folder beside `target` to write into.
+    pub(crate) fn beside(target: &Path) -> Result<Self> {
+        let parent = target.parent().unwrap_or_else(|| Path::new("."));
+        let unwritable = || format!("cannot write to the output folder {}", parent.display());
+        let help = "choose another one with `--out FOLDER`";
+        fs_err::create_dir_all(parent).or_io(unwritable).map_err(|f| f.with_help(help))?;
+        let folder = tempfile::Builder::new()
+            .prefix(".nodekiln-")
+            .tempdir_in(parent)
+            .or_io(unwritable)
+            .map_err(|failure| failure.with_help(help))?;
+        Ok(Self { target: target.to_owned(), folder })
+    }
+
+    /// The folder to write into.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Moves everything to its place, the manifest last. What `old` names and this build does not
+    /// make is removed first; files that nodekiln did not write are left alone.
+    pub(crate) fn publish(self, manifest: &Manifest, old: Option<&Manifest>) -> Result<()> {
+        let cannot = || format!("cannot put the output into {}", self.target.display());
+        fs_err::create_dir_all(&self.target).or_io(cannot)?;
+        remove_if_there(&self.target.join(MANIFEST))?;
+        for name in old.map(file_names).unwrap_or_default() {
+            remove_if_there(&self.target.join(name))?;
+        }
+        for name in file_names(manifest) {
+            fs_err::rename(self.folder.path().join(&name), self.target.join(&name))
+                .or_io(cannot)?;
+        }
+        let logs = self.target.join("logs");
+        if self.folder.path().join("logs").is_dir() {
+            if logs.is_dir() {
+                fs_err::remove_dir_all(&logs).or_io(cannot)?;
+            }
+            fs_err::rename(self.folder.path().join("logs"), &logs).or_io(cannot)?;
+        }
+        let text = serde_json::to_string_pretty(manifest).or_io(cannot)? + "\n";
+        let staged = self.folder.path().join(MANIFEST);
+        fs_err::write(&staged, text).or_io(cannot)?;
+        fs_err::File::open(&staged).and_then(|file| file.sync_all()).or_io(cannot)?;
+        fs_err::rename(&staged, self.target.join(MANIFEST)).or_io(cannot)?;
+        fs_err::File::open(&self.target).and_then(|folder| folder.sync_all()).or_io(cannot)
+    }
+
+    /// Keeps the logs of a build that failed in the output folder, and says where.
+    pub(crate) fn keep_logs(&self) -> Option<PathBuf> {
+        let from = self.folder.path().join("logs");
+        let to = self.target.join("logs");
+        if !from.is_dir() || fs_err::create_dir_all(&to).is_err() {
+            return None;
+        }
+        for entry in fs_err::read_dir(&from).ok()?.flatten() {
+            let _ = fs_err::rename(entry.path(), to.join(entry.file_name()));
+        }
+        Some(to)
+    }
+}
+
+/// Names of the files that a manifest speaks of.
+fn file_names(manifest: &Manifest) -> Vec<String> {
+    let artifacts = manifest.artifacts.iter().map(|artifact| artifact.file.clone());
+    artifacts.chain(manifest.files.keys().cloned()).collect()
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match fs_err::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).or_io(|| "cannot replace what is in the output folder".to_owned())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses to go on where the output folder holds something else than this build.
+pub(crate) fn refuse_foreign(target: &Path, old: Option<&Manifest>, force: bool) -> Result<()> {
+    let occupied = target.read_dir().is_ok_and(|mut entries| {
+        entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != "logs"))
+    });
+    if force || !occupied {
+        return Ok(());
+    }
+    let what = if old.is_some() { "another build" } else { "something that is no build" };
+    Err(Failure::new(Class::Input, format!("{} holds {what}", target.display()))
+        .with_help("pass `--force` to replace it, or `--out FOLDER` to write elsewhere"))
+}
