@@ -70,7 +70,7 @@ pub(crate) fn open(packages: &[LockedPackage], store: &Store) -> Result<Vec<Parc
         Err(Failure::input(format!(
             "package {label} is {name} {version} {architecture}, locked is {locked}"
         ))
-        .with_help("lock again: `nodekiln lock` reads the archive's indexes anew"))
+        .with_help("build again: the archive's indexes are read anew, and the package with them"))
     };
     packages.iter().map(open).collect()
 }
