@@ -10,8 +10,10 @@ use nodekiln_build::graph::{Ran, Run, run_graph};
 use nodekiln_build::layer::private_mounts;
 use nodekiln_build::sandbox::Sandbox;
 use nodekiln_build::steps;
+use nodekiln_build::store::StoredNode;
 use nodekiln_providers::{Artifact, ArtifactRequest, Compression};
-use nodekiln_words::{Bytes, Failure, Progress, Result, ResultExt as _, Sha256};
+use nodekiln_recipes::Inventory;
+use nodekiln_words::{Bytes, Cancel, Failure, Progress, Result, ResultExt as _, Sha256};
 
 use crate::Context;
 use crate::arguments;
@@ -40,7 +42,10 @@ pub(crate) fn build(verb: &arguments::Build, context: &Context) -> Result<ExitCo
         Ok(ran) => ran, // 4. the layers and the disk
         Err(failure) => return Err(with_logs(failure, &staging)),
     };
-    let made = emit(&resolved, &ran, verb, &staging, context, &progress)?; // 5. artifacts, BOM, plan
+    let made = match emit(&resolved, &ran, verb, &staging, context, &progress) {
+        Ok(made) => made, // 5. artifacts, BOM, plan
+        Err(failure) => return Err(with_logs(failure, &staging)),
+    };
     staging.publish(&made, old.as_ref())?; // 6. all in place, the manifest last
     say_done(&made, &target, &ran, verb.json)?;
     Ok(ExitCode::SUCCESS)
@@ -85,7 +90,7 @@ fn emit(
     let recipe = &resolved.loaded.recipe;
     let artifacts = write_artifacts(resolved, ran, verb, staging, context, progress)?;
     let first = resolved.providers.first().map_or("", String::as_str);
-    let disk = stored_disk(resolved, ran, first)?;
+    let (disk, _) = stored_disk(resolved, ran, first)?;
     let payload = steps::disk::payload(disk)?;
     let account = Account::of(&resolved.plan, first, &ran.nodes)?;
     let task = progress.start("bill of materials", None, "");
@@ -178,8 +183,11 @@ fn write_artifacts(
         compression: compression(verb),
     };
     let write = |name: &String| {
-        let disk = stored_disk(resolved, ran, name)?;
+        let (disk, executed) = stored_disk(resolved, ran, name)?;
         let provider = nodekiln_providers::by_name(name)?;
+        if !executed {
+            disk.verify(&scan_files, &context.cancel)?; // it may have lain in the store for months
+        }
         let payload = steps::disk::payload(disk)?;
         let map = steps::disk::open(disk)?;
         let task = progress.start(&provider.file_name(&request.name), None, "");
@@ -210,16 +218,22 @@ fn compression(verb: &arguments::Build) -> Compression {
     }
 }
 
+/// A provider's disk, and whether this build made it.
 fn stored_disk<'a>(
     resolved: &Resolved,
     ran: &'a Ran,
     provider: &str,
-) -> Result<&'a nodekiln_build::store::StoredNode> {
+) -> Result<(&'a StoredNode, bool)> {
     resolved
         .plan
         .disk_for(provider)
-        .and_then(|node| ran.nodes.get(&node.name))
+        .and_then(|node| Some((ran.nodes.get(&node.name)?, ran.executed.contains(&node.name))))
         .ok_or_else(|| Failure::io(format!("the plan made no disk for `{provider}`")))
+}
+
+/// Lists a node's output that is no layer.
+fn scan_files(folder: &Path, cancel: &Cancel) -> Result<Inventory> {
+    nodekiln_build::layer::scan(folder, false, cancel)
 }
 
 fn recipe_digest(resolved: &Resolved) -> Sha256 {

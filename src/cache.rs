@@ -2,10 +2,11 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nodekiln_build::store::{Keep, Store};
-use nodekiln_words::{Bytes, Cancel, Failure, Result};
+use nodekiln_words::{Bytes, Cancel, Failure, Progress, Result};
 
 use crate::Context;
 use crate::arguments::{Cache, CacheVerb};
@@ -14,7 +15,7 @@ use crate::progress::renderer;
 
 /// Counts, checks or prunes.
 pub(crate) fn cache(verb: &Cache, context: &Context) -> Result<ExitCode> {
-    let store = open(context)?;
+    let store = open(context, &renderer(context.global.progress))?;
     match &verb.verb {
         CacheVerb::Stats { json } => stats(&store, *json),
         CacheVerb::Verify { json } => verify(&store, *json, context),
@@ -22,12 +23,13 @@ pub(crate) fn cache(verb: &Cache, context: &Context) -> Result<ExitCode> {
     }
 }
 
-/// Opens the store that the command line names.
-pub(crate) fn open(context: &Context) -> Result<Store> {
-    match &context.global.cache {
-        Some(folder) => Store::open(folder),
-        None => Store::open(&Store::default_root()?),
-    }
+/// Opens the store that the command line names; what it has to say goes to `progress`.
+pub(crate) fn open(context: &Context, progress: &Arc<dyn Progress>) -> Result<Store> {
+    let root = match &context.global.cache {
+        Some(folder) => folder.clone(),
+        None => Store::default_root()?,
+    };
+    Store::open_with(&root, Arc::clone(progress))
 }
 
 fn stats(store: &Store, json: bool) -> Result<ExitCode> {
@@ -44,6 +46,7 @@ fn stats(store: &Store, json: bool) -> Result<ExitCode> {
         ("partial", &stats.partial),
         ("index", &stats.index),
         ("damaged", &stats.damaged),
+        ("failed", &stats.failed),
     ];
     for (name, count) in kinds {
         print(&format!("  {name:<8} {:>6}  {}\n", count.number, count.size))?;
@@ -77,7 +80,11 @@ fn prune(store: &Store, keep: &str, json: bool) -> Result<ExitCode> {
             0 => String::new(),
             n => format!("; {n} were in use and stayed"),
         };
-        print(&format!("removed {blobs} blobs and {nodes} nodes, {freed}{busy}\n"))?;
+        let failed = match pruned.failed {
+            0 => String::new(),
+            n => format!(" and {n} folders of failed nodes"),
+        };
+        print(&format!("removed {blobs} blobs and {nodes} nodes{failed}, {freed}{busy}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -29,10 +29,10 @@ fn main() -> ExitCode {
         return code;
     }
     let arguments = Arguments::parse();
-    let color = arguments.global.color();
+    let global = arguments.global.clone();
     match run(arguments) {
         Ok(code) => code,
-        Err(failure) => exit::report(&failure, color),
+        Err(failure) => exit::report(&failure, &global),
     }
 }
 

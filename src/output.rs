@@ -60,10 +60,17 @@ impl Manifest {
         Ok(Some(manifest))
     }
 
-    /// Whether every file that the manifest names stands in `folder` with its size.
+    /// Whether every file that the manifest names stands in `folder` as it was written. An artifact is
+    /// read again only where somebody wrote to it after the manifest, by booting it for instance.
     pub(crate) fn stands_in(&self, folder: &Path) -> bool {
+        let written = |path: &Path| fs_err::metadata(path).and_then(|m| m.modified());
+        let whole = written(&folder.join(MANIFEST)).ok();
         let sized = |artifact: &Artifact| {
-            fs_err::metadata(folder.join(&artifact.file)).is_ok_and(|m| m.len() == artifact.size)
+            let path = folder.join(&artifact.file);
+            let size = fs_err::metadata(&path).map(|metadata| metadata.len()).ok();
+            let untouched = written(&path).ok() <= whole;
+            size == Some(artifact.size)
+                && (untouched || digest(&path).is_ok_and(|found| found == artifact.sha256))
         };
         let read = |(name, digest): (&String, &Sha256)| {
             fs_err::read(folder.join(name)).is_ok_and(|bytes| Sha256::of(bytes) == *digest)
@@ -72,11 +79,32 @@ impl Manifest {
     }
 }
 
+fn digest(path: &Path) -> std::io::Result<Sha256> {
+    let mut digester = nodekiln_words::Digester::default();
+    let mut file = fs_err::File::open(path)?;
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        match std::io::Read::read(&mut file, &mut piece)? {
+            0 => return Ok(digester.finish()),
+            n => digester.update(piece.get(..n).unwrap_or_default()),
+        }
+    }
+}
+
 /// An output folder while it is being filled.
+///
+/// Its hidden folder is locked as long as this process lives, so that what a killed build left behind
+/// is told from what another build is filling.
 pub(crate) struct Staging {
     target: PathBuf,
     folder: tempfile::TempDir,
+    _lock: fs_err::File,
 }
+
+/// Where the logs of a build that failed are kept, within its output folder.
+const FAILED_LOGS: &str = "logs.failed";
+/// What hidden folders of unfinished builds are called by; random letters follow.
+const PREFIX: &str = ".nodekiln-";
 
 impl Staging {
     /// Makes a hidden folder beside `target` to write into.
@@ -85,12 +113,21 @@ impl Staging {
         let unwritable = || format!("cannot write to the output folder {}", parent.display());
         let help = "choose another one with `--out FOLDER`";
         fs_err::create_dir_all(parent).or_io(unwritable).map_err(|f| f.with_help(help))?;
-        let folder = tempfile::Builder::new()
-            .prefix(".nodekiln-")
-            .tempdir_in(parent)
-            .or_io(unwritable)
-            .map_err(|failure| failure.with_help(help))?;
-        Ok(Self { target: target.to_owned(), folder })
+        sweep(parent);
+        loop {
+            let made =
+                tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent).and_then(|made| {
+                    let lock = fs_err::File::open(made.path())?;
+                    lock.file().lock()?;
+                    Ok((made, lock))
+                });
+            let (folder, lock) =
+                made.or_io(unwritable).map_err(|failure| failure.with_help(help))?;
+            // Somebody who swept between making and locking took it for abandoned.
+            if folder.path().exists() {
+                return Ok(Self { target: target.to_owned(), folder, _lock: lock });
+            }
+        }
     }
 
     /// The folder to write into.
@@ -111,6 +148,12 @@ impl Staging {
             fs_err::rename(self.folder.path().join(&name), self.target.join(&name))
                 .or_io(cannot)?;
         }
+        // What was found out about the build that stood here says nothing about this one.
+        for stale in ["evidence", FAILED_LOGS] {
+            if self.target.join(stale).is_dir() {
+                fs_err::remove_dir_all(self.target.join(stale)).or_io(cannot)?;
+            }
+        }
         let logs = self.target.join("logs");
         if self.folder.path().join("logs").is_dir() {
             if logs.is_dir() {
@@ -126,10 +169,12 @@ impl Staging {
         fs_err::File::open(&self.target).and_then(|folder| folder.sync_all()).or_io(cannot)
     }
 
-    /// Keeps the logs of a build that failed in the output folder, and says where.
+    /// Keeps the logs of a build that failed in the output folder, beside those of the build that
+    /// stands there, and says where.
     pub(crate) fn keep_logs(&self) -> Option<PathBuf> {
         let from = self.folder.path().join("logs");
-        let to = self.target.join("logs");
+        let to = self.target.join(FAILED_LOGS);
+        let _ = fs_err::remove_dir_all(&to); // of an earlier failure
         if !from.is_dir() || fs_err::create_dir_all(&to).is_err() {
             return None;
         }
@@ -137,6 +182,20 @@ impl Staging {
             let _ = fs_err::rename(entry.path(), to.join(entry.file_name()));
         }
         Some(to)
+    }
+}
+
+/// Removes the hidden folders in `parent` that builds left when they were killed. What cannot be
+/// removed is left: it is in nobody's way.
+fn sweep(parent: &Path) {
+    let entries = parent.read_dir().into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX)) {
+        // The lock is held until the folder is gone.
+        if let Ok(folder) = fs_err::File::open(entry.path())
+            && folder.file().try_lock().is_ok()
+        {
+            let _ = fs_err::remove_dir_all(entry.path());
+        }
     }
 }
 
@@ -158,7 +217,7 @@ fn remove_if_there(path: &Path) -> Result<()> {
 /// Refuses to go on where the output folder holds something else than this build.
 pub(crate) fn refuse_foreign(target: &Path, old: Option<&Manifest>, force: bool) -> Result<()> {
     let occupied = target.read_dir().is_ok_and(|mut entries| {
-        entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != "logs"))
+        entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != FAILED_LOGS))
     });
     if force || !occupied {
         return Ok(());

@@ -13,7 +13,8 @@ use crate::exit::{print, print_json};
 use crate::progress::renderer;
 use crate::resolve::{Resolved, resolve};
 
-/// Resolves a recipe and prints its plan; nothing is executed.
+/// Resolves a recipe and prints its plan; no node is executed. (Resolving a prebuilt Kubernetes asks its
+/// kubeadm, in the sandbox, which images it needs.)
 pub(crate) fn plan(verb: &arguments::Plan, context: &Context) -> Result<ExitCode> {
     let progress = renderer(context.global.progress);
     let resolved = resolve(&verb.selection, context, &progress)?;

@@ -70,7 +70,9 @@ fn show(
 fn check(recipe: &str, sets: &[String], json: bool, context: &Context) -> Result<ExitCode> {
     match load::load(recipe, sets) {
         Ok(loaded) if json => {
-            print_json(&serde_json::json!({"name": loaded.recipe.name, "diagnostics": []}))?;
+            print_json(
+                &serde_json::json!({"name": loaded.recipe.name, "diagnostics": loaded.warnings}),
+            )?;
             Ok(ExitCode::SUCCESS)
         }
         Ok(loaded) => {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use nodekiln_build::fetch::{FetchSettings, Fetcher};
 use nodekiln_build::resolve::{Resolution, digest_of, resolve as resolve_recipe};
+use nodekiln_build::sandbox::Sandbox;
 use nodekiln_build::store::Store;
 use nodekiln_recipes::load::Loaded;
 use nodekiln_recipes::{Plan, plan_of};
@@ -39,7 +40,7 @@ pub(crate) fn resolve(
     if !selection.mirror.is_empty() {
         loaded.recipe.os.mirrors.clone_from(&selection.mirror);
     }
-    let store = Arc::new(crate::cache::open(context)?);
+    let store = Arc::new(crate::cache::open(context, progress)?);
     let settings = FetchSettings {
         ca_file: selection.ca_file.clone(),
         offline: selection.offline,
@@ -47,7 +48,8 @@ pub(crate) fn resolve(
     };
     let fetcher =
         Fetcher::new(Arc::clone(&store), Arc::clone(progress), context.cancel.clone(), settings)?;
-    let resolution = resolve_recipe(&loaded.recipe, &fetcher, &store, crate::cache::now())?;
+    let resolution =
+        resolve_recipe(&loaded.recipe, &fetcher, &store, &Sandbox::new(), crate::cache::now())?;
     let names: Vec<&str> = providers.iter().map(String::as_str).collect();
     let plan =
         plan_of(&loaded.recipe, &resolution.lock, &names, &|content| digest_of(content, &store))?;

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use nodekiln_validate as room;
-use nodekiln_words::{Failure, Result, ResultExt as _};
+use nodekiln_words::{Event, Failure, Progress, Result, Sha256};
 
 use crate::Context;
 use crate::arguments::{Accelerator, Firmware, Tier, Validate};
-use crate::exit::print;
+use crate::exit::{self, print};
 use crate::output::{MANIFEST, Manifest};
 use crate::progress::renderer;
 
@@ -21,66 +21,72 @@ pub(crate) fn validate(verb: &Validate, context: &Context) -> Result<ExitCode> {
     let progress = renderer(context.global.progress);
     let folder = verb.image.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or_else(|| Path::new("."));
-    let manifest = manifest(verb, folder)?; // 1. what the image says of itself
+    let manifest = manifest(verb, folder, &*progress)?; // 1. what the image says of itself
     let request = room::Request {
         image: verb.image.clone(),
         tier: match verb.tier {
             Tier::Boot => room::Tier::Boot,
             Tier::Kubeadm => room::Tier::Kubeadm,
         },
-        machine: machine(verb),
+        machine: machine(verb, manifest.as_ref()),
         accelerator: match verb.accelerator {
             Accelerator::Auto => room::Accelerator::Auto,
             Accelerator::Kvm => room::Accelerator::Kvm,
             Accelerator::Tcg => room::Accelerator::Tcg,
         },
-        expect: manifest.map(|manifest| manifest.expect).unwrap_or_default(),
+        expected_digest: manifest.as_ref().and_then(|manifest| digest(manifest, &verb.image)),
+        expect: manifest.map(|manifest| manifest.expect),
         out: verb.out.clone().unwrap_or_else(|| folder.join("evidence")),
         patience: verb.patience,
         kernel: None,
     };
-    let report = room::validate(&request, &*progress, &context.cancel)?; // 2. boot and judge
-    write_reports(&report, &request.out)?; // 3. evidence for people and for machines
+    let report = room::validate(&request, &*progress, &context.cancel)?; // 2. boot, judge, keep evidence
     if verb.json {
         print(&report.json())?;
     } else {
         print(&report.text())?;
         print(&format!("evidence: {}\n", request.out.display()))?;
     }
-    Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    match report.result() {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(failure) => Ok(exit::report(&failure, &context.global)),
+    }
 }
 
-/// The machine to boot on: the plain virtio one of the providers in the tree, as the command line
-/// sizes it.
-fn machine(verb: &Validate) -> room::Machine {
+/// The machine to boot on: that of the manifest's provider, else a plain virtio one, as the command
+/// line sizes it.
+fn machine(verb: &Validate, manifest: Option<&Manifest>) -> room::Machine {
+    let virtio = room::MachineProfile::virtio;
+    let profile = manifest.map_or_else(virtio, |manifest| manifest.machine.clone());
     let firmware = match verb.firmware {
         Firmware::Bios => room::Firmware::Bios,
         Firmware::Uefi => room::Firmware::Uefi,
     };
-    room::Machine { firmware, memory: verb.memory, cpus: verb.cpus, ..room::Machine::default() }
+    room::Machine { profile, firmware, memory: verb.memory, cpus: verb.cpus }
 }
 
-/// Writes the report in each of its forms.
-fn write_reports(report: &room::Report, folder: &Path) -> Result<()> {
-    let files = [
-        ("report.json", report.json()),
-        ("junit.xml", report.junit()),
-        ("report.txt", report.text()),
-    ];
-    for (name, text) in files {
-        let path = folder.join(name);
-        fs_err::write(&path, text).or_io(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(())
+/// The digest that the manifest gives for the file with this name, if it speaks of one.
+fn digest(manifest: &Manifest, image: &Path) -> Option<Sha256> {
+    let name = image.file_name()?.to_str()?;
+    let artifact = manifest.artifacts.iter().find(|artifact| artifact.file == name)?;
+    Some(artifact.sha256)
 }
 
 /// The manifest that speaks of the image: the one named, or the one beside it.
-fn manifest(verb: &Validate, folder: &Path) -> Result<Option<Manifest>> {
+fn manifest(verb: &Validate, folder: &Path, progress: &dyn Progress) -> Result<Option<Manifest>> {
     let path: PathBuf = verb.manifest.clone().unwrap_or_else(|| folder.join(MANIFEST));
-    let manifest = Manifest::read(&path)?;
-    if verb.manifest.is_some() && manifest.is_none() {
-        return Err(Failure::input(format!("there is no {}", path.display())));
-    }
+    let manifest = match Manifest::read(&path) {
+        Ok(None) if verb.manifest.is_some() => {
+            return Err(Failure::input(format!("there is no {}", path.display())));
+        }
+        // Another program's file of that name, beside an image that is not ours.
+        Err(failure) if verb.manifest.is_none() => {
+            let text = format!("{failure}; the image is judged without it");
+            progress.event(Event::Warning(text));
+            None
+        }
+        read => read?,
+    };
     // A manifest speaks of its own artifacts; an image that merely lies beside one is not judged by it.
     let name = verb.image.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let named =

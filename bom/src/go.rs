@@ -22,10 +22,12 @@ pub(crate) struct BuildInfo {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Module {
     pub(crate) path: String,
-    /// Empty or `(devel)` where it has none.
+    /// Empty where it has none: a main module that was not fetched, or a folder in its place.
     pub(crate) version: String,
     /// Checksum as in `go.sum`.
     pub(crate) sum: Option<String>,
+    /// The module that holds the main package.
+    pub(crate) main: bool,
 }
 
 const MAGIC: &[u8] = b"\xff Go buildinf:";
@@ -60,16 +62,32 @@ fn take_line(info: &mut BuildInfo, line: &str) {
     match word {
         "path" => info.path = Some(first),
         "build" => info.settings.push(first),
-        "mod" | "dep" | "=>" => {
-            // A replacement stands in the line after what it replaces.
-            if word == "=>" {
-                info.modules.pop();
+        "mod" | "dep" => info.modules.push(module(first, values, word == "mod")),
+        // A replacement stands in the line after what it replaces.
+        "=>" => {
+            if let Some(replaced) = info.modules.pop() {
+                info.modules.push(replacement(replaced, module(first, values, false)));
             }
-            let version = values.next().unwrap_or_default().to_owned();
-            let sum = values.next().filter(|sum| !sum.is_empty()).map(str::to_owned);
-            info.modules.push(Module { path: first, version, sum });
         }
         _ => {}
+    }
+}
+
+/// The module at `path` with its version and checksum, which `values` go on with.
+fn module<'a>(path: String, mut values: impl Iterator<Item = &'a str>, main: bool) -> Module {
+    let mut value = || values.next().filter(|value| !value.is_empty() && *value != "(devel)");
+    let version = value().unwrap_or_default().to_owned();
+    Module { path, version, sum: value().map(str::to_owned), main }
+}
+
+/// What is used in place of `replaced`: another module, or a folder of the main module, which has no
+/// name of its own, so that the module keeps its name and has no known version.
+fn replacement(replaced: Module, by: Module) -> Module {
+    let is_folder = ["./", "../", "/"].iter().any(|start| by.path.starts_with(start));
+    if is_folder {
+        Module { version: String::new(), sum: None, ..replaced }
+    } else {
+        Module { main: replaced.main, ..by }
     }
 }
 
@@ -116,12 +134,12 @@ fn number(bytes: &[u8], offset: usize, width: usize) -> Option<u64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
     /// An ELF file with two sections: names, and build information with these strings.
-    fn program(version: &str, modules: &str) -> Vec<u8> {
+    pub(crate) fn program(version: &str, modules: &str) -> Vec<u8> {
         let mut info = MAGIC.to_vec();
         info.extend([8, INLINE]);
         info.resize(STRINGS, 0);
@@ -170,6 +188,33 @@ mod tests {
         assert_eq!(paths, ["k8s.io/kubernetes", "example.org/a", "example.org/c"]);
         assert_eq!(info.modules[1].sum.as_deref(), Some("h1:x="));
         assert_eq!(info.settings, ["-trimpath=true"]);
+    }
+
+    #[test]
+    fn a_module_replaced_by_a_folder_keeps_its_name_and_has_no_version() {
+        let elf = program(
+            "go1.22.5",
+            "path\tk8s.io/kubernetes/cmd/kubelet\nmod\tk8s.io/kubernetes\t(devel)\t\n\
+             dep\tk8s.io/api\tv0.0.0\n=>\t./staging/src/k8s.io/api\t(devel)\t\n\
+             dep\texample.org/up\tv1.0.0\n=>\t../up\t\t\ndep\texample.org/root\tv1.0.0\n\
+             =>\t/src/root\t(devel)\th1:z=\ndep\texample.org/workspace\t(devel)\t\n",
+        );
+        let modules = build_info(&elf).unwrap().modules;
+        let names: Vec<_> = modules.iter().map(|module| module.path.as_str()).collect();
+        let main = "k8s.io/kubernetes";
+        let expected =
+            [main, "k8s.io/api", "example.org/up", "example.org/root", "example.org/workspace"];
+        assert_eq!(names, expected);
+        for module in &modules {
+            assert_eq!((module.version.as_str(), module.sum.as_deref()), ("", None));
+            assert_eq!(module.main, module.path == main);
+        }
+    }
+
+    #[test]
+    fn a_replacement_of_nothing_is_passed_over() {
+        let elf = program("go1.22.5", "=>\t./x\t(devel)\n");
+        assert_eq!(build_info(&elf).unwrap().modules, Vec::new());
     }
 
     proptest! {

@@ -75,7 +75,7 @@ impl NodeRole {
                 Self::Images
             }
             Work::Initramfs => Self::Generator("initramfs-tools".to_owned()),
-            Work::Sysprep => Self::State,
+            Work::Sysprep { .. } => Self::State,
             Work::ToolsTree { .. }
             | Work::Files { .. }
             | Work::Users { .. }

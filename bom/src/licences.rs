@@ -95,11 +95,22 @@ fn declared(text: &str) -> BTreeSet<&'static str> {
     names.flat_map(identifiers).collect()
 }
 
-/// The licences in a line such as `GPL-2+ or Artistic, and BSD-3-clause`.
+/// The licences in a line such as `GPL-2+ with OpenSSL exception or Artistic, and BSD-3-clause`.
+///
+/// What follows `with` names an exception up to the next `or`, `and` or comma, and no licence.
 fn identifiers(line: &str) -> impl Iterator<Item = &'static str> {
-    line.split([' ', ',']).filter_map(|word| {
-        let word = word.to_lowercase();
-        NAMES.iter().find(|(name, _)| *name == word).map(|(_, id)| *id)
+    line.split(',').flat_map(|clause| {
+        let mut in_exception = false;
+        clause.split_whitespace().filter_map(move |word| {
+            let word = word.to_lowercase();
+            match word.as_str() {
+                "with" => in_exception = true,
+                "or" | "and" => in_exception = false,
+                _ => {}
+            }
+            let known = NAMES.iter().find(|(name, _)| !in_exception && *name == word);
+            known.map(|(_, id)| *id)
+        })
     })
 }
 
@@ -118,6 +129,13 @@ mod tests {
         );
         let found: Vec<_> = declared(&text).into_iter().collect();
         assert_eq!(found, ["Artistic-1.0-Perl", "BSD-3-Clause", "GPL-2.0-or-later"]);
+    }
+
+    #[test]
+    fn an_exception_is_no_licence() {
+        let line = "GPL-2+ with OpenSSL exception or LGPL-2.1 With curl and X11, or MIT";
+        let found: Vec<_> = identifiers(line).collect();
+        assert_eq!(found, ["GPL-2.0-or-later", "LGPL-2.1-only", "X11", "MIT"]);
     }
 
     #[test]

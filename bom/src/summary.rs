@@ -51,6 +51,8 @@ struct Property {
 #[derive(Deserialize)]
 struct Composition {
     aggregate: String,
+    #[serde(default)]
+    assemblies: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -77,7 +79,7 @@ pub fn summary(document: &[u8]) -> Result<Summary> {
         packages: with_purl("pkg:deb/"),
         binaries: with_purl("pkg:generic/"),
         images: with_purl("pkg:oci/"),
-        complete: document.compositions.first().is_some_and(|c| c.aggregate == "complete"),
+        complete: document.compositions.iter().any(claims_the_whole_image),
         serial: document.serial,
         ..Summary::default()
     };
@@ -91,6 +93,11 @@ pub fn summary(document: &[u8]) -> Result<Summary> {
         }
     }
     Ok(summary)
+}
+
+fn claims_the_whole_image(composition: &Composition) -> bool {
+    let of_image = composition.assemblies.iter().any(|reference| reference.starts_with("image:"));
+    composition.aggregate == "complete" && of_image
 }
 
 fn count(parts: &[Part], counts: &mut BTreeMap<String, u64>) {

@@ -3,11 +3,15 @@
 //! Nodes that do not depend on each other run at the same time, as many as there are jobs. A node is
 //! looked at only when somebody needs it: below a layer that is there, nothing is asked for.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use nodekiln_recipes::Inventory;
+use nodekiln_recipes::inventory::{Entry, EntryKind};
 use nodekiln_recipes::plan::{Node, Plan};
 use nodekiln_words::{Bytes, Cancel, Failure, Progress, Result, ResultExt as _};
 
@@ -102,7 +106,7 @@ pub fn run_graph(plan: &Plan, targets: &[&str], run: &Run) -> Result<Ran> {
     let done: BTreeMap<String, StoredNode> =
         needs.into_iter().filter_map(|need| Some((need.node.name.clone(), need.found?))).collect();
     let executed: BTreeSet<String> = missing.iter().map(|node| node.name.clone()).collect();
-    let board = Board::new(plan, missing, done);
+    let board = Board::new(plan, missing, done, run.cancel.child());
     std::thread::scope(|scope| {
         // 3. as many workers as jobs, each taking the first node whose parents are done
         for _ in 0..run.jobs.max(1) {
@@ -118,7 +122,7 @@ struct Board<'a> {
     plan: &'a Plan,
     state: Mutex<State<'a>>,
     changed: Condvar,
-    /// Set when a node failed, so that the others stop.
+    /// Set when a node failed or somebody asked to stop, so that the others stop.
     stop: Cancel,
 }
 
@@ -130,9 +134,14 @@ struct State<'a> {
 }
 
 impl<'a> Board<'a> {
-    fn new(plan: &'a Plan, waiting: Vec<&'a Node>, done: BTreeMap<String, StoredNode>) -> Self {
+    fn new(
+        plan: &'a Plan,
+        waiting: Vec<&'a Node>,
+        done: BTreeMap<String, StoredNode>,
+        stop: Cancel,
+    ) -> Self {
         let state = State { waiting, running: 0, done, failure: None };
-        Self { plan, state: Mutex::new(state), changed: Condvar::new(), stop: Cancel::default() }
+        Self { plan, state: Mutex::new(state), changed: Condvar::new(), stop }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<'a>> {
@@ -141,11 +150,7 @@ impl<'a> Board<'a> {
 
     fn work(&self, run: &Run) {
         while let Some((node, inputs)) = self.take() {
-            let result = if self.stop.is_cancelled() {
-                Err(Failure::interrupted())
-            } else {
-                execute(self.plan, node, &inputs, run)
-            };
+            let result = execute_or_fail(self.plan, node, &inputs, run, &self.stop);
             let mut state = self.lock();
             state.running -= 1;
             match result {
@@ -195,19 +200,47 @@ impl<'a> Board<'a> {
     }
 }
 
+/// Executes one node; a panic is its failure, since the other workers wait for its end.
+///
+/// What the node shares with others stays valid: the store takes a node in by one rename, and the
+/// board is not touched while a node is executed.
+fn execute_or_fail(
+    plan: &Plan,
+    node: &Node,
+    inputs: &BTreeMap<String, StoredNode>,
+    run: &Run,
+    stop: &Cancel,
+) -> Result<StoredNode> {
+    catch_unwind(AssertUnwindSafe(|| execute(plan, node, inputs, run, stop))).unwrap_or_else(
+        |panic| {
+            let what = panic_text(&*panic);
+            let message = format!("`{}` failed: nodekiln panicked: {what}", node.name);
+            Err(Failure::io(message)
+                .with_help("this is a fault of nodekiln: report it with what was printed before"))
+        },
+    )
+}
+
+/// What a panic said, where it said so in words.
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word")
+}
+
 /// Executes one node, unless another process did so meanwhile.
 fn execute(
     plan: &Plan,
     node: &Node,
     inputs: &BTreeMap<String, StoredNode>,
     run: &Run,
+    stop: &Cancel,
 ) -> Result<StoredNode> {
-    run.cancel.check()?;
+    stop.check()?;
     let task = run.progress.start(&node.name, None, "");
     let begun = Instant::now();
-    let result = match run.store.begin_node(node.id, run.cancel) {
+    let result = match run.store.begin_node(node.id, stop) {
         Ok(Begun::AlreadyThere(stored)) => Ok((stored, "made by another process".to_owned())),
-        Ok(Begun::Mine(place)) => make(plan, node, inputs, place, begun, run),
+        Ok(Begun::Mine(place)) => make(plan, node, inputs, place, begun, run, stop),
         Err(failure) => Err(failure),
     };
     match result {
@@ -230,6 +263,7 @@ fn make(
     place: NodeInProgress,
     begun: Instant,
     run: &Run,
+    stop: &Cancel,
 ) -> Result<(StoredNode, String)> {
     let log = log_path(run.logs, &node.name)?;
     let below_facts = facts(plan, node, inputs);
@@ -237,7 +271,7 @@ fn make(
         store: run.store,
         sandbox: run.sandbox,
         progress: run.progress,
-        cancel: run.cancel,
+        cancel: stop,
         source_date: plan.source_date,
         scratch: place.dir(),
         log: &log,
@@ -260,14 +294,20 @@ fn make(
         name: node.name.clone(),
         preimage: preimage(plan, node),
         output: made.inventory.digest(),
-        files: made.inventory.entries.len() as u64,
+        files: files(&made.inventory),
         bytes: made.inventory.size(),
         seconds: begun.elapsed().as_secs_f64(),
         facts: made.facts,
     };
-    let note = format!("{} entries, {}", record.files, Bytes(record.bytes));
+    let note = format!("{} files, {}", record.files, Bytes(record.bytes));
     let stored = place.commit(record, &made.inventory)?;
     Ok((stored, note))
+}
+
+/// How many regular files there are, each name of a file counted.
+fn files(inventory: &Inventory) -> u64 {
+    let is_file = |entry: &&Entry| matches!(entry.kind, EntryKind::File { .. });
+    inventory.entries.values().filter(is_file).count() as u64
 }
 
 fn log_path(logs: &Path, name: &str) -> Result<PathBuf> {

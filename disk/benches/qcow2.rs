@@ -46,7 +46,7 @@ fn main() -> Outcome<()> {
 
     let file = std::fs::File::open(&source)?;
     let size = file.metadata()?.len();
-    let disk = Disk::over_file(&Arc::new(file), size)?;
+    let disk = Disk::over_file(&Arc::new(file), size);
     let ours = folder.path().join("ours");
     for compression in candidates() {
         let options = Options { compression };

@@ -22,7 +22,7 @@ pub const CLUSTER: u64 = 64 << 10;
 
 /// Bytes that one job of a writer or digester handles: large enough to hide the hand-over between
 /// threads, small enough to keep memory at a few MiB for each thread.
-pub(crate) const BATCH: u64 = 32 * CLUSTER;
+const BATCH: u64 = 32 * CLUSTER;
 
 /// [`CLUSTER`] as a length in memory.
 pub(crate) const CLUSTER_LENGTH: usize = 64 << 10;
@@ -133,13 +133,11 @@ impl Disk {
         Ok(Self { size, extents })
     }
 
-    /// A disk over the whole of `file`, which is `size` bytes long; its holes are left out.
-    ///
-    /// # Errors
-    /// When the file cannot be asked for its holes.
-    pub fn over_file(file: &Arc<File>, size: u64) -> Result<Self> {
-        let extents = file_extents(file, 0, size, 0);
-        Self::new(size, extents)
+    /// A disk over the whole of `file`, which is `size` bytes long. Its holes are left out where the
+    /// file system tells them.
+    #[must_use]
+    pub fn over_file(file: &Arc<File>, size: u64) -> Self {
+        Self { size, extents: file_extents(file, 0, size, 0) }
     }
 
     /// Its size in bytes.
@@ -270,7 +268,7 @@ impl Disk {
 }
 
 /// Takes zeros into `digester` until it has seen `until` bytes.
-pub(crate) fn digest_zeros(digester: &mut Digester, until: u64, cancel: &Cancel) -> Result<()> {
+fn digest_zeros(digester: &mut Digester, until: u64, cancel: &Cancel) -> Result<()> {
     let mut left = until.saturating_sub(digester.length());
     while left > 0 {
         cancel.check()?;
@@ -315,9 +313,9 @@ fn split(buffer: &mut [u8], at: u64) -> (&mut [u8], &mut [u8]) {
 }
 
 /// Extents over the parts of `file` in `offset..offset + length` that are not holes, for a disk on
-/// which that range begins at `start`.
+/// which that range begins at `start`: ascending, none empty, none overlapping another.
 ///
-/// Where the file system cannot tell its holes, the whole range is one extent: this is a way to
+/// Where the file system cannot tell its holes, all that is left is one extent: this is a way to
 /// read less, never the way to find zeros.
 pub(crate) fn file_extents(file: &Arc<File>, offset: u64, length: u64, start: u64) -> Vec<Extent> {
     let end = offset + length;
@@ -330,14 +328,16 @@ pub(crate) fn file_extents(file: &Arc<File>, offset: u64, length: u64, start: u6
     let mut at = offset;
     while at < end {
         match rustix::fs::seek(file.as_fd(), rustix::fs::SeekFrom::Data(at)) {
-            Ok(data) if data < end => {
+            Ok(data) if (at..end).contains(&data) => {
                 let hole = rustix::fs::seek(file.as_fd(), rustix::fs::SeekFrom::Hole(data));
                 let hole = hole.unwrap_or(end).clamp(data + 1, end);
                 extents.push(whole(data, hole));
                 at = hole;
             }
-            Ok(_) | Err(rustix::io::Errno::NXIO) => break,
-            Err(_) => {
+            Ok(data) if data >= end => break,
+            Err(rustix::io::Errno::NXIO) => break,
+            // Not supported, or an answer that makes no sense.
+            Ok(_) | Err(_) => {
                 extents.push(whole(at, end));
                 break;
             }

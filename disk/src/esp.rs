@@ -2,7 +2,6 @@
 
 use nodekiln_words::{Result, SourceDate};
 
-pub use crate::fat::files;
 use crate::fat::{self, Volume};
 
 /// Builds a FAT32 volume of `size` bytes with `files` (path and content, `/` between names).
@@ -25,25 +24,8 @@ pub fn build(
 mod tests {
     use super::*;
 
-    fn sample() -> Vec<(String, Vec<u8>)> {
-        vec![
-            ("EFI/BOOT/BOOTX64.EFI".to_owned(), vec![7; 100_000]),
-            ("EFI/BOOT/grubx64.efi".to_owned(), vec![8; 513]),
-            ("EFI/debian/empty".to_owned(), Vec::new()),
-            ("EFI/debian/grub.cfg".to_owned(), b"configfile\n".to_vec()),
-        ]
-    }
-
     fn date() -> SourceDate {
         SourceDate::from_unix(1_793_491_200).unwrap()
-    }
-
-    #[test]
-    fn files_come_back_and_two_builds_are_equal() {
-        let volume = build(&sample(), 64 << 20, 0x1234_5678, date()).unwrap();
-        assert_eq!(files(&volume).unwrap(), sample());
-        assert!(volume == build(&sample(), 64 << 20, 0x1234_5678, date()).unwrap());
-        assert!(volume != build(&sample(), 64 << 20, 0x1234_5679, date()).unwrap());
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! A disk carries a protective MBR in sector 0, a header in sector 1 and 128 entries in sectors 2
 //! to 33; the last 33 sectors hold a copy of the entries and then of the header.
 
+use std::collections::BTreeSet;
+
 use nodekiln_words::{Failure, Result};
 use uuid::{Uuid, uuid};
 
@@ -242,12 +244,51 @@ impl Header {
         })
     }
 
+    /// What is wrong with this header, which is sound by itself, and its entries.
+    fn problems(&self, disk: &Disk, sectors: u64) -> Vec<String> {
+        let mut problems = self.place_problems(sectors);
+        match self.table(disk) {
+            Ok(table) => problems.extend(entry_problems(self, &table)),
+            Err(failure) => problems.push(failure.to_string()),
+        }
+        problems
+    }
+
+    /// What is wrong with where it says that things are. A partition may lie anywhere in the usable
+    /// area, so that area must hold neither table: the primary lies before it, the backup behind.
+    fn place_problems(&self, sectors: u64) -> Vec<String> {
+        let Self { own, first_usable: first, last_usable: last, array_at, .. } = *self;
+        let mut problems = Vec::new();
+        if last >= sectors || first > last {
+            problems.push(format!("usable sectors {first} to {last} leave the disk"));
+        }
+        let array_end = array_at.saturating_add(self.array_length().div_ceil(SECTOR));
+        let (apart, side) = if own == 1 {
+            (own < array_at && array_end <= first, "before")
+        } else {
+            (last < array_at && array_end <= own, "behind")
+        };
+        if !apart {
+            problems.push(format!(
+                "header in sector {own} and entries in sectors {array_at} to {} do not lie {side} \
+                 usable sectors {first} to {last}",
+                array_end.saturating_sub(1)
+            ));
+        }
+        problems
+    }
+
+    fn array_length(&self) -> u64 {
+        u64::from(self.entries) * u64::from(self.entry_length)
+    }
+
     /// Reads the entries that this header describes.
     fn table(&self, disk: &Disk) -> Result<Table> {
         let bad =
             |what: &str| Failure::input(format!("GPT entries of sector {}: {what}", self.own));
-        let length = u64::from(self.entries) * u64::from(self.entry_length);
-        if self.entry_length < 128 || !self.entry_length.is_multiple_of(8) || length > MAX_ARRAY {
+        let length = self.array_length();
+        let aligned = self.entry_length.is_multiple_of(8);
+        if self.entry_length < 128 || !aligned || !(1..=MAX_ARRAY).contains(&length) {
             return Err(bad(&format!("{} of {} bytes", self.entries, self.entry_length)));
         }
         let mut array = vec![0; usize::try_from(length).map_err(|_| bad("too long"))?];
@@ -294,16 +335,11 @@ pub fn problems(disk: &Disk) -> Result<Vec<String>> {
     }
     let primary = Header::read(disk, 1);
     let backup = Header::read(disk, sectors - 1);
-    for (name, header) in [("primary", &primary), ("backup", &backup)] {
-        match header.as_ref().map_err(ToString::to_string).and_then(|header| {
-            let table = header.table(disk).map_err(|failure| failure.to_string())?;
-            problems.extend(entry_problems(header, &table, sectors));
-            Ok(())
-        }) {
-            Ok(()) => {}
-            Err(what) => problems.push(format!("{name} table: {what}")),
-        }
-    }
+    let found = [&primary, &backup].map(|header| match header {
+        Ok(header) => header.problems(disk, sectors),
+        Err(failure) => vec![failure.to_string()],
+    });
+    problems.extend(by_table(&found));
     if let Ok(primary) = &primary {
         if primary.other != sectors - 1 {
             let place = primary.other;
@@ -316,8 +352,18 @@ pub fn problems(disk: &Disk) -> Result<Vec<String>> {
             problems.extend(pair_problems(primary, backup));
         }
     }
-    problems.dedup();
     Ok(problems)
+}
+
+/// The problems of both tables, each with the table that has it in front; what both have stands once.
+fn by_table([primary, backup]: &[Vec<String>; 2]) -> Vec<String> {
+    let [of_primary, of_backup] = [primary, backup].map(|all| all.iter().collect::<BTreeSet<_>>());
+    let first = primary.iter().map(|problem| match of_backup.contains(problem) {
+        true => format!("primary and backup table: {problem}"),
+        false => format!("primary table: {problem}"),
+    });
+    let rest = backup.iter().filter(|problem| !of_primary.contains(problem));
+    first.chain(rest.map(|problem| format!("backup table: {problem}"))).collect()
 }
 
 fn mbr_problems(disk: &Disk, sectors: u64) -> Result<Vec<String>> {
@@ -356,12 +402,8 @@ fn pair_problems(primary: &Header, backup: &Header) -> Vec<String> {
     problems
 }
 
-fn entry_problems(header: &Header, table: &Table, sectors: u64) -> Vec<String> {
+fn entry_problems(header: &Header, table: &Table) -> Vec<String> {
     let mut problems = Vec::new();
-    if header.last_usable >= sectors || header.first_usable > header.last_usable {
-        let (first, last) = (header.first_usable, header.last_usable);
-        problems.push(format!("usable sectors {first} to {last} leave the disk"));
-    }
     let mut sorted: Vec<&Entry> = table.entries.iter().collect();
     sorted.sort_by_key(|entry| (entry.first, entry.number));
     for entry in &sorted {

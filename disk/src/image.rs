@@ -1,6 +1,7 @@
 //! Opening an image file, whoever wrote it: raw or qcow2, told by content.
 
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -54,11 +55,9 @@ pub fn open(path: &Path) -> Result<Image> {
         return Err(no_disk_image(path, "a folder"));
     }
     let length = kind.len();
-    let file = Arc::new(file);
     let mut start = vec![0; usize::try_from(length.min(PROBE)).unwrap_or(0)];
-    Disk::over_file(&file, length)?
-        .read_at(0, &mut start)
-        .map_err(|failure| failure.context(format!("cannot read {shown}")))?;
+    file.read_exact_at(&mut start, 0).or_io(|| format!("cannot read {shown}"))?;
+    let file = Arc::new(file);
     if start.starts_with(&qcow2::MAGIC) {
         let reader = qcow2::Reader::new(file, length)
             .map_err(|failure| failure.context(shown.to_string()))?;
@@ -68,7 +67,7 @@ pub fn open(path: &Path) -> Result<Image> {
     if !has_partition_table(&start) {
         return Err(no_disk_image(path, appearance(&start)));
     }
-    Ok(Image { format: Format::Raw, disk: Disk::over_file(&file, length)?, reader: None })
+    Ok(Image { format: Format::Raw, disk: Disk::over_file(&file, length), reader: None })
 }
 
 impl Image {

@@ -100,10 +100,14 @@ impl Layout {
     /// that a machine can grow it.
     ///
     /// # Errors
-    /// When the size is not whole MiB, or leaves no room for root.
+    /// When the size is not whole MiB, exceeds 1 PiB, or leaves no room for root.
     pub fn plan(size: Bytes, boot: BootMode) -> Result<Self> {
         let size = size.get();
-        if !size.is_multiple_of(Bytes::MIB) || size > LARGEST_DISK {
+        if size > LARGEST_DISK {
+            return Err(Failure::input(format!("a disk of {} is too large", Bytes(size)))
+                .with_help(format!("use at most {}", Bytes(LARGEST_DISK))));
+        }
+        if !size.is_multiple_of(Bytes::MIB) {
             return Err(Failure::input(format!("a disk of {size} bytes is not whole MiB"))
                 .with_help(format!("use {} MiB", size.div_ceil(Bytes::MIB))));
         }
@@ -196,9 +200,18 @@ mod tests {
     }
 
     #[test]
-    fn sizes_that_are_no_disk_are_refused() {
-        for size in [0, 1 << 20, (1 << 30) + 512, u64::MAX] {
-            assert!(Layout::plan(Bytes(size), BootMode::Hybrid).is_err(), "{size}");
+    fn sizes_that_are_no_disk_are_refused_for_what_is_wrong_with_them() {
+        for (size, why, help) in [
+            (0, "too small", "use at least 99 MiB"),
+            (1 << 20, "too small", "use at least 99 MiB"),
+            ((1 << 30) + 512, "not whole MiB", "use 1025 MiB"),
+            (LARGEST_DISK + Bytes::MIB, "too large", "use at most 1024 TiB"),
+            (u64::MAX, "too large", "use at most 1024 TiB"),
+        ] {
+            let failure = Layout::plan(Bytes(size), BootMode::Hybrid).unwrap_err();
+            assert!(failure.to_string().contains(why), "{failure:?}");
+            assert_eq!(failure.help(), Some(help));
         }
+        assert!(Layout::plan(Bytes(LARGEST_DISK), BootMode::Hybrid).is_ok());
     }
 }

@@ -31,6 +31,10 @@ struct Shop<T> {
 /// Signs a thread off when it ends, be it by a panic, so that nobody waits for it.
 struct Shift<'a, T>(&'a Shop<T>);
 
+/// Stops the shop when the consumer ends, be it by a panic: threads that wait for their turn would
+/// wait for ever, and the scope for them.
+struct Closing<'a, T>(&'a Shop<T>);
+
 impl<T> Shop<T> {
     fn lock(&self) -> MutexGuard<'_, Board<T>> {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
@@ -81,16 +85,22 @@ impl<T> Shop<T> {
             board = self.wait(board);
         }
     }
-
-    fn stop(&self) {
-        self.lock().stop = true;
-        self.changed.notify_all();
-    }
 }
 
 impl<T> Drop for Shift<'_, T> {
     fn drop(&mut self) {
-        self.0.lock().threads -= 1;
+        let mut board = self.0.lock();
+        board.threads -= 1;
+        // The job in hand is never delivered, so the others would wait for its turn to pass.
+        board.stop |= std::thread::panicking();
+        drop(board);
+        self.0.changed.notify_all();
+    }
+}
+
+impl<T> Drop for Closing<'_, T> {
+    fn drop(&mut self) {
+        self.0.lock().stop = true;
         self.0.changed.notify_all();
     }
 }
@@ -104,6 +114,9 @@ impl<T> Drop for Shift<'_, T> {
 ///
 /// # Errors
 /// The first failure of `work` or `consume`, and [`Failure::interrupted`] once `cancel` is set.
+///
+/// # Panics
+/// When `state`, `work` or `consume` does, once all threads have ended.
 pub fn ordered<T: Send, S>(
     jobs: usize,
     cancel: &Cancel,
@@ -126,9 +139,8 @@ pub fn ordered<T: Send, S>(
                 }
             });
         }
-        let result = (0..jobs).try_for_each(|job| consume(job, shop.collect(job)?));
-        shop.stop();
-        result
+        let _closing = Closing(&shop);
+        (0..jobs).try_for_each(|job| consume(job, shop.collect(job)?))
     })
 }
 
@@ -184,6 +196,37 @@ mod tests {
             |job, _| if job == 5 { Err(Failure::io("full")) } else { Ok(()) },
         );
         assert_eq!(result.unwrap_err().to_string(), "full");
+    }
+
+    /// Whether `run` panics; fails the test where it hangs instead.
+    #[track_caller]
+    fn panics(run: impl FnOnce() + Send + 'static) -> bool {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let run = std::panic::AssertUnwindSafe(run);
+            sender.send(std::panic::catch_unwind(run).is_err())
+        });
+        receiver.recv_timeout(std::time::Duration::from_secs(60)).expect("the threads hang")
+    }
+
+    #[test]
+    fn a_worker_that_panics_takes_the_caller_down_and_nobody_waits_for_it() {
+        for threads in [1, 2, 5] {
+            let work = |(): &mut (), job: usize| if job == 13 { panic!("job 13") } else { Ok(job) };
+            assert!(panics(move || in_pool(threads, || {
+                let _ = ordered(1000, &Cancel::default(), || (), work, |_, _| Ok(()));
+            })));
+        }
+    }
+
+    #[test]
+    fn a_consumer_that_panics_sends_the_workers_home() {
+        for threads in [1, 2, 5] {
+            let consume = |job: usize, _| if job == 5 { panic!("job 5") } else { Ok(()) };
+            assert!(panics(move || in_pool(threads, || {
+                let _ = ordered(1000, &Cancel::default(), || (), |(), job| Ok(job), consume);
+            })));
+        }
     }
 
     #[test]

@@ -6,15 +6,14 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nodekiln_words::{Bytes, Cancel, Digester, Failure, Result, ResultExt, Sha256};
+use nodekiln_words::{Bytes, Cancel, Class, Failure, Result, ResultExt, Sha256, Silent};
 
-use crate::disk::{BATCH, Disk};
-use crate::ordered::ordered;
+use crate::disk::Disk;
 
 /// What a writer wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Written {
-    /// SHA-256 of all bytes of the file.
+    /// SHA-256 of all bytes of the file, which was read back for it.
     pub sha256: Sha256,
     /// Length of the file in bytes.
     pub bytes: u64,
@@ -65,9 +64,11 @@ impl Output {
         self.file.sync_all().map_err(|error| self.failure(error, 0, 0))
     }
 
-    /// Flushes the file to its device and meanwhile reads it for its digest.
+    /// Flushes the file to its device and meanwhile reads it back, from the kernel's cache, for its
+    /// digest.
     ///
-    /// For formats whose first bytes are known last, so that no running digest is possible.
+    /// A digest of the bytes on their way into the file would say nothing about the file, and formats
+    /// whose first bytes are known last cannot have one.
     ///
     /// # Errors
     /// When reading or flushing fails, or somebody asked to stop.
@@ -83,25 +84,13 @@ impl Output {
     }
 
     fn digest(&self, cancel: &Cancel) -> Result<Sha256> {
-        let length = self.file.metadata().or_io(|| self.path.display().to_string())?.len();
-        let disk = Disk::over_file(&self.file, length)?;
-        let mut digester = Digester::default();
-        let jobs = usize::try_from(length.div_ceil(BATCH)).unwrap_or(usize::MAX);
-        let read = |(): &mut (), job: usize| {
-            let start = job as u64 * BATCH;
-            disk.read_batch(&(start..(start + BATCH).min(length)))
-        };
-        ordered(
-            jobs,
-            cancel,
-            || (),
-            read,
-            |_, bytes| {
-                digester.update(&bytes);
-                Ok(())
-            },
-        )?;
-        Ok(digester.finish())
+        let failed = || format!("cannot read {} back", self.path.display());
+        let length = self.file.metadata().or_io(failed)?.len();
+        let digest = Disk::over_file(&self.file, length).digest(&Silent, cancel);
+        digest.map_err(|failure| match failure.class() {
+            Class::Interrupted => failure,
+            _ => failure.context(failed()),
+        })
     }
 
     fn failure(&self, error: io::Error, offset: u64, length: u64) -> Failure {

@@ -1,19 +1,18 @@
 //! Raw disk images: the bytes of the disk, with holes where clusters are zero.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use nodekiln_words::{Cancel, Digester, Progress, Result};
+use nodekiln_words::{Cancel, Progress, Result};
 
-use crate::disk::{Disk, data_runs, digest_zeros};
+use crate::disk::{Disk, data_runs};
 use crate::ordered::ordered;
 use crate::output::{Output, Written};
 
-/// Writes `disk` to `path` as a sparse file and flushes it.
+/// Writes `disk` to `path` as a sparse file, flushes it and reads it back for its digest.
 ///
-/// Clusters of 64 KiB that hold only zeros become holes, whatever the sources say. Reading and
-/// writing run on all cores while the calling thread takes the digest; zeros are part of it.
-/// Progress counts bytes of the disk.
+/// Clusters of 64 KiB that hold only zeros become holes, whatever the sources say. The digest is
+/// that of the file, zeros included, and not of what was meant to be written: the caller may compare
+/// the two. Progress counts bytes of the disk.
 ///
 /// # Errors
 /// When a source cannot be read, the file cannot be written, or somebody asked to stop.
@@ -42,28 +41,21 @@ fn write_sparse(
     let output = Output::create(path)?;
     output.set_length(disk.size())?;
     let batches = disk.batches();
-    let allocated = AtomicU64::new(0);
-    let mut digester = Digester::default();
+    let mut allocated = 0;
     ordered(
         batches.len(),
         cancel,
         || (),
-        |(), job| {
-            let bytes = disk.read_batch(&batches[job])?;
-            let data = write_data(&output, batches[job].start, &bytes)?;
-            allocated.fetch_add(data, Ordering::Relaxed);
-            Ok(bytes)
-        },
-        |job, bytes| {
-            digest_zeros(&mut digester, batches[job].start, cancel)?;
-            digester.update(&bytes);
-            advance(digester.length());
+        |(), job| write_data(&output, batches[job].start, &disk.read_batch(&batches[job])?),
+        |job, data| {
+            allocated += data;
+            advance(batches[job].end);
             Ok(())
         },
     )?;
-    digest_zeros(&mut digester, disk.size(), cancel)?;
-    output.sync()?;
-    Ok(Written { sha256: digester.finish(), bytes: disk.size(), allocated: allocated.into_inner() })
+    // Hashing while the device takes the bytes costs no more than hashing them on their way did.
+    let sha256 = output.sync_and_digest(cancel)?;
+    Ok(Written { sha256, bytes: disk.size(), allocated })
 }
 
 /// Writes the clusters of `bytes` that are not zero, neighbours in one call; returns their length.

@@ -20,10 +20,12 @@ struct Checker<'a> {
 
 impl Checker<'_> {
     fn report(&mut self, span: Span, message: String, label: &str, help: Option<String>) {
-        let problem = Diagnostic::error(self.sources, span, message).label(label);
-        self.problems.push(match help {
-            Some(help) => problem.help(help),
-            None => problem,
+        self.problems.error(|| {
+            let problem = Diagnostic::error(self.sources, span, message).label(label);
+            match help {
+                Some(help) => problem.help(help),
+                None => problem,
+            }
         });
     }
 
@@ -102,8 +104,8 @@ impl Checker<'_> {
             _ => {
                 let message = format!("`{text}` is given twice in {subject}");
                 let label = format!("also in line {first}");
-                let problem = Diagnostic::error(self.sources, item.span, message).label(label);
-                self.problems.push(problem.warning());
+                self.problems
+                    .warning(|| Diagnostic::error(self.sources, item.span, message).label(label));
             }
         }
     }
@@ -161,9 +163,13 @@ impl Checker<'_> {
         if object.alternatives.is_empty() {
             return;
         }
-        let given = |name: &&&str| node.get(name).is_some();
-        let begun: Vec<_> =
-            object.alternatives.iter().filter(|group| group.iter().any(|n| given(&n))).collect();
+        // Each group of which a key is given, with the first such key.
+        let found = |group: &&'static [&'static str]| {
+            let entry =
+                group.iter().find_map(|name| node.entry(name).filter(|e| !e.node.is_null()));
+            entry.map(|entry| (*group, entry))
+        };
+        let begun: Vec<_> = object.alternatives.iter().filter_map(found).collect();
         let all: Vec<String> = object
             .alternatives
             .iter()
@@ -175,19 +181,16 @@ impl Checker<'_> {
                 let message = "nothing says what this is to hold".to_owned();
                 self.report(node.span, message, "this mapping", help);
             }
-            [group] => {
+            [(group, _)] => {
                 for name in group.iter().filter(|name| node.get(name).is_none()) {
                     let message = format!("`{name}` is missing");
                     let help = format!("`{}` go together", group.join("` and `"));
                     self.report(node.span, message, "in this mapping", Some(help));
                 }
             }
-            [first, second, ..] => {
-                let names = (first[0], second[0]);
-                let key = second.iter().find_map(|name| node.entry(name));
-                let span = key.map_or(node.span, |entry| entry.key_span);
-                let message = format!("`{}` and `{}` exclude each other", names.0, names.1);
-                self.report(span, message, "one too many", help);
+            [(_, first), (_, second), ..] => {
+                let message = format!("`{}` and `{}` exclude each other", first.key, second.key);
+                self.report(second.key_span, message, "one too many", help);
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use nodekiln_words::Failure;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::source::{Sources, Span};
 
@@ -34,9 +34,9 @@ pub struct Diagnostic {
     pub label: String,
     /// What to do about it.
     pub help: Option<String>,
-    /// The line it is about.
+    /// The line it is about, as far as it is shown.
     #[serde(skip)]
-    source_line: String,
+    excerpt: Excerpt,
     /// Characters to underline; at least 1.
     #[serde(skip)]
     length: usize,
@@ -46,10 +46,34 @@ pub struct Diagnostic {
 }
 
 /// Problems in the order of the files, then of the lines.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct Diagnostics(Vec<Diagnostic>);
+///
+/// The first hundred errors and the first hundred warnings are kept. All others are counted, so that
+/// no recipe, however broken, fills the memory or the terminal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Diagnostics {
+    kept: Vec<Diagnostic>,
+    errors: Tally,
+    warnings: Tally,
+}
 
+/// Problems of one severity.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Tally {
+    /// How many there are, kept or not.
+    found: usize,
+    /// The first that is not kept.
+    beyond: Option<Box<Diagnostic>>,
+}
+
+/// The visible part of a line, and the column from 0 at which the problem stands in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Excerpt {
+    text: String,
+    column: usize,
+}
+
+/// Problems of one severity that are kept.
+const MOST: usize = 100;
 /// Lines longer than this are shown from a little before the problem.
 const WIDEST: usize = 160;
 
@@ -65,7 +89,7 @@ impl Diagnostic {
             column: span.column,
             label: String::new(),
             help: None,
-            source_line: line.unwrap_or_default().to_owned(),
+            excerpt: Excerpt::of(line.unwrap_or_default(), span.column.saturating_sub(1)),
             length: span.length.max(1),
             source: span.source.0,
         }
@@ -81,7 +105,7 @@ impl Diagnostic {
             column: 1,
             label: String::new(),
             help: None,
-            source_line: text.to_owned(),
+            excerpt: Excerpt::of(text, 0),
             length: text.chars().count().max(1),
             source: 0,
         }
@@ -109,9 +133,9 @@ impl Diagnostic {
         };
         let number = self.line.to_string();
         let gutter = " ".repeat(number.len());
-        let (line, column) = self.visible_line();
-        let length = self.length.min(line.chars().count().saturating_sub(column).max(1));
-        let before = " ".repeat(column);
+        let Excerpt { text: line, column } = &self.excerpt;
+        let length = self.length.min(line.chars().count().saturating_sub(*column).max(1));
+        let before = " ".repeat(*column);
         let (left, right) = ((length - 1) / 2, length - 1 - (length - 1) / 2);
         let mark = if self.label.is_empty() { '─' } else { '┬' };
         let under = format!("{}{mark}{}", "─".repeat(left), "─".repeat(right));
@@ -132,17 +156,18 @@ impl Diagnostic {
             out.push_str(&format!("  {gutter} {} {help}\n", paint.with(Paint::CYAN, "help:")));
         }
     }
+}
 
-    /// The line as it is shown, and the column from 0 at which the problem then stands.
-    fn visible_line(&self) -> (String, usize) {
-        let column = self.column.saturating_sub(1);
-        let line = printable(&self.source_line);
+impl Excerpt {
+    /// What is shown of `line` around `column`, which counts from 0.
+    fn of(line: &str, column: usize) -> Self {
         let length = line.chars().count();
         if length <= WIDEST {
-            return (line, column.min(length));
+            return Self { text: printable(line), column: column.min(length) };
         }
         let skip = column.saturating_sub(20);
-        (line.chars().skip(skip).take(WIDEST).collect(), column - skip)
+        let visible: String = line.chars().skip(skip).take(WIDEST).collect();
+        Self { text: printable(&visible), column: column - skip }
     }
 }
 
@@ -173,37 +198,79 @@ impl Paint {
     }
 }
 
+impl Tally {
+    /// Counts one more, and makes it if it is to be kept.
+    fn count(&mut self, make: impl FnOnce() -> Diagnostic) -> Option<Diagnostic> {
+        self.found += 1;
+        match self.found {
+            ..=MOST => Some(make()),
+            _ => {
+                self.beyond.get_or_insert_with(|| Box::new(make()));
+                None
+            }
+        }
+    }
+
+    /// What stands for those that are not kept.
+    fn rest(&mut self) -> Option<Diagnostic> {
+        let first = *self.beyond.take()?;
+        let count = self.found - MOST;
+        if count == 1 {
+            return Some(first);
+        }
+        let noun = if first.severity == Severity::Error { "errors" } else { "warnings" };
+        let message = format!("{count} more {noun} are not shown");
+        Some(Diagnostic { message, label: "the first of them".to_owned(), help: None, ..first })
+    }
+}
+
 impl Diagnostics {
     pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
-        self.0.push(diagnostic);
+        let tally = match diagnostic.severity {
+            Severity::Error => &mut self.errors,
+            Severity::Warning => &mut self.warnings,
+        };
+        self.kept.extend(tally.count(|| diagnostic));
     }
 
-    /// Sorts by file, then by place.
-    pub(crate) fn sort(&mut self) {
-        self.0.sort_by_key(|problem| (problem.source, problem.line, problem.column));
+    /// Adds the error that `make` makes, which is asked only as long as errors are kept: what is
+    /// found in a loop is added this way.
+    pub(crate) fn error(&mut self, make: impl FnOnce() -> Diagnostic) {
+        self.kept.extend(self.errors.count(make));
     }
 
-    /// The problems.
+    /// Adds a warning in the same way.
+    pub(crate) fn warning(&mut self, make: impl FnOnce() -> Diagnostic) {
+        self.kept.extend(self.warnings.count(|| make().warning()));
+    }
+
+    /// Sorts by file, then by place, and ends with how many more there are.
+    pub(crate) fn finish(&mut self) {
+        self.kept.sort_by_key(|problem| (problem.source, problem.line, problem.column));
+        self.kept.extend([self.errors.rest(), self.warnings.rest()].into_iter().flatten());
+    }
+
+    /// The problems that are shown; where there are more, the last says how many.
     pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
-        self.0.iter()
+        self.kept.iter()
     }
 
-    /// How many there are.
+    /// How many there are, shown or not.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.errors.found + self.warnings.found
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
     }
 
     /// Whether the recipe cannot be used.
     #[must_use]
     pub fn has_errors(&self) -> bool {
-        self.0.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+        self.errors.found > 0
     }
 
     /// All problems as text for a terminal: message, place, the line itself with the culprit
@@ -211,7 +278,7 @@ impl Diagnostics {
     #[must_use]
     pub fn render(&self, color: bool) -> String {
         let mut out = String::new();
-        for diagnostic in &self.0 {
+        for diagnostic in &self.kept {
             if !out.is_empty() {
                 out.push('\n');
             }
@@ -224,7 +291,7 @@ impl Diagnostics {
 impl fmt::Display for Diagnostics {
     /// One line a problem: `FILE:LINE:COLUMN: MESSAGE`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, diagnostic) in self.0.iter().enumerate() {
+        for (index, diagnostic) in self.kept.iter().enumerate() {
             let separator = if index == 0 { "" } else { "\n" };
             let Diagnostic { file, line, column, message, .. } = diagnostic;
             write!(f, "{separator}{file}:{line}:{column}: {message}")?;
@@ -235,12 +302,18 @@ impl fmt::Display for Diagnostics {
 
 impl std::error::Error for Diagnostics {}
 
+impl Serialize for Diagnostics {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(&self.kept)
+    }
+}
+
 impl From<Diagnostics> for Failure {
     /// A failure of class input; the problems are its source.
     fn from(problems: Diagnostics) -> Self {
-        let count = problems.0.iter().filter(|problem| problem.severity == Severity::Error).count();
+        let count = problems.errors.found;
         let noun = if count == 1 { "problem" } else { "problems" };
-        let help = problems.0.iter().find_map(|problem| problem.help.clone());
+        let help = problems.iter().find_map(|problem| problem.help.clone());
         let failure = Failure::input(format!("the recipe has {count} {noun}"));
         let failure = match help {
             Some(help) => failure.with_help(help),
@@ -291,6 +364,37 @@ error: unknown key `pakages`
         problems.push(Diagnostic::error(&sources, span, "odd \u{7} name"));
         let text = problems.render(false);
         assert!(!text.contains(['\u{1b}', '\u{7}', '\t']), "{text:?}");
+    }
+
+    #[test]
+    fn problems_beyond_the_hundredth_are_counted_and_not_made() {
+        let (sources, span) = sources("x");
+        let mut problems = Diagnostics::default();
+        let mut made = 0;
+        for column in 1..=300 {
+            problems.warning(|| {
+                made += 1;
+                Diagnostic::error(&sources, Span { column, ..span }, "odd")
+            });
+        }
+        assert!(!problems.has_errors());
+        problems.push(Diagnostic::error(&sources, span, "wrong"));
+        problems.finish();
+        assert_eq!((made, problems.len(), problems.has_errors()), (101, 301, true));
+        let shown: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
+        assert_eq!(
+            (shown.len(), shown[100], shown[101]),
+            (102, "odd", "200 more warnings are not shown")
+        );
+    }
+
+    #[test]
+    fn one_problem_too_many_is_simply_shown() {
+        let (sources, span) = sources("x");
+        let mut problems = Diagnostics::default();
+        (0..=MOST).for_each(|_| problems.error(|| Diagnostic::error(&sources, span, "wrong")));
+        problems.finish();
+        assert!(problems.iter().count() == 101 && problems.iter().all(|p| p.message == "wrong"));
     }
 
     #[test]

@@ -170,7 +170,8 @@ pub(crate) fn parse(
         disallow_directives: true,
     };
     let parser = Parser::new_from_str_with_options(text, options);
-    let mut builder = Builder { sources, source, problems, open: Vec::new(), root: None };
+    let lines = text.lines().collect();
+    let mut builder = Builder { sources, source, lines, problems, open: Vec::new(), root: None };
     let intact = builder.run(parser);
     let root = builder.root;
     intact.then(|| root.unwrap_or(Node { value: Value::Mapping(Vec::new()), span: start }))
@@ -180,6 +181,7 @@ pub(crate) fn parse(
 struct Builder<'a> {
     sources: &'a Sources,
     source: SourceId,
+    lines: Vec<&'a str>,
     problems: &'a mut Diagnostics,
     open: Vec<Open>,
     root: Option<Node>,
@@ -278,10 +280,12 @@ impl Builder<'_> {
                 let Value::Scalar(scalar) = node.value else { return };
                 let first = open.keys.insert(scalar.text.clone(), node.span.line);
                 if let Some(line) = first {
-                    let message = format!("key `{}` is given twice", scalar.text);
-                    let problem = Diagnostic::error(self.sources, node.span, message)
-                        .label(format!("first given in line {line}"));
-                    self.problems.push(problem.help("keep one of the two"));
+                    self.problems.error(|| {
+                        let message = format!("key `{}` is given twice", scalar.text);
+                        Diagnostic::error(self.sources, node.span, message)
+                            .label(format!("first given in line {line}"))
+                            .help("keep one of the two")
+                    });
                 }
                 open.key = Some((scalar.text, node.span));
             }
@@ -294,8 +298,7 @@ impl Builder<'_> {
         let length = if start.line() == end.line() {
             end.col().saturating_sub(start.col())
         } else {
-            let text = self.sources.get(self.source).map_or("", |source| source.text.as_str());
-            let line = text.lines().nth(start.line().saturating_sub(1)).unwrap_or_default();
+            let line = self.lines.get(start.line().saturating_sub(1)).copied().unwrap_or_default();
             line.trim_end().chars().count().saturating_sub(start.col())
         };
         Span {

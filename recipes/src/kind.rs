@@ -5,6 +5,7 @@
 
 use std::sync::OnceLock;
 
+use nodekiln_words::Bytes;
 use regex_lite::Regex;
 
 use crate::document::{Resolved, Scalar};
@@ -171,12 +172,22 @@ fn anything(_: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn whole_mebibytes(text: &str) -> Result<(), String> {
-    let bytes = text.parse::<nodekiln_words::Bytes>().map_err(|error| error.to_string())?;
-    match bytes.get() {
-        0 => Err("must be more than nothing".to_owned()),
-        size if size % nodekiln_words::Bytes::MIB == 0 => Ok(()),
-        size => Err(format!("{size} bytes are not a whole number of MiB")),
+/// Less is no disk with an operating system on it. How much this very tree needs, the build finds
+/// out.
+const SMALLEST_DISK: Bytes = Bytes(64 * Bytes::MIB);
+/// 1 PiB, the largest disk that the disk room lays out.
+const LARGEST_DISK: Bytes = Bytes(1 << 50);
+
+fn disk_size(text: &str) -> Result<(), String> {
+    let bytes = text.parse::<Bytes>().map_err(|_| "larger than 64 bits can say".to_owned())?;
+    if bytes < SMALLEST_DISK {
+        Err(format!("less than {SMALLEST_DISK}"))
+    } else if bytes > LARGEST_DISK {
+        Err(format!("more than {LARGEST_DISK}"))
+    } else if !bytes.get().is_multiple_of(Bytes::MIB) {
+        Err(format!("{} bytes are not a whole number of MiB", bytes.get()))
+    } else {
+        Ok(())
     }
 }
 
@@ -231,6 +242,8 @@ pub(crate) static VERSION: Kind =
         .unquoted("write all three numbers, such as {}.1");
 pub(crate) static KUBERNETES_SOURCE: Kind =
     Kind::choice("a source of Kubernetes", &["source", "directory", "release"]);
+pub(crate) static RELEASE_IMAGES: Kind =
+    Kind::choice("where a release's images come from", &["registry", "archives"]);
 pub(crate) static REPOSITORY: Kind = Kind::text(
     "a registry with an optional path, such as `registry.k8s.io`",
     "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$",
@@ -293,15 +306,17 @@ pub(crate) static KERNEL_ARGUMENT: Kind = Kind::text(
 pub(crate) static SIZE: Kind = Kind::new(
     "a whole number of MiB, such as `8GiB` or `6144MiB`",
     Form::TextOrInteger,
-    "^[0-9]+ *([KMGTkmgt]i?)?[Bb]?$",
+    Bytes::PATTERN,
 )
-.checked(whole_mebibytes);
+.checked(disk_size);
 pub(crate) static ROOT_FILE_SYSTEM: Kind = Kind::choice("a root file system", &["ext4"]);
 pub(crate) static BOOT_MODE: Kind = Kind::choice("a boot mode", &["hybrid", "bios", "uefi"]);
 pub(crate) static PROVIDER: Kind = Kind::text("a provider's name", "^[a-z][a-z0-9-]{0,31}$");
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn plain(text: &str) -> Scalar {
@@ -361,12 +376,28 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_whole_mebibytes() {
-        sorts(
-            &SIZE,
-            &["8GiB", "6144MiB", "4294967296"],
-            &["0", "1KiB", "1GB", "8 apples", "1.5GiB"],
-        );
+    fn sizes_are_whole_mebibytes_within_bounds() {
+        let good = ["8GiB", "6144MiB", "4294967296", "512MIB", "64mib", "1024TiB"];
+        sorts(&SIZE, &good, &["1GB", "8 apples", "1.5GiB", "8G", "1025MiB ish"]);
+        for (text, label) in [
+            ("0", "less than 64 MiB"),
+            ("63MiB", "less than 64 MiB"),
+            ("1GB", "1000000000 bytes are not a whole number of MiB"),
+            ("1025TiB", "more than 1024 TiB"),
+            ("99999999999TiB", "larger than 64 bits can say"),
+        ] {
+            assert_eq!(SIZE.accept(&quoted(text)).unwrap_err().label, label, "{text}");
+        }
+    }
+
+    proptest! {
+        /// Numbers of up to six digits, so that none exceeds 64 bits.
+        #[test]
+        fn the_pattern_of_sizes_and_their_parser_accept_the_same(
+            text in "[0-9]{0,6}[ \\t]{0,2}[KkMmGgTtPp]?[IiEe]?[Bb]?[ b]?",
+        ) {
+            prop_assert_eq!(SIZE.matches(&text), text.parse::<Bytes>().is_ok(), "{:?}", text);
+        }
     }
 
     #[test]

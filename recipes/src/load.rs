@@ -61,13 +61,13 @@ pub fn load(name_or_path: &str, sets: &[String]) -> Result<Loaded, Diagnostics> 
     let start = documents.get(files.saturating_sub(1)).map(|document| document.span);
     let merged = documents.into_iter().fold(None, merge::over).zip(start).filter(|_| complete);
     let Some((merged, start)) = merged else {
-        problems.sort();
+        problems.finish();
         return Err(problems);
     };
     let merged = Node { span: start, ..merged };
     // 4. Read the values.
     let recipe = read::read(&sources, &merged, &mut problems);
-    problems.sort();
+    problems.finish();
     match recipe.filter(|_| !problems.has_errors()) {
         Some(recipe) => Ok(Loaded { recipe, sources: sources.into_texts(), warnings: problems }),
         None => Err(problems),
@@ -168,12 +168,15 @@ impl Reading<'_> {
         let mut chain: Vec<&str> =
             visited[again.unwrap_or(0)..].iter().map(|(_, name)| name.as_str()).collect();
         chain.push(chain.first().copied().unwrap_or_default());
-        let (message, help) = match again {
-            Some(_) => ("this recipe extends itself", chain.join(" extends ")),
-            None => ("too many recipes extend each other", format!("at most {LONGEST_CHAIN} may")),
+        let (message, label, help) = match again {
+            Some(_) => ("this recipe extends itself", "closes the circle", chain.join(" extends ")),
+            None => {
+                let help = format!("a chain has at most {LONGEST_CHAIN} recipes");
+                ("too many recipes extend each other", "one too many", help)
+            }
         };
         let problem = Diagnostic::error(self.sources, extends.span, message);
-        self.problems.push(problem.label("closes the circle").help(help));
+        self.problems.push(problem.label(label).help(help));
         None
     }
 

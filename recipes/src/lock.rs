@@ -16,6 +16,20 @@ pub struct Lock {
     pub files: BTreeMap<String, LockedFile>,
     /// Container images fetched from a registry, by reference.
     pub images: BTreeMap<String, LockedImage>,
+    /// References of the images that kubeadm asks for, sorted; empty without Kubernetes.
+    pub kubeadm_images: Vec<String>,
+}
+
+impl Lock {
+    /// The sandbox ("pause") image among those that kubeadm asks for.
+    #[must_use]
+    pub fn pause(&self) -> Option<&str> {
+        let name = |reference: &&String| {
+            let last = reference.rsplit('/').next().unwrap_or_default();
+            last.split([':', '@']).next() == Some("pause")
+        };
+        self.kubeadm_images.iter().find(name).map(String::as_str)
+    }
 }
 
 /// The packages of one tree, sorted by name.

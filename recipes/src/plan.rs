@@ -32,6 +32,8 @@ pub struct Plan {
     pub seed: Uuid,
     /// The nodes.
     pub nodes: Vec<Node>,
+    /// Name of the disk node that each provider's artifact is written from; equal disks are one node.
+    pub disks: BTreeMap<String, String>,
 }
 
 /// One piece of work and what it stands on.
@@ -58,14 +60,14 @@ pub enum Work {
         /// Release code name.
         release: String,
         /// The packages, by name.
-        packages: Vec<LockedPackage>,
+        packages: Vec<PlannedPackage>,
         /// Packages to mark `hold`.
         holds: Vec<String>,
     },
     /// Debian packages unpacked and not configured: programs for nodekiln to run.
     ToolsTree {
         /// The packages, by name.
-        packages: Vec<LockedPackage>,
+        packages: Vec<PlannedPackage>,
     },
     /// Files, directories and links.
     Files {
@@ -101,8 +103,6 @@ pub enum Work {
         cgroup_driver: CgroupDriver,
         /// The sandbox image.
         sandbox_image: Option<String>,
-        /// Registry and path of the control-plane images, where kubeadm's sandbox image is.
-        image_repository: Option<String>,
     },
     /// Kubernetes compiled from a Debian source package, in the tree below; output `bin/*`.
     KubernetesCompile {
@@ -122,15 +122,13 @@ pub enum Work {
     KubernetesInstall {
         /// The version.
         version: Version,
-        /// Registry and path of the control-plane images.
-        image_repository: String,
     },
     /// OCI archives of the control-plane images, made from binaries and packages.
     ControlPlaneImages {
         /// The version.
         version: Version,
-        /// Registry and path in front of the names.
-        image_repository: String,
+        /// References of the images that kubeadm asks for.
+        images: Vec<String>,
     },
     /// OCI archives of images fetched from a registry.
     FetchedImages {
@@ -145,6 +143,8 @@ pub enum Work {
         source: String,
         /// Registry and path of the control-plane images.
         image_repository: String,
+        /// References that kubeadm is expected to list.
+        kubeadm_images: Vec<String>,
         /// Extra references.
         images: Vec<String>,
     },
@@ -167,7 +167,10 @@ pub enum Work {
         seed: Uuid,
     },
     /// Everything machine-specific or left over taken out.
-    Sysprep,
+    Sysprep {
+        /// Paths that the recipe writes, which stay.
+        keep: Vec<String>,
+    },
     /// Partition table, boot loader and file systems over the tree; output `disk.raw`, sparse.
     Disk {
         /// Virtual size.
@@ -177,6 +180,34 @@ pub enum Work {
         /// What the disk's ids are derived from.
         seed: Uuid,
     },
+}
+
+/// A package, as far as it can change what installing it leaves behind: where an archive has it, and
+/// for which reason it was chosen, does not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PlannedPackage {
+    /// Binary package name.
+    pub name: String,
+    /// Version with epoch.
+    pub version: String,
+    /// `amd64` or `all`.
+    pub architecture: String,
+    /// Digest of the `.deb`.
+    pub sha256: Sha256,
+    /// Configured before all others.
+    pub essential: bool,
+}
+
+impl From<&LockedPackage> for PlannedPackage {
+    fn from(locked: &LockedPackage) -> Self {
+        Self {
+            name: locked.name.clone(),
+            version: locked.version.clone(),
+            architecture: locked.architecture.clone(),
+            sha256: locked.sha256,
+            essential: locked.essential,
+        }
+    }
 }
 
 /// A file with its content's digest.
@@ -221,15 +252,14 @@ impl Work {
             | Self::Containerd { .. }
             | Self::KubernetesCompile { .. }
             | Self::KubernetesFiles { .. }
-            | Self::KubernetesInstall { .. }
             | Self::ControlPlaneImages { .. }
             | Self::FetchedImages { .. }
-            | Self::Preload { .. }
             | Self::Initramfs
             | Self::Remove { .. }
             | Self::Boot { .. }
-            | Self::Sysprep
+            | Self::Sysprep { .. }
             | Self::Disk { .. } => 1,
+            Self::KubernetesInstall { .. } | Self::Preload { .. } => 2,
         }
     }
 
@@ -252,6 +282,12 @@ impl Plan {
     #[must_use]
     pub fn node(&self, name: &str) -> Option<&Node> {
         self.nodes.iter().find(|node| node.name == name)
+    }
+
+    /// The disk node that `provider`'s artifact is written from.
+    #[must_use]
+    pub fn disk_for(&self, provider: &str) -> Option<&Node> {
+        self.disks.get(provider).and_then(|name| self.node(name))
     }
 
     /// The nodes whose layers make up the tree that ends with `name`, bottom first.

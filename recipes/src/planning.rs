@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use nodekiln_words::{Failure, Result, Sha256, SourceDate};
 use uuid::Uuid;
 
-use crate::lock::{Lock, LockedTree};
-use crate::plan::{Node, NodeId, Plan, PlannedFile, PlannedFileNode, Work};
+use crate::lock::Lock;
+use crate::plan::{Node, NodeId, Plan, PlannedFile, PlannedFileNode, PlannedPackage, Work};
 use crate::recipe::{
-    Content, FileNode, FileStep, Hook, KubernetesSource, ProviderSpec, Recipe, Script, Units,
+    Content, FileNode, FileStep, Hook, Kubernetes, KubernetesSource, ProviderSpec, Recipe, Script,
+    Units,
 };
 
 /// Names of the package trees in a lock.
@@ -51,25 +52,18 @@ pub fn plan_of(
         seed: seed_of(&recipe.name),
         nodes: Vec::new(),
     };
+    let mut disks = BTreeMap::new();
     let tree = planning.operating_system()?; // 1. packages, the node's own settings, files, units
     for provider in providers {
         let spec = recipe.providers.get(*provider).cloned().unwrap_or_default();
         let tree = planning.provider(&tree, provider, &spec)?; // 2. what this provider adds
         let tree = planning.runtime(&tree)?; // 3. containerd, Kubernetes, images
         let tree = planning.finishing(&tree, &spec)?; // 4. post, initramfs, boot, sysprep
-        planning.disk(provider, &tree)?; // 5. one disk; equal ones are one node
+        let disk = planning.disk(provider, &tree)?; // 5. one disk; equal ones are one node
+        disks.insert((*provider).to_owned(), disk);
     }
     let Planning { source_date, seed, nodes, .. } = planning;
-    Ok(Plan { name: recipe.name.clone(), source_date, seed, nodes })
-}
-
-/// Name of the disk node that `provider` writes its artifact from.
-impl Plan {
-    /// The disk node for `provider`: its own one, or the one that it shares with others.
-    #[must_use]
-    pub fn disk_for(&self, provider: &str) -> Option<&Node> {
-        self.node(&format!("disk@{provider}")).or_else(|| self.node("disk"))
-    }
+    Ok(Plan { name: recipe.name.clone(), source_date, seed, nodes, disks })
 }
 
 /// The seed of an image: UUIDv5 of its name below a name space that is itself derived.
@@ -118,21 +112,19 @@ impl Planning<'_> {
         (2..).map(|n| format!("{name}~{n}")).find(|name| !taken(name)).unwrap_or_default()
     }
 
-    fn tree(&self, name: &str) -> Result<&LockedTree> {
-        self.lock.trees.get(name).ok_or_else(|| {
+    /// The release and the packages of a tree.
+    fn tree(&self, name: &str) -> Result<(String, Vec<PlannedPackage>)> {
+        let tree = self.lock.trees.get(name).ok_or_else(|| {
             Failure::input(format!("the lock has no packages for the tree `{name}`"))
-                .with_help("the lock belongs to another recipe; make it anew")
-        })
+                .with_help("the lock belongs to another recipe; build again")
+        })?;
+        Ok((tree.release.clone(), tree.packages.iter().map(PlannedPackage::from).collect()))
     }
 
     fn operating_system(&mut self) -> Result<String> {
         let recipe = self.recipe;
-        let locked = self.tree(tree_name::IMAGE)?.clone();
-        let work = Work::Packages {
-            release: locked.release,
-            packages: locked.packages,
-            holds: recipe.holds.clone(),
-        };
+        let (release, packages) = self.tree(tree_name::IMAGE)?;
+        let work = Work::Packages { release, packages, holds: recipe.holds.clone() };
         let mut tree = self.add("packages", work, None, &[]);
         tree = self.scripts(tree, Hook::Pre)?;
         tree = self.settings(tree)?;
@@ -236,21 +228,20 @@ impl Planning<'_> {
             let work = Work::Containerd {
                 kubernetes: version,
                 cgroup_driver: containerd.cgroup_driver,
-                sandbox_image: containerd.sandbox_image.clone(),
-                image_repository: recipe.kubernetes.as_ref().map(|k| k.image_repository.clone()),
+                sandbox_image: containerd
+                    .sandbox_image
+                    .clone()
+                    .or_else(|| self.lock.pause().map(str::to_owned)),
             };
             tree = self.add("containerd", work, Some(&tree), &[]);
         }
         tree = self.scripts(tree, Hook::Containerd)?;
         let mut archives = Vec::new();
         if let Some(kubernetes) = &recipe.kubernetes {
-            let (binaries, images) = self.kubernetes()?;
-            let work = Work::KubernetesInstall {
-                version: kubernetes.version,
-                image_repository: kubernetes.image_repository.clone(),
-            };
+            let (binaries, images) = self.kubernetes(kubernetes)?;
+            let work = Work::KubernetesInstall { version: kubernetes.version };
             tree = self.add("kubernetes", work, Some(&tree), &[&binaries]);
-            archives.push(images);
+            archives.extend(images);
         }
         if !recipe.images.is_empty() {
             archives.push(self.fetched_images("images/extra", |reference| {
@@ -266,6 +257,7 @@ impl Planning<'_> {
                 kubernetes: version,
                 source,
                 image_repository: repository,
+                kubeadm_images: self.lock.kubeadm_images.clone(),
                 images: recipe.images.clone(),
             };
             let uses: Vec<&str> = archives.iter().map(String::as_str).collect();
@@ -274,48 +266,43 @@ impl Planning<'_> {
         self.scripts(tree, Hook::Kubernetes)
     }
 
-    /// The nodes that hold Kubernetes' binaries and its images' archives.
-    fn kubernetes(&mut self) -> Result<(String, String)> {
-        let recipe = self.recipe;
-        let Some(kubernetes) = &recipe.kubernetes else { return Ok(Default::default()) };
+    /// The node that holds Kubernetes' binaries, and those that hold its images' archives.
+    fn kubernetes(&mut self, kubernetes: &Kubernetes) -> Result<(String, Vec<String>)> {
         let version = kubernetes.version;
         match &kubernetes.source {
             KubernetesSource::Source { .. } => {
-                let compiler = self.tree(tree_name::COMPILER)?.clone();
-                let work = Work::Packages {
-                    release: compiler.release,
-                    packages: compiler.packages,
-                    holds: Vec::new(),
-                };
+                let (release, packages) = self.tree(tree_name::COMPILER)?;
+                let work = Work::Packages { release, packages, holds: Vec::new() };
                 let below = self.add(tree_name::COMPILER, work, None, &[]);
                 let sources = self.locked_files("source/");
                 let work = Work::KubernetesCompile { version, sources };
                 let binaries = self.add("kubernetes/compile", work, Some(&below), &[]);
-                let packages = self.tree(tree_name::CONTROL_PLANE)?.packages.clone();
+                let (_, packages) = self.tree(tree_name::CONTROL_PLANE)?;
                 let tools =
                     self.add(tree_name::CONTROL_PLANE, Work::ToolsTree { packages }, None, &[]);
-                let work = Work::ControlPlaneImages {
-                    version,
-                    image_repository: kubernetes.image_repository.clone(),
-                };
+                let images = self.lock.kubeadm_images.clone();
+                let work = Work::ControlPlaneImages { version, images };
                 let images = self.add("kubernetes/images", work, None, &[&binaries, &tools]);
-                Ok((binaries, images))
+                Ok((binaries, vec![images]))
             }
             KubernetesSource::Directory { .. } | KubernetesSource::Release { .. } => {
-                let files = self
+                let files: BTreeMap<String, Sha256> = self
                     .locked_files("kubernetes/")
                     .into_iter()
                     .map(|(name, file)| (name, file.sha256))
                     .collect();
+                let has_images = files.keys().any(|name| name.starts_with("images/"));
                 let work = Work::KubernetesFiles { version, files };
                 let binaries = self.add("kubernetes/files", work, None, &[]);
-                let images = if self.lock.images.is_empty() {
-                    binaries.clone()
-                } else {
-                    self.fetched_images("kubernetes/images", |reference| {
-                        !recipe.images.iter().any(|extra| extra == reference)
-                    })
-                };
+                let mut images = Vec::new();
+                if has_images {
+                    images.push(binaries.clone());
+                }
+                let (extras, lock) = (&self.recipe.images, self.lock);
+                let is_own = |reference: &str| !extras.iter().any(|extra| extra == reference);
+                if lock.images.keys().any(|reference| is_own(reference)) {
+                    images.push(self.fetched_images("kubernetes/images", is_own));
+                }
                 Ok((binaries, images))
             }
         }
@@ -354,13 +341,15 @@ impl Planning<'_> {
             };
             tree = self.add("boot", work, Some(&tree), &[]);
         }
-        tree = self.add("sysprep", Work::Sysprep, Some(&tree), &[]);
+        let written = recipe.files.iter().chain(&spec.files);
+        let keep = written.map(|file| file.path.clone()).collect();
+        tree = self.add("sysprep", Work::Sysprep { keep }, Some(&tree), &[]);
         tree = self.scripts(tree, Hook::Sysprep)?;
         self.scripts(tree, Hook::PostSysprep)
     }
 
-    fn disk(&mut self, provider: &str, tree: &str) -> Result<()> {
-        let packages = self.tree(tree_name::DISK)?.packages.clone();
+    fn disk(&mut self, provider: &str, tree: &str) -> Result<String> {
+        let (_, packages) = self.tree(tree_name::DISK)?;
         let tools = self.add(tree_name::DISK, Work::ToolsTree { packages }, None, &[]);
         let recipe = self.recipe;
         let work = Work::Disk {
@@ -370,7 +359,6 @@ impl Planning<'_> {
         };
         let shared = !self.nodes.iter().any(|node| node.name == "disk");
         let name = if shared { "disk".to_owned() } else { format!("disk@{provider}") };
-        self.add(&name, work, Some(tree), &[&tools]);
-        Ok(())
+        Ok(self.add(&name, work, Some(tree), &[&tools]))
     }
 }

@@ -141,7 +141,31 @@ pub enum KubernetesSource {
         registry: Option<String>,
         /// Expected digests by binary name, where the recipe pins them.
         sha256: BTreeMap<String, Sha256>,
+        /// Where Kubernetes' own images come from.
+        images: ReleaseImages,
     },
+}
+
+/// Where the images of Kubernetes' own programs come from; pause, etcd and CoreDNS always come from
+/// the registry, since the release server does not have them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReleaseImages {
+    /// From the registry, as the others.
+    Registry,
+    /// From the archives (`kube-apiserver.tar`, …) that stand beside the binaries.
+    Archives,
+}
+
+impl ReleaseImages {
+    /// The word for it in recipes.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Registry => "registry",
+            Self::Archives => "archives",
+        }
+    }
 }
 
 /// Settings of the container runtime that are not derived from versions.
@@ -248,7 +272,7 @@ pub enum Hook {
     Post,
     /// Right after sysprep's own cleaning.
     Sysprep,
-    /// After sysprep; hygiene is checked again afterwards.
+    /// After sysprep; nothing is cleaned after it.
     PostSysprep,
 }
 

@@ -94,8 +94,19 @@ fn object(object: &Object) -> Value {
         if !object.alternatives.is_empty() {
             schema.insert("oneOf".into(), object.alternatives.iter().map(|g| given(g)).collect());
         }
+        let conditions: Vec<Value> = object.alternatives.iter().flat_map(|g| whole(g)).collect();
+        if !conditions.is_empty() {
+            schema.insert("allOf".into(), conditions.into());
+        }
     }
     schema
+}
+
+/// Each key of `group` needs the others, also beside another alternative. `dependentRequired` would
+/// not do, as it takes a key whose value is null for one that is there.
+fn whole(group: &[&str]) -> Vec<Value> {
+    let needs_all = |name: &&str| json!({ "if": given(&[*name]), "then": given(group) });
+    group.iter().filter(|_| group.len() > 1).map(needs_all).collect()
 }
 
 /// All keys of `group` are there and not null.

@@ -198,7 +198,7 @@ static KUBERNETES: Object = object(&[
     field(
         "image-repository",
         S(&kind::REPOSITORY),
-        "Registry and path of the control-plane images; by default k8s.gcr.io below 1.25, else registry.k8s.io.",
+        "Registry and path of the control-plane images; by default that of kubeadm: k8s.gcr.io up to 1.21 and before 1.22.17, 1.23.15 and 1.24.9, else registry.k8s.io.",
     ),
     field(
         "source-package",
@@ -230,6 +230,11 @@ static KUBERNETES: Object = object(&[
         M(&BINARY_DIGESTS),
         "With `source: release`: expected digests, by program name.",
     ),
+    field(
+        "release-images",
+        S(&kind::RELEASE_IMAGES),
+        "With `source: release`: where the images of Kubernetes' own programs come from, `registry` (the default) or `archives` beside the binaries.",
+    ),
 ]);
 static BINARY_DIGESTS: Map = Map { key: &kind::BINARY, value: S(&kind::SHA256) };
 
@@ -237,7 +242,7 @@ static BINARY_DIGESTS: Map = Map { key: &kind::BINARY, value: S(&kind::SHA256) }
 pub(crate) static SOURCE_KEYS: [(&str, &[&str]); 3] = [
     ("source", &["source-package", "source-release"]),
     ("directory", &["directory"]),
-    ("release", &["url", "registry", "sha256"]),
+    ("release", &["url", "registry", "sha256", "release-images"]),
 ];
 
 static CONTAINERD: Object = object(&[
@@ -307,11 +312,7 @@ static HOOKS: Object = object(&[
     ),
     field("post", Shape::List(&SCRIPTS), "Before sysprep."),
     field("sysprep", Shape::List(&SCRIPTS), "Right after sysprep's own cleaning."),
-    field(
-        "post-sysprep",
-        Shape::List(&SCRIPTS),
-        "After sysprep; hygiene is checked again afterwards.",
-    ),
+    field("post-sysprep", Shape::List(&SCRIPTS), "After sysprep; nothing is cleaned after it."),
 ]);
 
 /// The mapping form of a script.
@@ -348,7 +349,11 @@ static KERNEL: Object = object(&[
 ]);
 
 static DISK: Object = object(&[
-    field("size", S(&kind::SIZE), "Virtual size, a whole number of MiB; 4GiB by default."),
+    field(
+        "size",
+        S(&kind::SIZE),
+        "Virtual size, a whole number of MiB from 64MiB to 1024TiB; 4GiB by default.",
+    ),
     field("root", S(&kind::ROOT_FILE_SYSTEM), "Root file system; `ext4`."),
     field(
         "boot",

@@ -96,13 +96,14 @@ fn kubernetes_yaml(kubernetes: &Kubernetes) -> Yaml {
         KubernetesSource::Directory { path: folder } => {
             entries.text("source", "directory").text("directory", &path(folder))
         }
-        KubernetesSource::Release { url, registry, sha256 } => {
+        KubernetesSource::Release { url, registry, sha256, images } => {
             let digests = sha256.iter().map(|(name, digest)| (name.clone(), digest.to_string()));
             entries
                 .text("source", "release")
                 .text("url", url)
                 .optional("registry", registry.as_deref())
                 .map("sha256", &digests.collect())
+                .text("release-images", images.as_str())
         }
     };
     entries.text("image-repository", image_repository).done()
@@ -217,7 +218,7 @@ fn word(value: &impl Serialize) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// Paths come out of a YAML text, so they are UTF-8.
+/// Paths that are not UTF-8 are refused where they are read.
 fn path(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }

@@ -7,8 +7,14 @@ use nodekiln_words::{
     Bytes, Cancel, Class, Digester, Failure, Progress, Result, ResultExt as _, Sha256,
 };
 
-/// How much larger than the artifact the guest's disk is, so that growth can be judged.
-pub const GROWTH: Bytes = Bytes(4 * Bytes::GIB);
+/// How much larger than an artifact of `size` the guest's disk is, so that growth can be judged.
+///
+/// The rule `root-growth` asks for nine tenths of the disk: a fixed growth would be within the tenth
+/// left on a large disk, and a root that did not grow would pass.
+#[must_use]
+pub fn growth(size: Bytes) -> Bytes {
+    Bytes((4 * Bytes::GIB).max(size.get() / 4))
+}
 
 /// An image file that was opened and found to be one.
 #[derive(Clone, Debug)]
@@ -60,7 +66,7 @@ impl Artifact {
     /// # Errors
     /// When it cannot be written.
     pub fn overlay(&self, path: &Path) -> Result<Bytes> {
-        let size = self.size.get().div_ceil(512) * 512 + GROWTH.get();
+        let size = (self.size.get() + growth(self.size).get()).div_ceil(512) * 512;
         nodekiln_disk::qcow2::write_overlay(path, &self.path, self.format, size)?;
         Ok(Bytes(size))
     }
@@ -92,6 +98,21 @@ impl Artifact {
     }
 }
 
+/// Fails unless the file is the one whose digest was `claimed`; without a claim any file will do.
+///
+/// # Errors
+/// [`Class::Input`]: what the manifest says of its artifact holds for no other file.
+pub fn meant(path: &Path, claimed: Option<Sha256>, found: Sha256) -> Result<()> {
+    let Some(claimed) = claimed.filter(|claimed| *claimed != found) else { return Ok(()) };
+    let text = format!(
+        "{} is not the file that the manifest speaks of: its sha256 is {found}, not {claimed}",
+        path.display()
+    );
+    Err(Failure::input(text).with_help(
+        "build the image again or copy it again; to judge this very file, give its own manifest",
+    ))
+}
+
 /// Fails unless the artifact is still what it was.
 ///
 /// # Errors
@@ -103,4 +124,41 @@ pub fn unchanged(path: &Path, before: Sha256, after: Sha256) -> Result<()> {
     let text =
         format!("{} changed while it was validated: {before} became {after}", path.display());
     Err(Failure::new(Class::Io, text).with_help("something else wrote to it; validate it again"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_that_did_not_grow_is_less_than_nine_tenths_of_any_disk() {
+        for gib in [1, 4, 36, 40, 200, 2040] {
+            let size = Bytes(gib * Bytes::GIB);
+            let disk = size.get() + growth(size).get();
+            assert!(size.get() * 10 < disk * 9, "{gib} GiB");
+        }
+    }
+
+    #[test]
+    fn the_overlay_is_grown_and_a_whole_number_of_sectors() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.raw");
+        fs_err::File::create(&path).unwrap().set_len(40 * Bytes::GIB + 512 * 3).unwrap();
+        let size = Bytes(40 * Bytes::GIB + 512 * 3);
+        let artifact = Artifact { path, format: "raw", size, table: vec![] };
+        let disk = artifact.overlay(&folder.path().join("root.qcow2")).unwrap();
+        assert_eq!(disk.get() % 512, 0);
+        assert!(disk.get() >= 50 * Bytes::GIB, "{disk}");
+    }
+
+    #[test]
+    fn a_file_with_another_digest_than_claimed_is_refused_with_both() {
+        let (path, found, claimed) = (Path::new("a.raw"), Sha256::of("a"), Sha256::of("b"));
+        assert!(meant(path, None, found).is_ok() && meant(path, Some(found), found).is_ok());
+        let failure = meant(path, Some(claimed), found).unwrap_err();
+        assert_eq!(failure.class(), Class::Input);
+        let text = failure.to_string();
+        assert!(text.contains(&claimed.to_string()) && text.contains(&found.to_string()), "{text}");
+        assert!(failure.help().is_some());
+    }
 }

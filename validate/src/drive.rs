@@ -17,9 +17,9 @@ use crate::guest::Life as _;
 use crate::keys::Keys;
 use crate::qemu::{Disks, arguments};
 use crate::report::{Excerpt, Judged};
-use crate::run::{Boot, Cause, Lap, Running};
+use crate::run::{Boot, Broken, Cause, Lap, Running};
 use crate::seed::{KubeadmPlan, Seed};
-use crate::{Request, program};
+use crate::{Request, evidence, program};
 
 /// The name that the seed gives the node; one that no image has by itself.
 pub(crate) const HOSTNAME: &str = "nodekiln-node-1";
@@ -42,10 +42,10 @@ pub(crate) fn drive(
     chosen: &Chosen,
     progress: &dyn Progress,
     cancel: &Cancel,
-) -> Result<Outlook> {
+) -> std::result::Result<Outlook, Broken> {
     // The overlay grows by gigabytes, so it lies in the output folder; a socket's path must be
     // shorter than 108 bytes, so it lies where temporary files do.
-    let big = tempfile::Builder::new().prefix(".overlay-").tempdir_in(&request.out);
+    let big = tempfile::Builder::new().prefix(evidence::OVERLAY).tempdir_in(&request.out);
     let big = big.or_io(|| "make a folder for the overlay".into())?;
     let small = tempfile::tempdir().or_io(|| "make a folder for sockets".into())?;
     let keys = Keys::generate()?;
@@ -66,36 +66,42 @@ pub(crate) fn drive(
         progress,
         cancel,
     };
-    let running = Running::power_on(&boot, &disks)?; // 5. boot
+    let running = Running::power_on(&boot, &disks).map_err(|failure| Broken {
+        engine: failure.class() == Class::Unsupported, // QEMU ended at once
+        failure,
+    })?; // 5. boot
     forget(&disks);
     watch(request, artifact, &running, &keys, plan)
 }
 
-/// Waits for the guest, has the rules asked, powers it off.
+/// Waits for the guest, has the rules asked, powers it off. A fault of what it runs on is looked for
+/// after each of these, since it looks like one of the guest.
 fn watch(
     request: &Request,
     artifact: &Artifact,
     running: &Running,
     keys: &Keys,
     plan: Option<&KubeadmPlan>,
-) -> Result<Outlook> {
+) -> std::result::Result<Outlook, Broken> {
     let reached = stages::reach(running, keys, plan); // 6. wait
     cancelled(&reached.failure)?;
-    let cluster = reached.cluster();
+    running.host()?;
     let mut cause =
         reached.failure.as_ref().map(|(stage, failure)| running.cause(Some(*stage), failure));
-    let findings = running.findings();
+    let (expect, findings) = (request.claims(), running.findings());
     let context = Context {
-        expect: &request.expect,
+        expect: &expect,
+        claimed: request.expect.is_some(),
         tier: request.tier,
         hostname: HOSTNAME,
         console: &findings,
         table: &artifact.table,
     };
-    let rules = match &reached.guest {
-        Some(guest) => ask::ask_all(guest, &context, running, cluster)?, // 7. the rules
+    let mut rules = match &reached.guest {
+        Some(guest) => ask::ask_all(guest, &context, running, reached.cluster())?, // 7. the rules
         None => ask::unreachable(&context),
     };
+    running.host()?;
     let failed = cause.is_some() || rules.iter().any(|rule| !ask::fine(rule));
     let logs = match &reached.guest {
         Some(guest) if failed && running.check().is_ok() => {
@@ -103,12 +109,14 @@ fn watch(
         }
         _ => Vec::new(),
     };
-    if reached.guest.is_some()
-        && let Some(failure) = end(running)? // 8. power off
-        && cause.is_none()
-    {
-        cause = Some(running.cause(Some(crate::deadlines::Stage::PowerOff), &failure));
+    if reached.guest.is_some() {
+        let ended = end(running)?; // 8. power off
+        running.host()?;
+        let late = |failure| running.cause(Some(crate::deadlines::Stage::PowerOff), &failure);
+        cause = cause.or_else(|| ended.map(late));
     }
+    let findings = running.findings();
+    ask::judge_again(&mut rules, &Context { console: &findings, ..context })?;
     Ok(Outlook { laps: running.laps(), rules, cause, findings, logs })
 }
 
@@ -136,17 +144,15 @@ fn cancelled(failure: &Option<(crate::deadlines::Stage, Failure)>) -> Result<()>
 }
 
 fn disks(request: &Request, artifact: &Artifact, seed: &Seed, folder: &Path) -> Result<Disks> {
-    let overlay = folder.join("root.qcow2");
+    let [overlay, medium, variables] = evidence::OVERLAY_FILES.map(|name| folder.join(name));
     artifact.overlay(&overlay)?;
-    let medium = folder.join("seed.img");
     fs_err::write(&medium, seed.image()?).or_io(|| "write the seed".into())?;
-    let uefi = if arguments::needs_ovmf(&request.machine) { Some(uefi(folder)?) } else { None };
+    let uefi = if arguments::needs_ovmf(&request.machine) { Some(uefi(variables)?) } else { None };
     Ok(Disks { overlay, seed: Some(medium), uefi })
 }
 
-fn uefi(folder: &Path) -> Result<(PathBuf, PathBuf)> {
+fn uefi(variables: PathBuf) -> Result<(PathBuf, PathBuf)> {
     let (code, template) = program::ovmf()?;
-    let variables = folder.join("VARS.fd");
     fs_err::copy(&template, &variables).or_io(|| "copy the UEFI variable store".into())?;
     Ok((code, variables))
 }

@@ -32,15 +32,23 @@ pub struct Expectations {
     pub pod_image: Option<String>,
 }
 
+/// The part of a build's `manifest.json` that is read here.
+#[derive(Deserialize)]
+struct Manifest {
+    expect: Expectations,
+}
+
 impl Expectations {
-    /// Reads the claims from `path`, a JSON object; keys that are not ours are left alone.
+    /// Reads the claims from the manifest at `path`; what else it says is left alone.
     ///
     /// # Errors
-    /// When the file cannot be read or a claim has the wrong form.
+    /// When the file cannot be read, makes no claims, or one has the wrong form.
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs_err::read(path).or_io(|| format!("read claims from {}", path.display()))?;
-        serde_json::from_slice(&text)
-            .or_fail(Class::Input, || format!("{} does not hold an image's claims", path.display()))
+        let manifest: Manifest = serde_json::from_slice(&text).or_fail(Class::Input, || {
+            format!("{} does not hold an image's claims", path.display())
+        })?;
+        Ok(manifest.expect)
     }
 
     /// The image that the kubeadm tier runs as a pod of its own: a server that is preloaded anyway.
@@ -89,15 +97,18 @@ mod tests {
     }
 
     #[test]
-    fn claims_are_read_from_json_and_other_keys_are_left_alone() {
+    fn claims_are_read_from_a_manifest_and_its_other_keys_are_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("manifest.json");
-        fs_err::write(&path, r#"{"kubernetes":"1.20.2","name":"x","modules":["overlay"]}"#)
-            .unwrap();
+        let manifest = r#"{"schema":"nodekiln/manifest-1","kubernetes":"1.20.2 from sources","artifacts":[],
+            "expect":{"kubernetes":"1.20.2","modules":["overlay"]}}"#;
+        fs_err::write(&path, manifest).unwrap();
         let expect = Expectations::read(&path).unwrap();
         assert_eq!(expect.kubernetes.unwrap().to_string(), "1.20.2");
         assert_eq!(expect.modules, ["overlay"]);
-        fs_err::write(&path, r#"{"kubernetes":"latest"}"#).unwrap();
-        assert_eq!(Expectations::read(&path).unwrap_err().class(), Class::Input);
+        for wrong in [r#"{"expect":{"kubernetes":"latest"}}"#, r#"{"kubernetes":"1.20.2"}"#] {
+            fs_err::write(&path, wrong).unwrap();
+            assert_eq!(Expectations::read(&path).unwrap_err().class(), Class::Input, "{wrong}");
+        }
     }
 }

@@ -58,6 +58,8 @@ pub struct Guest<'a> {
     session: Session,
     life: &'a dyn Life,
     port: u16,
+    /// The host key that every session with this guest is held to.
+    host: Vec<u8>,
 }
 
 impl std::fmt::Debug for Guest<'_> {
@@ -90,9 +92,7 @@ impl<'a> Guest<'a> {
     }
 
     fn attempt(port: u16, keys: &Keys, life: &'a dyn Life, deadline: Duration) -> Result<Self> {
-        let session = open_session(port)?;
-        let mut guest = Self { session, life, port };
-        guest.handshake(keys, deadline)?;
+        let guest = Self::connect(port, &keys.host.blob, life, deadline)?;
         let session = guest.session.clone();
         guest.poll(deadline, "log in", || {
             session.userauth_pubkey_memory(USER, None, &keys.login.private, None)
@@ -100,18 +100,14 @@ impl<'a> Guest<'a> {
         Ok(guest)
     }
 
-    /// Exchanges keys with the SSH server, and makes sure that it is our guest's.
-    fn handshake(&mut self, keys: &Keys, deadline: Duration) -> Result<()> {
-        self.greet(deadline)?;
-        match self.session.host_key() {
-            Some((key, _)) if key == keys.host.blob => Ok(()),
-            _ => {
-                Err(Failure::io("the SSH server does not have the host key that the seed gave it")
-                    .with_help(
-                        "cloud-init did not apply the user-data: look for it on the console",
-                    ))
-            }
-        }
+    /// Exchanges keys with the SSH server, and makes sure that it is our guest's: the only way to a
+    /// session, for the run's user and for a stranger alike.
+    fn connect(port: u16, host: &[u8], life: &'a dyn Life, deadline: Duration) -> Result<Self> {
+        let session = open_session(port)?;
+        let mut guest = Self { session, life, port, host: host.to_owned() };
+        guest.greet(deadline)?;
+        recognise(guest.session.host_key().map(|(key, _)| key), host)?;
+        Ok(guest)
     }
 
     fn greet(&mut self, deadline: Duration) -> Result<()> {
@@ -130,9 +126,7 @@ impl<'a> Guest<'a> {
     /// # Errors
     /// When the guest cannot be asked.
     pub fn offered_methods(&self, deadline: Duration) -> Result<String> {
-        let session = open_session(self.port)?;
-        let mut stranger = Guest { session, life: self.life, port: self.port };
-        stranger.greet(deadline)?;
+        let stranger = Guest::connect(self.port, &self.host, self.life, deadline)?;
         let session = stranger.session.clone();
         stranger.poll(deadline, "ask for ways to log in", || {
             session.auth_methods("root").map(str::to_owned)
@@ -215,6 +209,15 @@ impl<'a> Guest<'a> {
     }
 }
 
+/// Refuses a server that shows another host key than the pinned one.
+fn recognise(shown: Option<&[u8]>, pinned: &[u8]) -> Result<()> {
+    if shown == Some(pinned) {
+        return Ok(());
+    }
+    Err(Failure::io("the SSH server does not have the host key that the seed gave it")
+        .with_help("cloud-init did not apply the user-data: look for it on the console"))
+}
+
 fn open_session(port: u16) -> Result<Session> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))
@@ -292,6 +295,14 @@ mod tests {
         let failure = Guest::login(port, &keys, &Alive, Duration::from_millis(700)).unwrap_err();
         assert!(started.elapsed() < Duration::from_secs(5));
         assert!(failure.to_string().contains("no login"), "{failure:?}");
+    }
+
+    #[test]
+    fn only_the_pinned_host_key_is_recognised() {
+        assert!(recognise(Some(b"ours"), b"ours").is_ok());
+        for other in [None, Some(&b"another"[..]), Some(b"")] {
+            assert!(recognise(other, b"ours").is_err());
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Boots the very bytes that will ship and judges what came up.
 //!
 //! [`validate`] is the story: the artifact is identified, digested, booted on a throw-away overlay
-//! with a NoCloud seed, asked by the rules in `checks`, powered off and digested again. This room
+//! with a NoCloud seed, asked by the rules in `checks`, powered off and digested again, and the report
+//! is kept as evidence. This room
 //! may read an artifact and never writes to one; it knows disks and recipes, not how images are
 //! built.
 
@@ -16,6 +17,7 @@ pub mod checks;
 pub mod console;
 pub mod deadlines;
 mod drive;
+mod evidence;
 pub mod expect;
 pub mod guest;
 pub mod keys;
@@ -28,19 +30,22 @@ pub mod seed;
 
 use std::path::PathBuf;
 
-use nodekiln_words::{Cancel, Failure, Progress, Result, ResultExt as _};
+use nodekiln_words::{Bytes, Cancel, Failure, Progress, Result, Sha256};
 use serde::{Deserialize, Serialize};
 
 pub use accelerator::Accelerator;
 pub use expect::Expectations;
-pub use machine::{Firmware, Machine};
+pub use machine::Machine;
+pub use nodekiln_providers::{Firmware, MachineProfile};
 pub use report::Report;
 
 use accelerator::{Chosen, Engine};
 use artifact::Artifact;
 use deadlines::Stage;
 use drive::Outlook;
+use evidence::Evidence;
 use qemu::arguments::DirectKernel;
+use run::Broken;
 use seed::KubeadmPlan;
 
 /// How far a validation goes. Each tier judges the rules of those before it too.
@@ -73,10 +78,12 @@ pub struct Request {
     pub tier: Tier,
     /// The machine to boot it on.
     pub machine: Machine,
-    /// What the image claims about itself.
-    pub expect: Expectations,
-    /// Folder that receives the console and, on failure, the guest's logs and its screen. The
-    /// overlay lives here too while the guest runs: some GiB.
+    /// What the image claims about itself; `None` where no manifest was read.
+    pub expect: Option<Expectations>,
+    /// SHA-256 that the manifest gives for this file; another file is refused.
+    pub expected_digest: Option<Sha256>,
+    /// Folder that receives the reports, the console and, on failure, the guest's logs and its screen.
+    /// The overlay lives here too while the guest runs: some GiB. What an earlier run left is removed.
     pub out: PathBuf,
     /// What runs the guest's processors.
     pub accelerator: Accelerator,
@@ -86,17 +93,27 @@ pub struct Request {
     pub kernel: Option<DirectKernel>,
 }
 
-/// Validates an artifact. The report says whether it passed ([`Report::result`]).
+impl Request {
+    /// The claims, or none.
+    fn claims(&self) -> Expectations {
+        self.expect.clone().unwrap_or_default()
+    }
+}
+
+/// Validates an artifact. The report says whether it passed ([`Report::result`]); it is returned, and
+/// kept in the request's folder as `report.txt`, `junit.xml` and `report.json`.
 ///
 /// # Errors
-/// When there is no report to make: the file is no disk image or is damaged, a program is missing,
-/// the artifact changed meanwhile, or the run was cancelled. A guest that does not boot is no such
-/// error: the report tells of it.
+/// When there is no report to make: the file is no disk image, is damaged or is not the manifest's, a
+/// program is missing, another run has the folder, QEMU or the host failed, the artifact changed
+/// meanwhile, or the run was cancelled. A guest that does not boot is no such error: the report tells
+/// of it.
 pub fn validate(request: &Request, progress: &dyn Progress, cancel: &Cancel) -> Result<Report> {
     let artifact = artifact::identify(&request.image, cancel)?; // 1. is it an image at all?
     let plan = kubeadm_plan(request)?;
-    fs_err::create_dir_all(&request.out).or_io(|| "make the output folder".into())?;
+    let evidence = Evidence::open(&request.out)?;
     let before = artifact.digest(progress, cancel)?; // 2. what exactly is judged
+    artifact::meant(&artifact.path, request.expected_digest, before)?;
     let chosen = accelerator::choose(request.accelerator, cancel)?; // 3. KVM or emulation
     progress.event(nodekiln_words::Event::Note(format!(
         "QEMU {} with {}: {}",
@@ -108,7 +125,7 @@ pub fn validate(request: &Request, progress: &dyn Progress, cancel: &Cancel) -> 
     cancel.check()?;
     let after = artifact.digest(progress, cancel)?; // 9. and it is still the same
     artifact::unchanged(&artifact.path, before, after)?;
-    Ok(Report {
+    let report = Report {
         image: request.image.clone(),
         sha256: after,
         tier: request.tier,
@@ -121,7 +138,9 @@ pub fn validate(request: &Request, progress: &dyn Progress, cancel: &Cancel) -> 
         logs: outlook.logs,
         console: run::console_path(&request.out),
         fidelity: fidelity(request),
-    }) // 10. the report
+    };
+    evidence.keep(&report)?; // 10. the report
+    Ok(report)
 }
 
 /// What the run cannot prove; a kernel that was not started from the disk comes first.
@@ -137,7 +156,7 @@ fn kubeadm_plan(request: &Request) -> Result<Option<KubeadmPlan>> {
     if request.tier < Tier::Kubeadm {
         return Ok(None);
     }
-    let plan = KubeadmPlan::of(&request.expect).ok_or_else(|| {
+    let plan = KubeadmPlan::of(&request.claims()).ok_or_else(|| {
         let text = format!(
             "the kubeadm tier needs to know the Kubernetes version of {}",
             request.image.display()
@@ -146,11 +165,33 @@ fn kubeadm_plan(request: &Request) -> Result<Option<KubeadmPlan>> {
             "give the manifest.json that the build left beside the image, or use the tier boot",
         )
     })?;
+    large_enough(&request.machine)?;
     Ok(Some(plan))
 }
 
-/// Boots once; where KVM was chosen and the kernel did not come up, a second time under emulation,
-/// since a nested host may run a probe and hang a kernel.
+/// kubeadm's preflight refuses a machine with fewer processors.
+const KUBEADM_CPUS: u32 = 2;
+/// kubeadm's preflight refuses less than 1700 MB, of which kernel and firmware take their part first.
+const KUBEADM_MEMORY: Bytes = Bytes(2 * Bytes::GIB);
+
+/// Refuses a machine on which `kubeadm init` cannot succeed, whatever the image is like.
+fn large_enough(machine: &Machine) -> Result<()> {
+    if machine.cpus >= KUBEADM_CPUS && machine.memory >= KUBEADM_MEMORY {
+        return Ok(());
+    }
+    let text = format!(
+        "a machine with {} processors and {} of memory is too small for the kubeadm tier",
+        machine.cpus, machine.memory
+    );
+    let help = format!(
+        "kubeadm's own preflight asks for 2 processors and 1700 MB: give `--cpus {KUBEADM_CPUS}` and \
+         `--memory 2GiB` or more"
+    );
+    Err(Failure::input(text).with_help(help))
+}
+
+/// Boots once; where KVM was chosen and is in doubt afterwards, a second time under emulation, since a
+/// nested host may run a probe and hang a kernel, or abort QEMU.
 fn boot(
     request: &Request,
     artifact: &Artifact,
@@ -159,16 +200,70 @@ fn boot(
     progress: &dyn Progress,
     cancel: &Cancel,
 ) -> Result<(Chosen, Outlook)> {
-    let outlook = drive::drive(request, artifact, plan, &chosen, progress, cancel)?;
-    let doubtful = request.accelerator == Accelerator::Auto && chosen.engine == Engine::Kvm;
-    let early = outlook.cause.as_ref().and_then(|cause| cause.stage);
-    if !doubtful || !matches!(early, Some(Stage::Firmware | Stage::Kernel)) {
-        return Ok((chosen, outlook));
-    }
-    let chosen = chosen
-        .emulated("under KVM the kernel did not come up, although a probe guest answered".into());
+    let seen = drive::drive(request, artifact, plan, &chosen, progress, cancel);
+    let replaceable = request.accelerator == Accelerator::Auto && chosen.engine == Engine::Kvm;
+    let Some(why) = doubt(&seen).filter(|_| replaceable) else {
+        return Ok((chosen, seen.map_err(|broken| broken.failure)?));
+    };
+    let chosen = chosen.emulated(why);
     progress
         .event(nodekiln_words::Event::Warning(format!("{}; starting over with tcg", chosen.why)));
-    let outlook = drive::drive(request, artifact, plan, &chosen, progress, cancel)?;
+    let outlook = drive::drive(request, artifact, plan, &chosen, progress, cancel)
+        .map_err(|broken| broken.failure)?;
     Ok((chosen, outlook))
+}
+
+/// Why KVM is in doubt after a boot, although a probe guest answered under it; if it is.
+fn doubt(seen: &std::result::Result<Outlook, Broken>) -> Option<String> {
+    let probed = "although a probe guest answered";
+    match seen {
+        Err(broken) if broken.engine => {
+            Some(format!("under KVM {}, {probed}", broken.failure.chain().join(": ")))
+        }
+        Err(_) => None,
+        Ok(outlook) => {
+            let stage = outlook.cause.as_ref()?.stage?;
+            matches!(stage, Stage::Firmware | Stage::Kernel)
+                .then(|| format!("under KVM the kernel did not come up, {probed}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::Cause;
+
+    fn outlook(stage: Option<Stage>) -> Outlook {
+        let cause = stage.map(|stage| Cause {
+            stage: Some(stage),
+            text: "x".into(),
+            console: None,
+            tail: vec![],
+        });
+        Outlook { laps: vec![], rules: vec![], cause, findings: vec![], logs: vec![] }
+    }
+
+    #[test]
+    fn kvm_is_in_doubt_where_no_kernel_came_up_or_qemu_itself_died() {
+        let died = Broken { failure: Failure::io("QEMU ended with signal: 6"), engine: true };
+        let why = doubt(&Err(died)).unwrap();
+        assert!(why.contains("signal: 6") && why.contains("although a probe"), "{why}");
+        assert!(doubt(&Ok(outlook(Some(Stage::Kernel)))).is_some());
+        assert_eq!(doubt(&Ok(outlook(Some(Stage::Login)))), None);
+        assert_eq!(doubt(&Ok(outlook(None))), None);
+        let full = Broken { failure: Failure::io("disk full"), engine: false };
+        assert_eq!(doubt(&Err(full)), None);
+    }
+
+    #[test]
+    fn a_machine_that_kubeadm_refuses_is_refused_first() {
+        let machine = |cpus, memory| Machine { cpus, memory, ..Machine::default() };
+        assert!(large_enough(&machine(2, Bytes(2 * Bytes::GIB))).is_ok());
+        for small in [machine(1, Bytes(4 * Bytes::GIB)), machine(4, Bytes(2 * Bytes::GIB - 1))] {
+            let failure = large_enough(&small).unwrap_err();
+            assert_eq!(failure.class(), nodekiln_words::Class::Input);
+            assert!(failure.help().is_some_and(|help| help.contains("--cpus 2")), "{failure:?}");
+        }
+    }
 }

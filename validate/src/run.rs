@@ -1,7 +1,10 @@
 //! One boot: QEMU, its console and the time line, and what it means for the guest to be alive.
 
-use std::cell::RefCell;
+mod broken;
+
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use nodekiln_words::{Cancel, Class, Failure, Progress, Result, ResultExt as _};
@@ -10,14 +13,20 @@ use serde::{Deserialize, Serialize};
 use crate::accelerator::Chosen;
 use crate::console::{Console, Finding, Reached};
 use crate::deadlines::{Deadlines, Stage};
+use crate::evidence;
 use crate::guest::Life;
 use crate::machine::Machine;
 use crate::qemu::arguments::{DirectKernel, Setup, Wires};
 use crate::qemu::{Disks, Qemu, Qmp};
 
+pub use broken::Broken;
+use broken::OWN_STATES;
+
 /// After a fatal line the guest may go on for this long: what follows often tells more.
 const LAST_WORDS: Duration = Duration::from_millis(700);
 const TICK: Duration = Duration::from_millis(100);
+/// How often QEMU is asked whether the guest runs at all.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How long a stage took.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,6 +79,7 @@ pub struct Running<'a> {
     console: RefCell<Console>,
     laps: RefCell<Vec<Lap>>,
     started: Instant,
+    looked: Cell<Instant>,
     port: u16,
     screen: PathBuf,
     deadlines: Deadlines,
@@ -80,7 +90,7 @@ pub struct Running<'a> {
 /// The console's log within the output folder.
 #[must_use]
 pub fn console_path(out: &Path) -> PathBuf {
-    out.join("console.log")
+    out.join(evidence::CONSOLE)
 }
 
 impl<'a> Running<'a> {
@@ -98,8 +108,9 @@ impl<'a> Running<'a> {
             console: RefCell::new(Console::follow(&console)),
             laps: RefCell::default(),
             started: Instant::now(),
+            looked: Cell::new(Instant::now()),
             port,
-            screen: boot.out.join("screen.ppm"),
+            screen: boot.out.join(evidence::SCREEN),
             deadlines: boot.deadlines,
             progress: boot.progress,
             cancel: boot.cancel,
@@ -224,18 +235,51 @@ impl<'a> Running<'a> {
         self.laps.borrow().clone()
     }
 
+    /// Fails when what the guest runs on is at fault: QEMU died, or stopped the guest because the
+    /// host's disk is full, say. The image is not to blame for that.
+    ///
+    /// # Errors
+    /// [`Class::Io`] with the remedy; [`Class::Interrupted`] when the run was cancelled, which ends QEMU
+    /// too.
+    pub fn host(&self) -> std::result::Result<(), Broken> {
+        let Some(status) = self.qemu.exited()? else { return self.not_stopped() };
+        self.cancel.check()?; // the guard has killed it
+        if status.success() { Ok(()) } else { Err(Broken::died(status, &self.qemu.said())) }
+    }
+
+    fn not_stopped(&self) -> std::result::Result<(), Broken> {
+        self.looked.set(Instant::now());
+        let state = self.qmp.borrow_mut().status();
+        match state.as_deref() {
+            Ok(state) if OWN_STATES.contains(&state) => Ok(()),
+            Ok(state) => Err(Broken::stopped(state)),
+            // QEMU hangs up before it ends.
+            Err(_) if self.qemu.wait(LOOK)?.is_some() => self.host(),
+            Err(_) => {
+                self.cancel.check()?;
+                Err(Failure::io("QEMU does not say whether the guest runs")
+                    .with_help("the image was not judged: validate it again on an idle host")
+                    .into())
+            }
+        }
+    }
+
     /// Presses the power button and waits for the end; what does not end is ended.
     ///
     /// # Errors
-    /// [`Class::Verdict`] when the guest did not power off by itself.
+    /// [`Class::Verdict`] when the guest did not power off by itself, or not without a fault.
     pub fn power_off(&self) -> Result<()> {
         self.stage(Stage::PowerOff, |deadline| {
             self.qmp.borrow_mut().power_down()?;
             let begun = Instant::now();
             while begun.elapsed() < deadline {
                 self.cancel.check()?;
-                if self.qemu.wait(TICK)? {
-                    return Ok(());
+                if let Some(status) = self.qemu.wait(TICK)? {
+                    let fatal = self.fatal_line()?;
+                    return went_off(status, self.qmp.borrow_mut().farewell(), fatal.as_ref());
+                }
+                if let Some(finding) = self.fatal_line()? {
+                    return Err(died(&finding));
                 }
             }
             let text = format!("the guest did not power off within {} s", deadline.as_secs());
@@ -265,18 +309,36 @@ impl Life for Running<'_> {
         if let Some(finding) = self.fatal_line()? {
             std::thread::sleep(LAST_WORDS);
             self.console.borrow_mut().poll()?;
-            let text = format!("the guest died: {}", finding.line.trim());
-            return Err(Failure::new(Class::Verdict, text));
+            return Err(died(&finding));
         }
-        if let Some(status) = self.qemu.exited()? {
-            self.cancel.check()?;
-            let text = format!("QEMU ended with {status}: {}", self.qemu.said());
-            return Err(Failure::new(Class::Verdict, text).with_help(
-                "a guest that resets itself ends QEMU too: look at the end of the console",
-            ));
+        let ended = self.qemu.exited()?;
+        if ended.is_some() || self.looked.get().elapsed() > LOOK {
+            self.host().map_err(|broken| broken.failure)?;
         }
-        Ok(())
+        let Some(status) = ended else { return Ok(()) };
+        let text = format!("QEMU ended with {status}: {}", self.qemu.said());
+        Err(Failure::new(Class::Verdict, text)
+            .with_help("a guest that resets itself ends QEMU too: look at the end of the console"))
     }
+}
+
+fn died(finding: &Finding) -> Failure {
+    Failure::new(Class::Verdict, format!("the guest died: {}", finding.line.trim()))
+}
+
+/// Whether an end of QEMU is that of a guest which powered itself off: a crash of either, a reset and
+/// a signal from the host end it too. `reason` is QEMU's own word for it, where it gave one.
+fn went_off(status: ExitStatus, reason: Option<&str>, fatal: Option<&Finding>) -> Result<()> {
+    if let Some(finding) = fatal {
+        return Err(died(finding));
+    }
+    let because = match reason {
+        None | Some("guest-shutdown") if status.success() => return Ok(()),
+        Some(reason) => format!(" ({reason})"),
+        None => String::new(),
+    };
+    let text = format!("the guest did not power off by itself: QEMU ended with {status}{because}");
+    Err(Failure::new(Class::Verdict, text))
 }
 
 /// Starts QEMU on a free port; somebody may take the port in between, so it tries three times.
@@ -289,7 +351,7 @@ fn start(boot: &Boot, disks: &Disks, console: &Path) -> Result<(Qemu, Qmp, u16)>
         let engine = boot.chosen.engine;
         let setup =
             Setup { machine: boot.machine, engine, disks, wires: &wires, kernel: boot.kernel };
-        let qemu = Qemu::start(&setup, &boot.out.join("qemu.log"), boot.cancel)?;
+        let qemu = Qemu::start(&setup, &boot.out.join(evidence::QEMU_LOG), boot.cancel)?;
         match qemu.connect() {
             Ok(qmp) => return Ok((qemu, qmp, ssh_port)),
             Err(_) if tries > 1 && qemu.said().contains("host forwarding") => tries -= 1,
@@ -307,3 +369,6 @@ fn free_port() -> Result<u16> {
         std::net::TcpListener::bind(("127.0.0.1", 0)).or_io(|| "find a free port".into())?;
     Ok(listener.local_addr().or_io(|| "find a free port".into())?.port())
 }
+
+#[cfg(test)]
+mod tests;

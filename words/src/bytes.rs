@@ -28,6 +28,12 @@ impl Bytes {
     /// One gibibyte, 1024 MiB.
     pub const GIB: u64 = 1 << 30;
 
+    /// What a size looks like, for regular expressions of ECMA-262 and of Rust: the texts that
+    /// parsing accepts, but for numbers that exceed 64 bits.
+    ///
+    /// A bare `8G` is none: some programs mean 1000s by it and some 1024s.
+    pub const PATTERN: &str = "^[0-9]+ *(([KkMmGgTt][Ii]?)?[Bb])?$";
+
     /// The number of bytes.
     #[must_use]
     pub const fn get(self) -> u64 {
@@ -50,13 +56,13 @@ impl std::error::Error for NotASize {}
 impl FromStr for Bytes {
     type Err = NotASize;
 
+    /// Takes what [`Bytes::PATTERN`] describes; units in any case.
     fn from_str(text: &str) -> Result<Self, NotASize> {
         let not_a_size = || NotASize(text.to_owned());
-        let trimmed = text.trim();
-        let split = trimmed.find(|c: char| !c.is_ascii_digit()).unwrap_or(trimmed.len());
-        let (number, unit) = trimmed.split_at(split);
+        let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(split);
         let number: u64 = number.parse().map_err(|_| not_a_size())?;
-        let unit = match unit.trim() {
+        let unit = match unit.trim_start_matches(' ') {
             "" => 1,
             unit => UNITS
                 .iter()
@@ -120,7 +126,7 @@ impl schemars::JsonSchema for Bytes {
             "description": "A size: a number with an optional unit, such as 8GiB or 512MiB.",
             "anyOf": [
                 { "type": "integer", "minimum": 0 },
-                { "type": "string", "pattern": "^[0-9]+ *([KMGTkmgt]i?)?[Bb]?$" }
+                { "type": "string", "pattern": Self::PATTERN }
             ]
         })
     }
@@ -140,7 +146,7 @@ mod tests {
 
     #[test]
     fn nonsense_and_overflow_are_refused() {
-        for text in ["", "GiB", "8 apples", "-1", "99999999999TiB", "1.5GiB"] {
+        for text in ["", "GiB", "8 apples", "-1", "99999999999TiB", "1.5GiB", "8G", "8Gi", " 8B"] {
             assert!(text.parse::<Bytes>().is_err(), "{text}");
         }
     }

@@ -90,8 +90,10 @@ fn bom(input: &BomInput<'_>, findings: &Findings<'_>, tree: &dyn TreeReader) -> 
         components.push(packages::component(known, held, missing, unmet, tree)?);
     }
     let mut needs = resolved.needs;
-    let roots = roots(findings).chain(others(input, findings, &mut held, tree, &mut components)?);
-    needs.insert(root.clone(), roots.collect());
+    let others = others(input, findings, &mut held, tree, &mut components)?;
+    needs.insert(root.clone(), roots(findings).chain(others.references).collect());
+    let parts_known = input.with_files && findings.attribution.unknown().next().is_none();
+    let needs_known = parts_known && resolved.unmet.is_empty();
     components.extend(held.into_iter().map(|(owner, held)| groups::component(&owner, held)));
     components.sort_by(|a, b| a.bom_ref.cmp(&b.bom_ref));
 
@@ -99,7 +101,7 @@ fn bom(input: &BomInput<'_>, findings: &Findings<'_>, tree: &dyn TreeReader) -> 
         schema: "http://cyclonedx.org/schema/bom-1.6.schema.json",
         bom_format: "CycloneDX",
         components,
-        compositions: compositions(input, &findings.attribution, &root),
+        compositions: compositions(&root, parts_known, needs_known, others.opaque),
         dependencies: dependencies::list(needs),
         metadata: metadata(input, &findings.attribution, image),
         serial_number: None,
@@ -117,30 +119,42 @@ fn roots(findings: &Findings<'_>) -> impl Iterator<Item = String> {
         .map(|known| known.purl.clone())
 }
 
-/// Adds binaries and container images to the components and returns their references.
+/// Binaries and container images.
+#[derive(Default)]
+struct Others {
+    references: Vec<String>,
+    /// Those of which it is not known what they consist of.
+    opaque: Vec<String>,
+}
+
+/// Adds binaries and container images to the components.
 fn others(
     input: &BomInput<'_>,
     findings: &Findings<'_>,
     held: &mut ByOwner,
     tree: &dyn TreeReader,
     components: &mut Vec<Component>,
-) -> Result<Vec<String>> {
-    let mut references = Vec::new();
+) -> Result<Others> {
+    let mut others = Others::default();
     for binary in &input.binaries {
         let Some(reference) = findings.binaries.get(binary.path.as_str()) else { continue };
         let held = held.remove(reference.as_str()).unwrap_or_default();
         let component =
             binaries::component(binary, reference, held, input.inventory, input.lock, tree)?;
+        if !binaries::says_its_modules(&component) {
+            others.opaque.push(reference.clone());
+        }
         components.push(component);
-        references.push(reference.clone());
+        others.references.push(reference.clone());
     }
     let image_refs = image_refs(&input.images, input.architecture.as_str());
     for (image, reference) in input.images.iter().zip(image_refs) {
         let held = held.remove(reference.as_str()).unwrap_or_default();
         components.push(images::component(image, &reference, held, input.inventory));
-        references.push(reference);
+        others.opaque.push(reference.clone());
+        others.references.push(reference);
     }
-    Ok(references)
+    Ok(others)
 }
 
 /// The image itself, with the files that are shipped.
@@ -197,23 +211,30 @@ fn metadata(input: &BomInput<'_>, attribution: &Attribution, image: Component) -
     }
 }
 
-/// The list of parts is complete only if every file is in it and has an owner; what is inside the
-/// container images is not looked at.
-fn compositions(input: &BomInput<'_>, attribution: &Attribution, root: &str) -> Vec<Composition> {
-    let complete = input.with_files && attribution.unknown().next().is_none();
+/// What the document claims to know of the image at `root`: all parts, if every file is listed and
+/// has an owner; all that they need, if besides no dependency is unmet; and nothing of what is
+/// inside of those that are `opaque`.
+fn compositions(
+    root: &str,
+    parts_known: bool,
+    needs_known: bool,
+    mut opaque: Vec<String>,
+) -> Vec<Composition> {
+    let root = || vec![root.to_owned()];
+    let claim = |known| if known { "complete" } else { "incomplete" };
     let mut all = vec![Composition {
-        aggregate: if complete { "complete" } else { "incomplete" },
-        assemblies: vec![root.to_owned()],
-        dependencies: vec![root.to_owned()],
+        aggregate: claim(parts_known),
+        assemblies: root(),
+        dependencies: if needs_known == parts_known { root() } else { Vec::new() },
     }];
-    let mut images = image_refs(&input.images, input.architecture.as_str());
-    images.sort();
-    if !images.is_empty() {
-        all.push(Composition {
-            aggregate: "unknown",
-            assemblies: images,
-            dependencies: Vec::new(),
-        });
+    if needs_known != parts_known {
+        let aggregate = claim(needs_known);
+        all.push(Composition { aggregate, assemblies: Vec::new(), dependencies: root() });
+    }
+    opaque.sort();
+    if !opaque.is_empty() {
+        let dependencies = Vec::new();
+        all.push(Composition { aggregate: "unknown", assemblies: opaque, dependencies });
     }
     all
 }

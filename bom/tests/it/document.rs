@@ -112,6 +112,32 @@ fn a_dependency_that_nothing_meets_is_told() {
 }
 
 #[test]
+fn what_is_not_known_is_not_claimed() {
+    let mut image = Fixture::small();
+    image.remove("/opt/stray");
+    let compositions = |image: &Fixture| document(image)["compositions"].clone();
+    let whole = compositions(&image);
+    let root = json!(["image:acme"]);
+    let known = json!({ "aggregate": "complete", "assemblies": root, "dependencies": root });
+    assert_eq!(whole[0], known);
+    // The kubelet is no Go program here, and nobody looks into the layers of images.
+    let unknown: Vec<String> = serde_json::from_value(whole[1]["assemblies"].clone()).unwrap();
+    assert_eq!((whole[1]["aggregate"].as_str(), unknown.len()), (Some("unknown"), 3));
+    assert!(unknown[0].starts_with("pkg:generic/kubelet@1.20.2"), "{unknown:?}");
+    assert!(unknown[1..].iter().all(|reference| reference.starts_with("pkg:oci/")), "{unknown:?}");
+
+    let status = STATUS.replace("libc6 (>= 2.36)", "libc6 (>= 9) | other");
+    image.files.insert("/var/lib/dpkg/status".to_owned(), status.into_bytes());
+    let unmet = compositions(&image);
+    assert_eq!(unmet[0], json!({ "aggregate": "complete", "assemblies": root }));
+    assert_eq!(unmet[1], json!({ "aggregate": "incomplete", "dependencies": root }));
+    assert_eq!(unmet[2]["aggregate"], "unknown");
+    let bytes = cyclonedx(&image.input(), &image).unwrap();
+    assert!(summary(&bytes).unwrap().complete);
+    assert_eq!(peers::document_errors(&[bytes]), [Vec::<String>::new()]);
+}
+
+#[test]
 fn each_file_lies_under_its_owner() {
     let image = Fixture::small();
     let attribution = attribute(&image.input(), &image).unwrap();

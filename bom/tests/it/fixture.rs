@@ -257,6 +257,7 @@ fn lock() -> Lock {
         trees: [("image".to_owned(), tree)].into(),
         files: [("source/kubernetes.orig.tar.gz".to_owned(), source)].into(),
         images: BTreeMap::new(),
+        kubeadm_images: Vec::new(),
     }
 }
 

@@ -29,11 +29,21 @@ pub(crate) struct Claim {
     /// The path as the package has it.
     pub(crate) literal: Vec<u8>,
     pub(crate) kind: Kind,
+    /// Whether its owner has a hard link to it in this unpacking. Whoever took the path over would do
+    /// so before or after the link is made, and so decide what is at the link; so nobody may.
+    pub(crate) linked: bool,
+}
+
+impl Claim {
+    pub(crate) fn new(owner: usize, literal: Vec<u8>, kind: Kind) -> Self {
+        Self { owner, literal, kind, linked: false }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// A folder; with the attributes it is to get if it was made during this unpacking.
+    /// A folder; with the attributes it is to get if it was made during this unpacking. What is no
+    /// folder and has the same path in another package excludes it then, as below.
     Folder(Option<Attributes>),
     /// A symbolic link that was not there before this unpacking. Another package's folder of the same
     /// path would be the link's target or the link's replacement, depending on who comes first, so
@@ -77,6 +87,7 @@ impl Claims {
         for shard in &mut self.shards {
             let shard = shard.get_mut().unwrap_or_else(PoisonError::into_inner);
             for (path, claim) in shard {
+                claim.linked = false;
                 match &mut claim.kind {
                     Kind::Folder(attributes) => {
                         folders

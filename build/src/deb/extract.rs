@@ -149,10 +149,16 @@ impl<'a> Extraction<'a> {
         let packages = self.shared.packages;
         let mut claims = self.shared.claims.lock(&place.path);
         if let Some(claim) = claims.get(&place.path) {
+            if matches!(claim.kind, Kind::Folder(Some(_))) && claim.owner != self.index {
+                return Err(self.conflict(place, claim.owner));
+            }
             let replaces = |a: usize, b: usize| packages[a].replaces(&packages[b]);
             match judge(self.index, claim.owner, replaces) {
                 Judgement::Keep => return Ok(None),
                 Judgement::Conflict => return Err(self.conflict(place, claim.owner)),
+                Judgement::Write if claim.owner != self.index && claim.linked => {
+                    return Err(self.taken(place, self.index, claim.owner));
+                }
                 Judgement::Write if claim.owner != self.index => {
                     let mut lost =
                         self.shared.lost.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -162,9 +168,21 @@ impl<'a> Extraction<'a> {
             }
         }
         let (made, kind) = make().or_io(|| place.says("cannot be made"))?;
-        let claim = Claim { owner: self.index, literal: place.literal.clone(), kind };
+        let claim = Claim::new(self.index, place.literal.clone(), kind);
         claims.insert(place.path.clone(), claim);
         Ok(Some(made))
+    }
+
+    /// The failure of a `linker` whose hard link leads to what the `taker` has in its place.
+    fn taken(&self, place: &Place, taker: usize, linker: usize) -> Failure {
+        let name = |index: usize| &self.shared.packages[index].name;
+        let text = format!(
+            "package {} has a hard link to {}, which package {} replaces",
+            name(linker),
+            place.shown(),
+            name(taker)
+        );
+        Failure::input(text).with_help("leave one of the two packages out")
     }
 
     fn conflict(&self, place: &Place, owner: usize) -> Failure {
@@ -179,11 +197,8 @@ impl<'a> Extraction<'a> {
 
     fn folder(&self, place: &Place, attributes: Attributes) -> Result<bool> {
         let mut claims = self.shared.claims.lock(&place.path);
-        let new = Claim {
-            owner: self.index,
-            literal: place.literal.clone(),
-            kind: Kind::Folder(Some(attributes)),
-        };
+        let kind = Kind::Folder(Some(attributes));
+        let new = Claim::new(self.index, place.literal.clone(), kind);
         match claims.get_mut(&place.path) {
             Some(Claim { owner, kind: Kind::Folder(wanted), .. }) => {
                 if wanted.is_some() && self.index < *owner {
@@ -202,7 +217,10 @@ impl<'a> Extraction<'a> {
         if made {
             claims.insert(place.path.clone(), new);
         } else if !self.is_folder(place) {
-            return Err(Failure::io(place.says("is in the way of a folder")));
+            return Err(match claims.get(&place.path) {
+                Some(claim) if claim.owner != self.index => self.conflict(place, claim.owner),
+                _ => Failure::io(place.says("is in the way of a folder")),
+            });
         }
         Ok(true)
     }
@@ -274,16 +292,33 @@ impl<'a> Extraction<'a> {
     }
 
     fn hard_link(&self, place: &Place, entry: &Entry) -> Result<bool> {
-        let target = entry.link_name_bytes().unwrap_or_default();
-        let target = clean(&target)?;
+        let target = clean(&entry.link_name_bytes().unwrap_or_default())?;
+        let target =
+            self.place(&target).or_io(|| place.says("its target's folder is not there"))?;
+        self.link_to(place, &target)?;
         let make = || -> io::Result<((), Kind)> {
-            let target = self.place(&target)?;
             place.folder.remove(&place.name)?;
             let (from, to) = (target.folder.fd(), place.folder.fd());
             fs::linkat(from, &target.name, to, &place.name, AtFlags::empty())?;
             Ok(((), Kind::Other))
         };
         Ok(self.settle(place, make)?.is_some())
+    }
+
+    /// Marks the target of a hard link, which must be this package's own and stays so.
+    fn link_to(&self, place: &Place, target: &Place) -> Result<()> {
+        let mut claims = self.shared.claims.lock(&target.path);
+        match claims.get_mut(&target.path) {
+            Some(claim) if claim.owner == self.index => {
+                claim.linked = true;
+                Ok(())
+            }
+            Some(claim) => Err(self.taken(target, claim.owner, self.index)),
+            None => {
+                let text = format!("hard link to {}, which is not before it", target.shown());
+                Err(Failure::io(place.says(&text)))
+            }
+        }
     }
 
     fn node(&self, place: &Place, attributes: Attributes, entry: &Entry) -> Result<bool> {

@@ -68,6 +68,7 @@ pub struct Unpacker {
     /// All packages so far; claims name them by index.
     packages: Vec<Control>,
     conffiles: Conffiles,
+    workers: usize,
 }
 
 /// What the workers of one call share.
@@ -89,7 +90,15 @@ impl Unpacker {
     /// Where the folder cannot be opened.
     pub fn new(root: &Path, conffiles: Conffiles) -> Result<Self> {
         let tree = Tree::open(root)?;
-        Ok(Self { tree, claims: Claims::default(), packages: Vec::new(), conffiles })
+        let workers = thread::available_parallelism().map_or(1, NonZero::get);
+        Ok(Self { tree, claims: Claims::default(), packages: Vec::new(), conffiles, workers })
+    }
+
+    /// As many packages at a time instead of one for each core; the result is the same.
+    #[must_use]
+    pub fn with_workers(mut self, workers: usize) -> Self {
+        self.workers = workers.max(1);
+        self
     }
 
     /// Makes the links of a merged `/usr`, which packages of the release expect before the first is
@@ -132,7 +141,7 @@ impl Unpacker {
             cancel,
             lost: Mutex::default(),
         };
-        let mut lists = extract_all(parcels, first, &shared, progress)?;
+        let mut lists = extract_all(parcels, first, self.workers, &shared, progress)?;
         let lost = shared.lost.into_inner().unwrap_or_else(PoisonError::into_inner);
         self.dress_folders()?;
         let lost = self.take_from_lists(&mut lists, first, lost);
@@ -193,6 +202,7 @@ impl Unpacker {
 fn extract_all(
     parcels: &[Parcel],
     first: usize,
+    workers: usize,
     shared: &Shared,
     progress: &dyn Progress,
 ) -> Result<Vec<Vec<Vec<u8>>>> {
@@ -203,9 +213,8 @@ fn extract_all(
     let queue =
         Queue { order, next: AtomicUsize::new(0), bytes: AtomicU64::new(0), task, progress };
     let results: Vec<Slot> = parcels.iter().map(|_| Mutex::default()).collect();
-    let workers = thread::available_parallelism().map_or(1, NonZero::get).min(parcels.len());
     thread::scope(|scope| {
-        for _ in 0..workers {
+        for _ in 0..workers.min(parcels.len()) {
             scope.spawn(|| queue.work(parcels, first, shared, &results));
         }
     });

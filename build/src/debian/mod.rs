@@ -10,6 +10,7 @@ mod packages;
 mod paragraph;
 mod release;
 mod resolve;
+mod seen;
 mod solver;
 mod sources;
 mod sources_index;
@@ -19,11 +20,11 @@ pub(crate) mod version;
 
 use nodekiln_recipes::lock::{LockedFile, LockedPackage};
 use nodekiln_recipes::recipe::Os;
-use nodekiln_words::{Event, Failure, Result, ResultExt};
+use nodekiln_words::{Class, Event, Failure, Result, ResultExt};
 use rayon::prelude::*;
 
 use self::packages::{Kind, PackageIndex, cut_down, kept};
-use self::suite::{Lookup, Suite};
+use self::suite::{Lookup, Opening, Suite};
 use crate::fetch::Fetcher;
 use crate::store::Store;
 
@@ -32,6 +33,9 @@ pub use openpgp::{Keyring, Signed};
 pub use resolve::ResolveOptions;
 pub use sources::{MIRROR_VARIABLE, Mirrors};
 pub use version::compare as compare_versions;
+
+/// What Debian calls the releases that it supports, in the field `Suite` of their signed indexes.
+const SUPPORTED: [&str; 3] = ["stable", "oldstable", "oldoldstable"];
 
 /// Which archive to open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,24 +97,38 @@ impl Archive {
     /// Opens the archive: asks for the signed indexes of `RELEASE`, `RELEASE-updates` and
     /// `RELEASE-security`, verifies them, and reads the package indexes that they name.
     ///
-    /// The latter two suites may be missing, which is told in a note: releases in development have
-    /// none.
+    /// The latter two suites may be missing where the release is in development, or where somebody
+    /// named mirrors that do not have them; the reader is told.
     ///
     /// # Errors
-    /// When no mirror has the release, a signature is not good, an index has expired, or a file is
-    /// not what the signed index says.
+    /// When no mirror has the release, or the updates of one that Debian supports; when a signature
+    /// is not good, an index has expired or is older than the one before it, or a file is not what
+    /// the signed index says.
     pub fn open(spec: &ArchiveSpec, fetcher: &Fetcher, store: &Store) -> Result<Self> {
+        Self::open_at(&Mirrors::find(&spec.mirrors)?, spec, fetcher, store)
+    }
+
+    /// As [`Archive::open`], at these mirrors whatever `spec` says.
+    ///
+    /// # Errors
+    /// As [`Archive::open`].
+    pub fn open_at(
+        mirrors: &Mirrors,
+        spec: &ArchiveSpec,
+        fetcher: &Fetcher,
+        store: &Store,
+    ) -> Result<Self> {
         check_words(spec)?;
-        let mirrors = Mirrors::find(&spec.mirrors)?;
         let keyring = match &spec.keyring {
             Some(path) => {
                 let bytes = fs_err::read(path)
-                    .or_fail(nodekiln_words::Class::Input, || "cannot read the keyring".into())?;
+                    .or_fail(Class::Input, || "cannot read the keyring".into())?;
                 Keyring::read(&path.display().to_string(), &bytes)?
             }
             None => Keyring::debian()?,
         };
-        let suites = open_suites(spec, &mirrors, &keyring, fetcher)?;
+        let opening = Opening { keyring: &keyring, now: spec.now, fetcher };
+        let (suites, mirrors) = open_suites(&spec.release, mirrors, &opening)?;
         let indexes = read_indexes(spec, &suites, fetcher, store)?;
         let (fetcher, store) = (fetcher.clone(), store.clone());
         Ok(Self { spec: spec.clone(), mirrors, suites, indexes, fetcher, store })
@@ -197,32 +215,61 @@ fn check_words(spec: &ArchiveSpec) -> Result<()> {
     }
 }
 
+/// Opens the suites, and tells which mirrors they have proven to be good.
 fn open_suites(
-    spec: &ArchiveSpec,
+    release: &str,
     mirrors: &Mirrors,
-    keyring: &Keyring,
-    fetcher: &Fetcher,
-) -> Result<Vec<Suite>> {
-    let release = &spec.release;
-    let names = [release.clone(), format!("{release}-updates"), format!("{release}-security")];
+    opening: &Opening<'_>,
+) -> Result<(Vec<Suite>, Mirrors)> {
+    let names = [release.to_owned(), format!("{release}-updates"), format!("{release}-security")];
     let lookups = names.map(|name| Lookup { bases: mirrors.bases(&name), name });
     let first = lookups.iter().filter_map(|lookup| Some(lookup.url(lookup.bases.first()?)));
-    let mut answers = fetcher.fetch_texts(&first.collect::<Vec<_>>()).into_iter();
-    let mut suites = Vec::new();
+    let mut answers = opening.fetcher.fetch_texts(&first.collect::<Vec<_>>()).into_iter();
+    let mut suites: Vec<Suite> = Vec::new();
     for lookup in &lookups {
         let answer =
             if lookup.bases.is_empty() { Ok(None) } else { answers.next().unwrap_or(Ok(None)) };
-        match lookup.open(answer, keyring, spec.now, fetcher)? {
-            Some(suite) => suites.push(suite),
-            None if lookup.name == *release => return Err(no_release(release, mirrors)),
-            None => {
-                let text =
-                    format!("{release} is used without {}, which no mirror has", lookup.name);
-                fetcher.progress().event(Event::Note(text));
+        match (lookup.open(answer, opening)?, suites.first()) {
+            (Some(suite), _) => suites.push(suite),
+            (None, None) => return Err(no_release(release, mirrors)),
+            (None, Some(main)) => {
+                opening.fetcher.progress().event(without(lookup, main, mirrors.named)?);
             }
         }
     }
-    Ok(suites)
+    if !mirrors.named {
+        suites.iter_mut().for_each(|suite| suite.others.clear());
+    }
+    let mirrors = mirrors.proven(&suites);
+    Ok((suites, mirrors))
+}
+
+/// What to tell when no mirror has the suite that `lookup` looked for, beside the release `main`.
+///
+/// # Errors
+/// When Debian has that suite. A status is not signed: whoever is on the path of http could say that
+/// there are no security updates. Only the one who named the mirrors can know better.
+fn without(lookup: &Lookup<'_>, main: &Suite, named: bool) -> Result<Event> {
+    let (suite, release) = (&lookup.name, &main.name);
+    if !SUPPORTED.contains(&main.release.suite.as_str()) {
+        return Ok(Event::Note(format!("{release} is used without {suite}, which no mirror has")));
+    }
+    if named {
+        return Ok(Event::Warning(format!(
+            "{release} is used without {suite}, which Debian has and the named mirrors have not: \
+             the image lacks its updates"
+        )));
+    }
+    let asked = match lookup.bases {
+        [] => "apt's sources name no archive for it".to_owned(),
+        bases => format!("asked were {}", bases.join(", ")),
+    };
+    let state = &main.release.suite;
+    let text = format!("there is no {suite}, which Debian has for {state}; {asked}");
+    Err(Failure::new(Class::Missing, text).with_help(format!(
+        "name mirrors that have it in os.mirrors or {MIRROR_VARIABLE}, best by https; a mirror named \
+         there may also do without"
+    )))
 }
 
 fn no_release(release: &str, mirrors: &Mirrors) -> Failure {

@@ -10,6 +10,10 @@ use pgp::types::{Duration, KeyDetails, SignedUser, Tag, Timestamp, VerifyingKey}
 /// The keys of Debian's archives for releases 11 to 13, from the package `debian-archive-keyring`.
 const DEBIAN: &[u8] = include_bytes!("../../keyrings/debian-archive.asc");
 
+/// A signed index larger than this is not Debian's, whose largest have some 250 kB. What is not yet
+/// verified is not worth more memory and time.
+const LARGEST: usize = 4 << 20;
+
 /// Keys that are trusted to sign an archive's indexes.
 pub struct Keyring {
     /// What people call it.
@@ -24,6 +28,8 @@ pub struct Signed {
     pub text: String,
     /// Fingerprint of the key, or of its subkey, that made the signature.
     pub fingerprint: String,
+    /// Whether that key has expired since.
+    pub key_expired: bool,
 }
 
 impl Keyring {
@@ -55,24 +61,40 @@ impl Keyring {
     }
 
     /// The signed text of `message`, once one good signature of a trusted key is found that has not
-    /// expired at the time `now` (seconds since 1970).
+    /// expired at the time `now` (seconds since 1970). A key must have been valid when it signed; one
+    /// that still is comes before one that has expired since.
     ///
     /// # Errors
     /// When there is none, naming `what` and the keys that signed it.
     pub fn verify(&self, what: &str, message: &[u8], now: u64) -> Result<Signed> {
+        if message.len() > LARGEST {
+            let text = format!("{what} has {} bytes, more than any signed index", message.len());
+            return Err(Failure::io(text).with_help("name another mirror in os.mirrors"));
+        }
         let wrong = || format!("{what} is no clear-signed text");
         let (message, _) = CleartextSignedMessage::from_armor(message).or_io(wrong)?;
         let text = message.signed_text();
-        let good = |signature: &Signature| self.signer(signature, text.as_bytes(), now);
-        match message.signatures().iter().find_map(good) {
-            // The signature is over the text with carriage returns (RFC 9580, section 7.1).
-            Some(fingerprint) => Ok(Signed { text: text.replace("\r\n", "\n"), fingerprint }),
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        let mut signer = None;
+        for signature in message.signatures() {
+            let good = self.signer(signature, text.as_bytes(), now);
+            signer = Signer::better(signer, good);
+            if signer.as_ref().is_some_and(|signer| !signer.expired) {
+                break;
+            }
+        }
+        match signer {
+            Some(Signer { fingerprint, expired }) => {
+                // The signature is over the text with carriage returns (RFC 9580, section 7.1).
+                let text = text.replace("\r\n", "\n");
+                Ok(Signed { text, fingerprint, key_expired: expired })
+            }
             None => Err(self.refused(what, message.signatures())),
         }
     }
 
-    /// The fingerprint of the trusted key that made the signature over `text`.
-    fn signer(&self, signature: &Signature, text: &[u8], now: u64) -> Option<String> {
+    /// The trusted key that made the signature over `text`.
+    fn signer(&self, signature: &Signature, text: &[u8], now: i64) -> Option<Signer> {
         let is_text = matches!(signature.typ(), Some(SignatureType::Text | SignatureType::Binary));
         let is_strong = matches!(
             signature.hash_alg(),
@@ -80,22 +102,25 @@ impl Keyring {
         );
         let at = i64::from(signature.created()?.as_secs());
         let lasts = signature.signature_expiration_time().map_or(0, Duration::as_secs);
-        let expired = lasts != 0 && at + i64::from(lasts) < i64::try_from(now).unwrap_or(i64::MAX);
+        let expired = lasts != 0 && at + i64::from(lasts) < now;
         if !is_text || !is_strong || expired {
             return None;
         }
         // What a key says about itself costs many times more to check than a key's id.
         self.keys.iter().find_map(|key| {
             if signature.verify(&key.primary_key, text).is_ok() && key_is_valid(key, at) {
-                return Some(key.primary_key.fingerprint().to_string());
+                let fingerprint = key.primary_key.fingerprint().to_string();
+                return Some(Signer { fingerprint, expired: !key_is_valid(key, now) });
             }
+            let both = |subkey: &SignedPublicSubKey, at| {
+                key_is_valid(key, at) && subkey_is_valid(key, subkey, at)
+            };
             let by = |subkey: &&SignedPublicSubKey| {
-                signature.verify(&subkey.key, text).is_ok()
-                    && key_is_valid(key, at)
-                    && subkey_is_valid(key, subkey, at)
+                signature.verify(&subkey.key, text).is_ok() && both(subkey, at)
             };
             let subkey = key.public_subkeys.iter().find(by)?;
-            Some(subkey.key.fingerprint().to_string())
+            let fingerprint = subkey.key.fingerprint().to_string();
+            Some(Signer { fingerprint, expired: !both(subkey, now) })
         })
     }
 
@@ -116,6 +141,23 @@ impl Keyring {
             "the file was altered, or the archive is signed by other keys: name the right \
                  mirror in os.mirrors, or its keys in os.keyring",
         )
+    }
+}
+
+/// Who made a good signature.
+struct Signer {
+    fingerprint: String,
+    /// Whether the key, valid when it signed, no longer is.
+    expired: bool,
+}
+
+impl Signer {
+    /// The one to name: the first one, or the first that has not expired.
+    fn better(first: Option<Self>, next: Option<Self>) -> Option<Self> {
+        match (first, next) {
+            (Some(first), Some(next)) if first.expired && !next.expired => Some(next),
+            (first, next) => first.or(next),
+        }
     }
 }
 

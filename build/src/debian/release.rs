@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use nodekiln_words::{Class, Failure, Result, ResultExt, Sha256};
+use nodekiln_words::{Failure, Result, ResultExt, Sha256};
 
 use super::paragraph::field;
 
 /// What a suite's signed index says.
 #[derive(Clone, Debug)]
 pub(super) struct Release {
+    /// What the release is to its archive, such as `stable`; empty if the index does not say.
+    pub(super) suite: String,
     /// When it was made, in seconds since 1970.
     pub(super) date: i64,
+    /// Until when it may be used: in seconds since 1970, and as it is written.
+    valid_until: Option<(i64, String)>,
     /// Whether files can be had by digest, where they stay when a newer index replaces them.
     pub(super) by_hash: bool,
     /// Digest and size of each file below the suite's folder, by path.
@@ -18,12 +22,11 @@ pub(super) struct Release {
 }
 
 impl Release {
-    /// Reads the verified text of `what`, the index of `suite`, at the time `now` (seconds since
-    /// 1970).
+    /// Reads the verified text of `what`, the index of `suite`.
     ///
     /// # Errors
-    /// When it is for another suite, has expired or cannot be understood.
-    pub(super) fn read(what: &str, text: &str, suite: &str, now: u64) -> Result<Self> {
+    /// When it is for another suite or cannot be understood.
+    pub(super) fn read(what: &str, text: &str, suite: &str) -> Result<Self> {
         let lacks = |name: &str| Failure::io(format!("{what} has no field `{name}`"));
         let names = [field(text, "Suite"), field(text, "Codename")];
         if !names.contains(&Some(suite)) {
@@ -32,15 +35,28 @@ impl Release {
                 .with_help("the mirror serves another suite's index in this place"));
         }
         let date = time(what, field(text, "Date").ok_or_else(|| lacks("Date"))?)?;
-        if let Some(until) = field(text, "Valid-Until") {
-            check_validity(what, until, now)?;
-        }
+        let valid_until = field(text, "Valid-Until")
+            .map(|until| time(what, until).map(|at| (at, until.to_owned())))
+            .transpose()?;
         let by_hash = field(text, "Acquire-By-Hash") == Some("yes");
         let table = field(text, "SHA256").ok_or_else(|| lacks("SHA256"))?;
         let files = table.lines().filter(|line| !line.trim().is_empty()).map(|line| {
             entry(line).ok_or_else(|| Failure::io(format!("{what}: `{line}` is no file's digest")))
         });
-        Ok(Self { date, by_hash, files: files.collect::<Result<_>>()? })
+        Ok(Self {
+            suite: field(text, "Suite").unwrap_or_default().to_owned(),
+            date,
+            valid_until,
+            by_hash,
+            files: files.collect::<Result<_>>()?,
+        })
+    }
+
+    /// When it expired, as it is written, if that is before `now` (seconds since 1970).
+    pub(super) fn expired(&self, now: u64) -> Option<&str> {
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        let (at, written) = self.valid_until.as_ref()?;
+        (*at < now).then_some(written)
     }
 }
 
@@ -49,16 +65,6 @@ pub(super) fn entry(line: &str) -> Option<(String, (Sha256, u64))> {
     let mut words = line.split_whitespace();
     let (digest, size, path) = (words.next()?, words.next()?, words.next()?);
     Some((path.to_owned(), (digest.parse().ok()?, size.parse().ok()?)))
-}
-
-fn check_validity(what: &str, until: &str, now: u64) -> Result<()> {
-    if time(what, until)? >= i64::try_from(now).unwrap_or(i64::MAX) {
-        return Ok(());
-    }
-    Err(Failure::new(Class::Io, format!("{what} has expired: it was valid until {until}")).with_help(
-        "the mirror is not kept up to date, or this machine's clock is wrong: name another mirror \
-         in os.mirrors, or set the clock",
-    ))
 }
 
 /// A time such as `Sat, 11 Jul 2026 08:23:08 UTC` in seconds since 1970.
@@ -83,27 +89,32 @@ mod tests {
     #[test]
     fn suite_and_code_name_both_name_the_release() {
         for suite in ["stable", "trixie"] {
-            let release = Release::read("InRelease", TEXT, suite, END).unwrap();
+            let release = Release::read("InRelease", TEXT, suite).unwrap();
+            assert_eq!(release.suite, "stable");
             assert_eq!(release.files["main/x"], (Sha256::of("abc"), 3));
             assert!(release.by_hash);
             assert_eq!(release.date, 1_785_578_400);
         }
-        let failure = Release::read("InRelease", TEXT, "bookworm", END).unwrap_err();
+        let failure = Release::read("InRelease", TEXT, "bookworm").unwrap_err();
         assert_eq!(failure.to_string(), "InRelease is for stable, trixie, not bookworm");
     }
 
     #[test]
-    fn an_index_that_has_expired_is_refused() {
-        let failure = Release::read("InRelease", TEXT, "trixie", END + 1).unwrap_err();
-        assert!(failure.to_string().contains("expired"), "{failure}");
-        assert!(failure.help().is_some());
+    fn an_index_expires_after_the_second_that_it_names() {
+        let release = Release::read("InRelease", TEXT, "trixie").unwrap();
+        assert_eq!(release.expired(END), None);
+        assert_eq!(release.expired(END + 1), Some("Sat, 08 Aug 2026 10:00:00 UTC"));
+        let text = TEXT.replace("Valid-Until", "Other");
+        assert_eq!(Release::read("InRelease", &text, "trixie").unwrap().expired(u64::MAX), None);
+        let text = TEXT.replace("Until: Sat, 08 Aug", "Until: some day in");
+        assert!(Release::read("InRelease", &text, "trixie").is_err());
     }
 
     #[test]
     fn an_index_without_date_or_table_is_refused() {
         for name in ["Date", "SHA256"] {
             let text = TEXT.replace(&format!("{name}:"), "Other:");
-            let failure = Release::read("InRelease", &text, "trixie", END).unwrap_err();
+            let failure = Release::read("InRelease", &text, "trixie").unwrap_err();
             assert!(failure.to_string().contains(name), "{failure}");
         }
     }

@@ -7,6 +7,7 @@ use nodekiln_recipes::lock::LockedPackage;
 use nodekiln_words::{Class, Failure, Result, ResultExt};
 
 use super::paragraph::{field, paragraphs};
+use super::suite::Suite;
 
 /// The environment variable that names base URLs, parted by blanks.
 pub const MIRROR_VARIABLE: &str = "NODEKILN_DEBIAN_MIRROR";
@@ -36,6 +37,9 @@ pub struct Mirrors {
     pub main: Vec<String>,
     /// Of the archive that has `RELEASE-security`.
     pub security: Vec<String>,
+    /// Whether somebody named them for this program. Apt's sources were named for another purpose:
+    /// other archives than Debian's call their suites `stable` or `bookworm`, too.
+    pub named: bool,
 }
 
 impl Mirrors {
@@ -63,7 +67,24 @@ impl Mirrors {
                 "the mirror `{wrong}` is no http, https or file URL"
             )));
         }
-        Ok(Self { main: bases.clone(), security: bases })
+        Ok(Self { main: bases.clone(), security: bases, named: true })
+    }
+
+    /// These mirrors in the order in which they are asked for packages, now that `suites` are open:
+    /// those that served one come first. Those that were asked for one that another had are left out.
+    /// So are those of apt that nobody had to ask: nothing says that they are Debian's.
+    pub(super) fn proven(&self, suites: &[Suite]) -> Self {
+        let served = |base: &String| suites.iter().any(|suite| suite.base == *base);
+        let failed = |base: &String| suites.iter().any(|suite| suite.in_vain.contains(base));
+        let stays = |base: &&String| served(base) || (self.named && !failed(base));
+        let sorted = |bases: &[String], security| {
+            let here = |suite: &&Suite| is_security(&suite.name) == security;
+            let mut bases: Vec<String> = bases.iter().filter(stays).cloned().collect();
+            bases.sort_by_key(|base| !suites.iter().filter(here).any(|suite| suite.base == *base));
+            bases
+        };
+        let (main, security) = (sorted(&self.main, false), sorted(&self.security, true));
+        Self { main, security, named: self.named }
     }
 
     /// The mirrors in the apt configuration at `folder`.
@@ -78,11 +99,8 @@ impl Mirrors {
                 .find_map(|suffix| suite.strip_suffix(suffix))
                 .unwrap_or(&suite);
             if RELEASES.contains(&release) && is_address(&base) {
-                let list = if suite.ends_with("-security") {
-                    &mut mirrors.security
-                } else {
-                    &mut mirrors.main
-                };
+                let list =
+                    if is_security(&suite) { &mut mirrors.security } else { &mut mirrors.main };
                 let base = without_slash(&base);
                 if !list.contains(&base) {
                     list.push(base);
@@ -104,7 +122,7 @@ impl Mirrors {
     /// The bases to ask for a suite.
     #[must_use]
     pub fn bases(&self, suite: &str) -> &[String] {
-        if suite.ends_with("-security") { &self.security } else { &self.main }
+        if is_security(suite) { &self.security } else { &self.main }
     }
 
     /// The addresses of a locked package, the likeliest first.
@@ -128,6 +146,11 @@ impl Mirrors {
         }
         urls
     }
+}
+
+/// Whether a suite is in the archive that has security updates.
+fn is_security(suite: &str) -> bool {
+    suite.ends_with("-security")
 }
 
 fn without_slash(base: &str) -> String {

@@ -101,6 +101,10 @@ impl Shared {
         }
         let meter = Meter { progress, task, done };
         meter.add(partial.length());
+        // An earlier process may have been stopped between the last byte and its renaming.
+        if partial.digest() == wanted.sha256 {
+            return tokio::task::block_in_place(|| partial.keep());
+        }
         let mut last = None;
         for url in &wanted.urls {
             match self.fetch_from(wanted, url, &mut partial, &meter).await {
@@ -138,12 +142,12 @@ impl Shared {
                     self.pause(wait.unwrap_or(pause)).await?;
                     pause *= 2;
                 }
-                Err(Trouble::Elsewhere(failure)) => {
+                Err(Trouble::Wrong(failure)) => {
                     meter.take_back(partial.length());
                     partial.restart().map_err(Trouble::Final)?;
                     // The part from an earlier transfer may be what is wrong.
                     if !resumed || tries >= self.settings.attempts {
-                        return Err(Trouble::Elsewhere(failure));
+                        return Err(Trouble::Wrong(failure));
                     }
                     tries += 1;
                 }
@@ -167,7 +171,7 @@ fn right_digest(wanted: &Wanted, url: &str, found: Sha256) -> Tried<()> {
     let text = format!("{url}: expected sha256 {}, found {found}", wanted.sha256);
     let help = "the server has other bytes than those that were locked or signed; try another \
                 mirror, or make a new lock if the file was replaced on purpose";
-    Err(Trouble::Elsewhere(Failure::io(text).with_help(help)))
+    Err(Trouble::Wrong(Failure::io(text).with_help(help)))
 }
 
 fn not_fetched(wanted: &Wanted, last: Option<Failure>) -> Failure {

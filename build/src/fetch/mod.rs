@@ -12,6 +12,8 @@ mod partial;
 mod text;
 mod transfer;
 
+pub(crate) use client::retry_after;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -139,6 +141,12 @@ impl Fetcher {
             .or_io(|| "cannot set up the HTTP client".to_owned())
     }
 
+    /// Whether no server may be asked.
+    #[must_use]
+    pub fn is_offline(&self) -> bool {
+        self.0.settings.offline
+    }
+
     /// The flag that stops fetching.
     #[must_use]
     pub fn cancel(&self) -> &Cancel {
@@ -162,7 +170,7 @@ impl Drop for Shared {
 }
 
 /// Waits until somebody asks to stop.
-async fn cancelled(cancel: &Cancel) {
+pub(crate) async fn cancelled(cancel: &Cancel) {
     while !cancel.is_cancelled() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -24,7 +24,8 @@ const INDEX: &str = "texts";
 #[derive(Serialize, Deserialize)]
 struct Kept {
     url: String,
-    body: Sha256,
+    /// `None` where the server said that there is none: offline, that is an answer, too.
+    body: Option<Sha256>,
     etag: Option<String>,
     last_modified: Option<String>,
 }
@@ -70,9 +71,10 @@ impl Shared {
         if url.starts_with("file:") {
             return local(url).or_else(none_if_not_there);
         }
-        match self.kept(url).map(|kept| self.store.read_blob(&kept.body)) {
-            Some(Ok(body)) => Ok(Some(body)),
-            _ => Err(offline(url)),
+        match self.kept(url).map(|kept| kept.body) {
+            Some(None) => Ok(None),
+            Some(Some(body)) => self.store.read_blob(&body).map(Some).map_err(|_| offline(url)),
+            None => Err(offline(url)),
         }
     }
 
@@ -89,10 +91,18 @@ impl Shared {
                     self.sleep(wait.unwrap_or(pause)).await?;
                     pause *= 2;
                 }
-                outcome => return outcome.map(Some).or_else(none_if_not_there),
+                outcome => return self.settle_text(url, outcome),
             }
         }
-        self.try_text(url).await.map(Some).or_else(none_if_not_there)
+        self.settle_text(url, self.try_text(url).await)
+    }
+
+    fn settle_text(&self, url: &str, outcome: Tried<Vec<u8>>) -> Result<Option<Vec<u8>>> {
+        let text = outcome.map(Some).or_else(none_if_not_there)?;
+        if text.is_none() && !url.starts_with("file:") {
+            self.keep(url, None, &HeaderMap::new())?;
+        }
+        Ok(text)
     }
 
     async fn sleep(&self, time: std::time::Duration) -> Result<()> {
@@ -108,7 +118,7 @@ impl Shared {
         }
         // A copy that is damaged or gone must not be asked about: "unchanged" would not help.
         let kept = self.kept(url).and_then(|kept| {
-            let body = self.store.read_blob(&kept.body).ok()?;
+            let body = self.store.read_blob(&kept.body?).ok()?;
             Some((kept, body))
         });
         let mut response = self.ask_text(url, kept.as_ref().map(|(kept, _)| kept)).await?;
@@ -119,7 +129,7 @@ impl Shared {
             return Err(refused(url, response.status(), response.headers()));
         }
         let body = self.body(url, &mut response).await?;
-        self.keep(url, &body, response.headers()).map_err(Trouble::Final)?;
+        self.keep(url, Some(&body), response.headers()).map_err(Trouble::Final)?;
         Ok(body)
     }
 
@@ -154,11 +164,11 @@ impl Shared {
         Ok(body)
     }
 
-    fn keep(&self, url: &str, body: &[u8], headers: &HeaderMap) -> Result<()> {
+    fn keep(&self, url: &str, body: Option<&[u8]>, headers: &HeaderMap) -> Result<()> {
         let header = |name: HeaderName| Some(headers.get(name)?.to_str().ok()?.to_owned());
         let kept = Kept {
             url: url.to_owned(),
-            body: self.store.put_bytes(body)?,
+            body: body.map(|body| self.store.put_bytes(body)).transpose()?,
             etag: header(ETAG),
             last_modified: header(LAST_MODIFIED),
         };

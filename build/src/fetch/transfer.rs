@@ -83,7 +83,7 @@ impl Shared {
             // What is there is as long as the file or longer, and was not right.
             StatusCode::RANGE_NOT_SATISFIABLE if from > 0 => {
                 let text = format!("{url} has no more than the {from} bytes that arrived");
-                Err(Trouble::Elsewhere(Failure::io(text)))
+                Err(Trouble::Wrong(Failure::io(text)))
             }
             status => Err(refused(url, status, response.headers())),
         }
@@ -110,9 +110,10 @@ impl Shared {
         partial: &mut Partial<'_>,
         meter: &Meter<'_>,
     ) -> Tried<()> {
+        // A file that is not there is no reason to throw away what a server sent.
+        let mut file = open(path)?;
         meter.take_back(partial.length());
         partial.restart().map_err(Trouble::Final)?;
-        let mut file = open(path)?;
         let mut buffer = vec![0; 1 << 18];
         loop {
             self.cancel.check().map_err(Trouble::Final)?;
@@ -142,7 +143,7 @@ fn take(
         && partial.length() + bytes.len() as u64 > size
     {
         let text = format!("{url} sends more than the {size} bytes expected");
-        return Err(Trouble::Elsewhere(Failure::io(text)));
+        return Err(Trouble::Wrong(Failure::io(text)));
     }
     partial.write(bytes).map_err(Trouble::Final)?;
     meter.add(bytes.len() as u64);

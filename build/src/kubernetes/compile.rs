@@ -100,7 +100,7 @@ pub fn supports(version: Version) -> Result<()> {
 pub fn upstream_tarball<'a>(mut names: impl Iterator<Item = &'a str>) -> Result<&'a str> {
     names.find(|name| name.contains(".orig.tar.")).ok_or_else(|| {
         Failure::input("the source package has no .orig.tar file")
-            .with_help("make the lock anew; the package may have changed")
+            .with_help("build again; the package may have changed")
     })
 }
 

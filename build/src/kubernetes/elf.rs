@@ -3,7 +3,10 @@
 //! Source: System V ABI, chapters 4 and 5; ELF-64 object file format 1.5. Only 64-bit
 //! little-endian files are read, which is what amd64 has.
 
-use nodekiln_words::{Failure, Result};
+use std::io::Read as _;
+use std::path::Path;
+
+use nodekiln_words::{Failure, Result, ResultExt as _};
 
 /// What an executable or library needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +36,25 @@ pub fn is_elf(bytes: &[u8]) -> bool {
 #[must_use]
 pub fn is_executable(head: &[u8]) -> bool {
     is_elf(head) && matches!(number(head, 16, 2), Some(2 | 3)) && number(head, 18, 2) == Some(62)
+}
+
+/// Refuses a file that is no executable for amd64, an error page in place of a download for instance.
+/// `name` is what the failure calls it.
+///
+/// # Errors
+/// When it is none, or cannot be read.
+pub fn check_executable(name: &str, file: &Path) -> Result<()> {
+    /// Bytes up to and with `e_machine`.
+    const HEAD: u64 = 20;
+    let mut head = Vec::new();
+    fs_err::File::open(file)
+        .and_then(|file| file.take(HEAD).read_to_end(&mut head))
+        .or_io(|| format!("reading {name}"))?;
+    if is_executable(&head) {
+        return Ok(());
+    }
+    Err(Failure::input(format!("{name} is no executable for amd64"))
+        .with_help("expected a 64-bit x86 ELF program; a download may have been an error page"))
 }
 
 /// What the ELF file with these bytes needs.

@@ -137,22 +137,38 @@ pub fn ask_kubeadm(
     parse_list(&output.stdout)
 }
 
-/// Asks a kubeadm that is a file on this machine, a blob of the store for instance: in a tree of its
-/// own below the empty folder `scratch`, so that a release can be locked whose images are not in the
-/// table. `root` and `kubeadm` of the question are this tree's and not looked at.
+/// A question to a kubeadm that is a file on this machine, a blob of the store for instance.
+#[derive(Clone, Copy, Debug)]
+pub struct BinaryQuestion<'a> {
+    /// The program, which must need no library.
+    pub binary: &'a Path,
+    /// An empty or missing folder, for a tree of the program's own and its log.
+    pub scratch: &'a Path,
+    /// The version.
+    pub version: Version,
+    /// Registry and path of the images.
+    pub repository: &'a str,
+    /// The source date.
+    pub source_date: SourceDate,
+}
+
+/// Asks a kubeadm in a tree of its own, so that a release can be locked whose images are not in the
+/// table.
 ///
 /// # Errors
 /// As [`ask_kubeadm`], and when the tree cannot be made.
 pub fn ask_binary(
     sandbox: &Sandbox,
-    binary: &Path,
-    scratch: &Path,
-    question: &Question<'_>,
+    question: &BinaryQuestion<'_>,
     cancel: &Cancel,
 ) -> Result<Vec<Reference>> {
+    let BinaryQuestion { binary, scratch, version, repository, source_date } = *question;
+    fs_err::create_dir_all(scratch).or_io(|| "cannot make a scratch folder".to_owned())?;
     let root = Root::assemble(&[], scratch)?;
     root.copy_file("/kubeadm", binary, Attributes::root(0o755))?;
-    let question = Question { root: root.path(), kubeadm: "/kubeadm", ..*question };
+    let log = &scratch.join("log");
+    let root = root.path();
+    let question = Question { root, kubeadm: "/kubeadm", version, repository, log, source_date };
     ask_kubeadm(sandbox, &question, cancel)
 }
 

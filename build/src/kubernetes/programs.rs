@@ -120,5 +120,5 @@ impl<'a> Programs<'a> {
 
 fn missing(path: &str) -> Failure {
     Failure::new(Class::Missing, format!("the tools tree has no {path}"))
-        .with_help("the lock's packages for control-plane images are incomplete; make it anew")
+        .with_help("the packages for control-plane images are incomplete; build again")
 }

@@ -7,7 +7,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -95,20 +95,23 @@ impl Confined {
 
     /// Opens the regular file that `path` leads to; `None` where there is no regular file.
     ///
+    /// Nothing else is opened, not even to look at it: a device node of the tree would be a device
+    /// of this machine, which some drivers act upon when they are opened.
+    ///
     /// # Errors
     /// Those of the lookup, apart from "there is none".
     pub fn open_file(&self, path: impl AsRef<Path>) -> io::Result<Option<File>> {
-        // NONBLOCK: opening a pipe that nobody writes to must not hang.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = match self.open(path, flags) {
-            Ok(file) => file,
+        // A place in the tree, not yet what stands there (open(2), O_PATH).
+        let place = match self.open(path, OFlags::PATH) {
+            Ok(place) => place,
             Err(error) if is_absent(&error) => return Ok(None),
-            // A socket or a device without a driver.
-            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let regular = kind(&rustix::fs::fstat(&file)?) == FileType::RegularFile;
-        Ok(regular.then(|| File::from(file)))
+        if kind(&rustix::fs::fstat(&place)?) != FileType::RegularFile {
+            return Ok(None);
+        }
+        // Leads to the very file that was looked at, whatever its name stands for by now.
+        File::open(format!("/proc/self/fd/{}", place.as_raw_fd())).map(Some)
     }
 
     /// The bytes of the regular file that `path` leads to; `None` where there is none.

@@ -1,27 +1,30 @@
 //! Makes a finished layer depend on what was written alone: time stamps no later than the source
-//! date, and no directories that a write beside them merely touched.
+//! date, no directories that a write beside them merely touched, and no labels of this machine.
 
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use nodekiln_words::{Result, ResultExt as _, SourceDate};
+use nodekiln_words::{Class, Failure, Result, ResultExt as _, SourceDate};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
-use super::extended::{extended, is_opaque};
+use super::extended::{extended, is_opaque, remove_machine_label};
 use super::layered::LayeredTree;
 use super::root::Root;
 
 impl Root {
-    /// Ends the work on the tree: unmounts it, takes directories out of the new layer that say
-    /// nothing, and sets every modification time after `source_date` to it.
+    /// Ends the work on the tree: unmounts it, takes SELinux labels of this machine off the new
+    /// layer's files, takes directories out that say nothing, and sets every modification time after
+    /// `source_date` to it.
     ///
     /// # Errors
-    /// When the tree cannot be unmounted or the layer cannot be changed.
+    /// When the tree cannot be unmounted or the layer cannot be changed; of class `Unsupported` when
+    /// a label cannot be taken off, which SELinux forbids where it is active.
     pub fn finish(self, source_date: SourceDate) -> Result<()> {
         let (output, lowers) = self.unmount()?;
         let Some(output) = output else { return Ok(()) };
+        remove_labels(&output)?;
         let settle = || -> io::Result<()> {
             let limit = i64::try_from(source_date.unix()).map_err(io::Error::other)?;
             let below = (!lowers.is_empty()).then(|| LayeredTree::new(lowers));
@@ -30,6 +33,28 @@ impl Root {
         };
         settle().or_io(|| format!("cannot settle the layer {}", output.display()))
     }
+}
+
+/// Takes this machine's labels off `path` and all below it.
+fn remove_labels(path: &Path) -> Result<()> {
+    remove_machine_label(path).map_err(|error| labelled(path, error))?;
+    let listing = || format!("cannot list {}", path.display());
+    if !fs::symlink_metadata(path).or_io(listing)?.is_dir() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(path).or_io(listing)? {
+        remove_labels(&entry.or_io(listing)?.path())?;
+    }
+    Ok(())
+}
+
+fn labelled(path: &Path, error: io::Error) -> Failure {
+    let message = format!("the SELinux label of {} cannot be removed", path.display());
+    Failure::new(Class::Unsupported, message).with_source(error).with_help(
+        "labels of this machine would get into the image: build where SELinux is off (kernel \
+         parameter selinux=0), or point NODEKILN_CACHE at a file system that is mounted with \
+         `context=`, which stores no labels",
+    )
 }
 
 struct Settling {

@@ -26,6 +26,8 @@ pub struct LayeredTree {
 enum Seen {
     /// Something, which hides all below it unless it is a directory that is not opaque.
     Here(PathBuf, Metadata),
+    /// The same in a directory that is opaque, so that lower layers cannot be seen there.
+    Alone(PathBuf, Metadata),
     /// Nothing, and lower layers cannot be seen there either.
     Hidden,
     /// Nothing; a lower layer may have it.
@@ -51,7 +53,9 @@ impl LayeredTree {
     pub fn find(&self, path: &Path) -> io::Result<Option<(PathBuf, Metadata)>> {
         for layer in self.layers.iter().rev() {
             match look(layer, path)? {
-                Seen::Here(place, metadata) => return Ok(Some((place, metadata))),
+                Seen::Here(place, metadata) | Seen::Alone(place, metadata) => {
+                    return Ok(Some((place, metadata)));
+                }
                 Seen::Hidden => return Ok(None),
                 Seen::Below => {}
             }
@@ -107,20 +111,23 @@ impl LayeredTree {
         // The topmost layer that has a name decides whether it is there.
         let mut names: BTreeMap<OsString, bool> = BTreeMap::new();
         for layer in self.layers.iter().rev() {
-            match look(layer, &path)? {
-                Seen::Here(place, metadata) if metadata.is_dir() => {
-                    for entry in fs::read_dir(&place)? {
-                        let entry = entry?;
-                        if let Entry::Vacant(vacant) = names.entry(entry.file_name()) {
-                            vacant.insert(!is_whiteout(&entry.metadata()?));
-                        }
-                    }
-                    if is_opaque(&place)? {
-                        break;
-                    }
+            let (place, metadata, last) = match look(layer, &path)? {
+                Seen::Here(place, metadata) => (place, metadata, false),
+                Seen::Alone(place, metadata) => (place, metadata, true),
+                Seen::Below => continue,
+                Seen::Hidden => break,
+            };
+            if !metadata.is_dir() {
+                break;
+            }
+            for entry in fs::read_dir(&place)? {
+                let entry = entry?;
+                if let Entry::Vacant(vacant) = names.entry(entry.file_name()) {
+                    vacant.insert(!is_whiteout(&entry.metadata()?));
                 }
-                Seen::Below => {}
-                Seen::Here(..) | Seen::Hidden => break,
+            }
+            if last || is_opaque(&place)? {
+                break;
             }
         }
         Ok(names.into_iter().filter_map(|(name, there)| there.then_some(name)).collect())
@@ -175,5 +182,5 @@ fn look(layer: &Path, path: &Path) -> io::Result<Seen> {
             Err(error) => return Err(error),
         };
     }
-    Ok(Seen::Here(place, metadata))
+    Ok(if opaque { Seen::Alone(place, metadata) } else { Seen::Here(place, metadata) })
 }

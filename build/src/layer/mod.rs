@@ -15,7 +15,9 @@ mod root;
 mod scan;
 
 pub use confined::Confined;
+pub(crate) use extended::is_opaque;
 pub use layered::LayeredTree;
+pub(crate) use layered::is_whiteout;
 pub(crate) use root::unshare;
 pub use root::{Attributes, Root, private_mounts};
 pub use scan::scan;

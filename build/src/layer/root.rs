@@ -353,11 +353,16 @@ fn copy_root_attributes(lowers: &[PathBuf], output: &Path) -> Result<()> {
     copy().or_io(|| format!("cannot take over the attributes of the layer {}", top.display()))
 }
 
+/// What a tree's mount forbids. Device nodes and set-user-id programs of a tree are data: on this
+/// machine nobody is to open the ones or gain by the others. The sandbox takes its devices from
+/// elsewhere, and its programs are root's anyway.
+const RESTRICTED: MountFlags = MountFlags::NODEV.union(MountFlags::NOSUID);
+
 /// A tree of one layer needs no overlay, which wants at least two.
 fn bind_read_only(layer: &Path, path: &Path) -> Result<()> {
     let bind = || -> rustix::io::Result<()> {
         rustix::mount::mount_bind(layer, path)?;
-        let flags = MountFlags::BIND | MountFlags::RDONLY;
+        let flags = MountFlags::BIND | MountFlags::RDONLY | RESTRICTED;
         rustix::mount::mount_remount(path, flags, c"")
     };
     bind().map_err(|error| no_overlay(error, path, &[layer.to_path_buf()]))
@@ -388,7 +393,7 @@ fn mount_overlay(lowers: &[PathBuf], upper: Option<(&Path, &Path)>, path: &Path)
     }
     options += ",redirect_dir=off,metacopy=off,xino=off";
     let options = std::ffi::CString::new(options).or_io(|| "mount options".to_owned())?;
-    rustix::mount::mount("nodekiln", path, "overlay", MountFlags::empty(), options.as_c_str())
+    rustix::mount::mount("nodekiln", path, "overlay", RESTRICTED, options.as_c_str())
         .map_err(|error| no_overlay(error, path, lowers))
 }
 

@@ -132,7 +132,8 @@ impl Blob {
         Ok(bytes)
     }
 
-    fn open(&self) -> Result<Box<dyn Read + '_>> {
+    /// The bytes from their beginning, unchecked.
+    pub(super) fn open(&self) -> Result<Box<dyn Read + '_>> {
         match &self.content {
             Content::Memory(bytes) => Ok(Box::new(&bytes[..])),
             Content::File { path, offset } => {

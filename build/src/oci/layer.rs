@@ -1,4 +1,7 @@
-//! Layers of new images: a tar with one order, one time and one owner, compressed with gzip.
+//! Layers of new images: a tar with one order, one time and one owner, compressed with gzip; and what
+//! layers of other images delete.
+
+mod deletions;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -8,6 +11,7 @@ use std::sync::Arc;
 use flate2::{Compression, GzBuilder};
 use nodekiln_words::{Cancel, Digester, Failure, Result, ResultExt, Sha256, SourceDate};
 
+pub use self::deletions::first_deletion;
 use super::json::media_type;
 use super::{Blob, Content};
 

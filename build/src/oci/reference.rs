@@ -95,6 +95,9 @@ impl FromStr for Reference {
         if tag.is_none() && digest.is_none() {
             return Err(wrong("neither tag nor digest"));
         }
+        if registry == "docker.io" && !repository.contains('/') {
+            return Err(wrong("Docker Hub's own images are below `library/`"));
+        }
         let (registry, repository) = (registry.to_owned(), repository.to_owned());
         Ok(Self { registry, repository, tag, digest })
     }

@@ -40,7 +40,7 @@ impl Registry {
     /// # Errors
     /// When the address is none, or is plain http to another machine; when the fetcher is offline.
     pub fn new(host: &str, base: Option<&str>, fetcher: &Fetcher) -> Result<Self> {
-        let address = base.map_or_else(|| format!("https://{host}"), str::to_owned);
+        let address = base.map_or_else(|| address_of(host), str::to_owned);
         Ok(Self { client: Client::new(&address, fetcher)? })
     }
 
@@ -119,5 +119,24 @@ impl Registry {
             "{url} is not what it should be: expected sha256:{digest} ({size} bytes), found \
              sha256:{found} ({length} bytes)"
         )))
+    }
+}
+
+/// Where the registry that references call `host` is: Docker Hub's API has a name of its own.
+fn address_of(host: &str) -> String {
+    match host {
+        "docker.io" => "https://registry-1.docker.io".to_owned(),
+        host => format!("https://{host}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn docker_hub_is_asked_under_its_apis_name() {
+        assert_eq!(address_of("docker.io"), "https://registry-1.docker.io");
+        assert_eq!(address_of("registry.k8s.io"), "https://registry.k8s.io");
     }
 }

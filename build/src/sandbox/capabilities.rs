@@ -2,13 +2,16 @@
 
 use std::io;
 
-use rustix::thread::CapabilitySet;
+use rustix::thread::{CapabilitySet, CapabilitySets};
 
 /// Kept: what package configuration needs. Not among them: loading modules, raw device access, the
 /// clock, tracing, the audit and kernel logs, and administration of the system at large.
+///
+/// Nor is `DAC_READ_SEARCH`: reading is covered by `DAC_OVERRIDE`, and what it allows besides is to
+/// open files by handle (open_by_handle_at(2)), with which root in a tree could reach every file of
+/// the file system that the tree lies on.
 const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
-    .union(CapabilitySet::DAC_READ_SEARCH)
     .union(CapabilitySet::FOWNER)
     .union(CapabilitySet::FSETID)
     .union(CapabilitySet::KILL)
@@ -29,8 +32,13 @@ const KEPT: CapabilitySet = CapabilitySet::CHOWN
 const KEPT_TO_MOUNT: CapabilitySet = CapabilitySet::SYS_ADMIN.union(CapabilitySet::SYS_RESOURCE);
 
 /// Takes all other capabilities from what this process starts. Its own stay until it does: root's
-/// programs get what the bounding set allows.
+/// programs get what the bounding set allows, and besides, whatever the bounding set says, what the
+/// inheritable and ambient sets pass on; so these are emptied.
 pub(crate) fn drop_all_but_needed(may_mount: bool) -> io::Result<()> {
+    let own = rustix::thread::capabilities(None)?;
+    let inheritable = CapabilitySet::empty();
+    rustix::thread::set_capabilities(None, CapabilitySets { inheritable, ..own })?;
+    rustix::thread::clear_ambient_capability_set()?;
     let kept = if may_mount { KEPT.union(KEPT_TO_MOUNT) } else { KEPT };
     for bit in 0..u64::BITS {
         let capability = CapabilitySet::from_bits_retain(1 << bit);

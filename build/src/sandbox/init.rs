@@ -50,7 +50,7 @@ fn set_up(request: &Request) -> Step<()> {
     limits().map_err(at("set resource limits"))?;
     capabilities::drop_all_but_needed(request.may_mount).map_err(at("drop capabilities"))?;
     // Last: it also applies to this process.
-    seccomp::make_sync_free().map_err(at("make fsync free"))
+    seccomp::filter_calls().map_err(at("filter system calls"))
 }
 
 fn limits() -> io::Result<()> {

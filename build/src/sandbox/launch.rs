@@ -3,17 +3,18 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Child, Command, ExitCode, ExitStatus};
 
+use rustix::event::{PollFd, PollFlags};
 use rustix::mount::MountPropagationFlags;
-use rustix::process::Signal;
+use rustix::process::{Pid, PidfdFlags, Signal};
 use rustix::thread::UnshareFlags;
 
 use super::request::{Report, Request};
-use super::{STAGE_NAME, init};
+use super::{STAGE_NAME, inherited, init};
 use crate::layer::unshare;
 
 /// Exit code of a stage that could not do its work; the report says why, if it could be written.
@@ -23,11 +24,14 @@ const STAGE_FAILED: u8 = 125;
 pub(crate) struct Line {
     pub(crate) request: File,
     pub(crate) report: File,
+    /// The reading end of a pipe that the supervisor holds open for writing as long as the command
+    /// shall run.
+    pub(crate) hold: File,
 }
 
 /// Runs as a stage of the sandbox if this process was started as one (its name is
-/// `nodekiln-sandbox`). Call it first in `main`, before any thread exists, and exit with what it
-/// returns.
+/// `nodekiln-sandbox`). Call it first in `main`, before any thread exists or anything is opened (it
+/// closes all files but the standard ones), and exit with what it returns.
 #[must_use]
 pub fn enter_if_asked() -> Option<ExitCode> {
     let mut arguments = std::env::args_os();
@@ -39,13 +43,17 @@ pub fn enter_if_asked() -> Option<ExitCode> {
 }
 
 fn enter(arguments: &[OsString]) -> u8 {
+    let closed = inherited::close();
     let texts: Vec<&str> = arguments.iter().filter_map(|argument| argument.to_str()).collect();
-    let [stage, parent, request, report] = texts[..] else {
+    let [stage, parent, request, report, hold] = texts[..] else {
         return STAGE_FAILED;
     };
-    let Ok(mut line) = Line::open(parent, request, report) else {
+    let Ok(mut line) = Line::open(parent, [request, report, hold]) else {
         return STAGE_FAILED;
     };
+    if let Err(error) = closed {
+        return line.refuse("close inherited files", &error).unwrap_or(STAGE_FAILED);
+    }
     let done = match stage {
         "one" => stage_one(&mut line),
         "two" => stage_two(&mut line),
@@ -56,20 +64,28 @@ fn enter(arguments: &[OsString]) -> u8 {
 
 impl Line {
     /// Dies with the parent from here on, and takes the files that the parent holds open.
-    fn open(parent: &str, request: &str, report: &str) -> io::Result<Self> {
+    fn open(parent: &str, [request, report, hold]: [&str; 3]) -> io::Result<Self> {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
         // These fail if the parent died before the death signal was set.
         let shared = |number: &str| format!("/proc/{parent}/fd/{number}");
         let request = File::open(shared(request))?;
         let report = File::options().read(true).write(true).open(shared(report))?;
-        Ok(Self { request, report })
+        let hold = File::open(shared(hold))?;
+        Ok(Self { request, report, hold })
     }
 
     /// The arguments by which a child of this process finds the same files.
-    pub(crate) fn arguments(&self, stage: &str) -> [String; 4] {
+    pub(crate) fn arguments(&self, stage: &str) -> [String; 5] {
         let own = std::process::id().to_string();
         let number = |file: &File| file.as_raw_fd().to_string();
-        [stage.to_owned(), own, number(&self.request), number(&self.report)]
+        let Self { request, report, hold } = self;
+        [stage.to_owned(), own, number(request), number(report), number(hold)]
+    }
+
+    /// Reports that there is no sandbox because `what` failed.
+    fn refuse(&mut self, what: &str, error: &io::Error) -> io::Result<u8> {
+        Report::NoSandbox(what.to_owned(), error.to_string()).write(&mut self.report)?;
+        Ok(STAGE_FAILED)
     }
 }
 
@@ -82,14 +98,32 @@ fn stage_one(line: &mut Line) -> io::Result<u8> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     let left = unshare(namespaces).and_then(|()| rustix::mount::mount_change("/", private));
     if let Err(error) = left {
-        let what = "leave this machine's namespaces".to_owned();
-        Report::NoSandbox(what, error.to_string()).write(&mut line.report)?;
-        return Ok(STAGE_FAILED);
+        return line.refuse("leave this machine's namespaces", &error.into());
     }
     let mut stage_two = Command::new("/proc/self/exe");
     stage_two.arg0(STAGE_NAME).args(line.arguments("two"));
-    let status = stage_two.spawn()?.wait()?;
+    let status = wait_or_end(stage_two.spawn()?, &line.hold)?;
     Ok(exit_code(status.code(), status.signal()))
+}
+
+/// Waits for stage two; once `hold` is let go of, it is killed. The kernel kills what is left in a
+/// pid namespace with its process 1, and lets that one be waited for when all others are gone
+/// (pid_namespaces(7)): whoever waited for stage one knows that nothing of the sandbox runs.
+fn wait_or_end(mut stage_two: Child, hold: &File) -> io::Result<ExitStatus> {
+    let pidfd = rustix::process::pidfd_open(Pid::from_child(&stage_two), PidfdFlags::empty())?;
+    // Nothing is ever written: the end of the pipe is all that can be seen there.
+    let mut polled =
+        [pidfd.as_fd(), hold.as_fd()].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+    while let Err(error) = rustix::event::poll(&mut polled, None) {
+        if error != rustix::io::Errno::INTR {
+            return Err(error.into());
+        }
+    }
+    let [ended, let_go] = polled.map(|fd| !fd.revents().is_empty());
+    if let_go && !ended {
+        stage_two.kill()?;
+    }
+    stage_two.wait()
 }
 
 fn stage_two(line: &mut Line) -> io::Result<u8> {

@@ -5,7 +5,8 @@
 //! - The *supervisor* is this process. It makes missing mount points in the tree, starts the
 //!   launcher, copies the command's output to the log, and watches for cancellation.
 //! - *Stage one* is the launcher started as `nodekiln-sandbox one`: single-threaded, so it may
-//!   unshare the mount, pid, net, uts and ipc namespaces. It dies with the supervisor.
+//!   unshare the mount, pid, net, uts and ipc namespaces. It dies with the supervisor, and ends stage
+//!   two when the supervisor asks for it.
 //! - *Stage two* is the same program as process 1 of the new pid namespace: it mounts what the
 //!   command may see, makes the tree its root, starts the command, reaps orphans, and reports how the
 //!   command ended. It dies with stage one, and the kernel kills all that is left with it.
@@ -16,6 +17,7 @@
 mod capabilities;
 mod devices;
 mod guest;
+mod inherited;
 mod init;
 mod launch;
 mod loopback;

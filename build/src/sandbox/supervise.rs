@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
-use std::io::{self, IsTerminal as _, Write as _};
-use std::os::fd::AsFd as _;
+use std::io::{self, IsTerminal as _, PipeWriter, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 
@@ -35,18 +35,18 @@ pub(crate) fn run(sandbox: &Sandbox, command: &SandboxCommand, cancel: &Cancel) 
     // Taken away again when this function returns, after all processes inside have ended.
     let mount_points = MountPoints::make(command)?;
     let request = request(command, mount_points.policy);
-    let (mut line, mut child) = start(sandbox, &request)
+    let mut running = start(sandbox, &request)
         .or_io(|| format!("cannot start the sandbox for {}", command.title))?;
     let mut capture = Capture::default();
-    let copied = capture.copy(&mut child, &mut log, cancel);
-    if copied.is_err() {
-        // Stage two and all that it started die with stage one.
-        child.kill().ok();
-    }
-    let waited = child.wait();
+    let copied = capture.copy(&mut running.stage_one, &mut log, cancel);
+    // A command that is not at its end is ended by this. Stage one waits for it and for all that it
+    // started, also for what does not hold the output open, so nothing writes to the tree any more.
+    drop(running.hold);
+    let waited = running.stage_one.wait();
     copied?;
     waited.or_io(|| "cannot wait for the sandbox".to_owned())?;
-    let report = Report::read(&mut line.report).or_io(|| "cannot read the report".to_owned())?;
+    let report = Report::read(&mut running.line.report);
+    let report = report.or_io(|| "cannot read the report".to_owned())?;
     verdict(report, command, &capture).map(|()| Output { stdout: capture.stdout })
 }
 
@@ -96,10 +96,22 @@ fn open_log(command: &SandboxCommand) -> Result<File> {
     Ok(log.into_parts().0)
 }
 
-fn start(sandbox: &Sandbox, request: &Request) -> io::Result<(Line, Child)> {
+/// A sandbox under way.
+struct Running {
+    stage_one: Child,
+    line: Line,
+    /// The writing end of the line's pipe; stage one ends all inside once it is dropped.
+    hold: PipeWriter,
+}
+
+fn start(sandbox: &Sandbox, request: &Request) -> io::Result<Running> {
     let text = serde_json::to_vec(request)?;
-    let line =
-        Line { request: anonymous_file("request", &text)?, report: anonymous_file("report", b"")? };
+    let (held, hold) = io::pipe()?;
+    let line = Line {
+        request: anonymous_file("request", &text)?,
+        report: anonymous_file("report", b"")?,
+        hold: File::from(OwnedFd::from(held)),
+    };
     let mut stage_one = Command::new(&sandbox.launcher);
     stage_one.arg0(STAGE_NAME).args(line.arguments("one"));
     stage_one.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -110,8 +122,7 @@ fn start(sandbox: &Sandbox, request: &Request) -> io::Result<(Line, Child)> {
         // The terminal's Ctrl-C reaches this process alone, which then cancels in order.
         stage_one.stdin(Stdio::null()).process_group(0);
     }
-    let child = stage_one.spawn()?;
-    Ok((line, child))
+    Ok(Running { stage_one: stage_one.spawn()?, line, hold })
 }
 
 /// What the command wrote, as far as it is kept.
@@ -224,7 +235,7 @@ fn verdict(report: Option<Report>, command: &SandboxCommand, capture: &Capture) 
         }
         Some(Report::NoSandbox(step, error)) => {
             let message = format!("no sandbox for {title}: cannot {step}: {error}");
-            let help = "building needs root (CAP_SYS_ADMIN) and Linux 5.6 or newer";
+            let help = "building needs root (CAP_SYS_ADMIN) and Linux 5.10 or newer";
             return Err(Failure::new(Class::Unsupported, message).with_help(help));
         }
         None => format!("{title} was ended together with its sandbox"),

@@ -9,7 +9,6 @@ use crate::execution::Execution;
 use crate::kubernetes::containerd::{
     CERTS_D, CONF_D, PATH, Release, Settings, render, systemd_cgroup,
 };
-use crate::kubernetes::images;
 use crate::layer::{Attributes, Root};
 use crate::sandbox::SandboxCommand;
 
@@ -20,10 +19,8 @@ pub struct Request<'a> {
     pub kubernetes: Option<Version>,
     /// What the recipe says.
     pub cgroup_driver: CgroupDriver,
-    /// The sandbox image; `None` means kubeadm's.
+    /// The sandbox image; `None` leaves containerd its own default.
     pub sandbox_image: Option<&'a str>,
-    /// Registry and path of the control-plane images.
-    pub image_repository: Option<&'a str>,
 }
 
 /// Writes `config.toml` and makes the folders that it names.
@@ -39,9 +36,8 @@ pub fn run(request: &Request<'_>, execution: &Execution<'_>) -> Result<BTreeMap<
     if let Some(kubernetes) = request.kubernetes {
         release.serves(kubernetes)?;
     }
-    let sandbox_image = sandbox_image(request)?;
     let systemd_cgroup = systemd_cgroup(request.cgroup_driver, request.kubernetes);
-    let settings = Settings { sandbox_image: sandbox_image.as_deref(), systemd_cgroup };
+    let settings = Settings { sandbox_image: request.sandbox_image, systemd_cgroup };
     root.write_file(PATH, render(release, settings).as_bytes(), Attributes::root(0o644))?;
     for folder in [CONF_D, CERTS_D] {
         root.make_directory(folder, Attributes::root(0o755))?;
@@ -52,7 +48,11 @@ pub fn run(request: &Request<'_>, execution: &Execution<'_>) -> Result<BTreeMap<
         ("version.containerd".to_owned(), version),
         ("containerd.cgroup-driver".to_owned(), driver.to_owned()),
     ]);
-    facts.extend(sandbox_image.map(|image| ("containerd.sandbox-image".to_owned(), image)));
+    facts.extend(
+        request
+            .sandbox_image
+            .map(|image| ("containerd.sandbox-image".to_owned(), image.to_owned())),
+    );
     Ok(facts)
 }
 
@@ -75,19 +75,4 @@ fn version_in(root: &Root, execution: &Execution<'_>) -> Result<String> {
     version
         .map(str::to_owned)
         .ok_or_else(|| Failure::io(format!("containerd reports no version but `{}`", text.trim())))
-}
-
-fn sandbox_image(request: &Request<'_>) -> Result<Option<String>> {
-    match (request.sandbox_image, request.kubernetes, request.image_repository) {
-        (Some(image), _, _) => Ok(Some(image.to_owned())),
-        (None, Some(version), Some(repository)) => {
-            let image = images::pause(version, repository).map_err(|failure| {
-                failure
-                    .context("the sandbox image is not known")
-                    .with_help("name it in the recipe as `containerd: { sandbox-image: … }`")
-            })?;
-            Ok(Some(image.to_string()))
-        }
-        _ => Ok(None),
-    }
 }

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::uses::{ARCHITECTURE, output_with, write_archives};
 use crate::execution::Execution;
-use crate::kubernetes::images::{KUBERNETES_IMAGES, listed, unavailable};
+use crate::kubernetes::images::{KUBERNETES_IMAGES, unavailable};
 use crate::kubernetes::programs::Programs;
 use crate::layer::Root;
 use crate::oci::layer::{self, Entries, Node};
@@ -46,7 +46,7 @@ struct Draft {
     entries: Entries,
 }
 
-/// Writes one archive for each image of kubeadm's list that this source can give.
+/// Writes one archive for each of kubeadm's `images` that this source can give.
 ///
 /// Facts: `version.etcd`, and `images.unavailable`, a JSON object from image to reason.
 ///
@@ -54,7 +54,7 @@ struct Draft {
 /// When a program or library is missing from the used nodes.
 pub fn run(
     version: Version,
-    image_repository: &str,
+    images: &[String],
     execution: &Execution<'_>,
 ) -> Result<BTreeMap<String, String>> {
     let binaries = output_with(execution, "bin/kube-apiserver")?.join("bin");
@@ -63,7 +63,8 @@ pub fn run(
     let unavailable = unavailable("source", version);
     let mut missing = BTreeMap::new();
     let mut drafts = Vec::new();
-    for reference in listed(version, image_repository)? {
+    for reference in images {
+        let reference: Reference = reference.parse()?;
         match unavailable.get(reference.short_name()) {
             Some(reason) => drop(missing.insert(reference.to_string(), reason.clone())),
             None => drafts.push(draft(&reference, &binaries, &tools, &etcd_version)?),

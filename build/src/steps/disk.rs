@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use nodekiln_disk::{self as disk, BiosBoot, Disk, Ids, Layout, Parts, Role, esp}
 use nodekiln_recipes::inventory::{Entry, EntryKind};
 use nodekiln_recipes::recipe::BootMode;
 use nodekiln_recipes::{Inventory, tree_name};
-use nodekiln_words::{Bytes, Failure, Result, ResultExt as _, Sha256};
+use nodekiln_words::{Bytes, Failure, Result, ResultExt as _, Sha256, SourceDate};
 use uuid::Uuid;
 
 use super::Made;
@@ -63,9 +64,9 @@ pub fn run(
     };
     disk::assemble(parts)?.write_memory_into(&file)?; // 5. table, loader, ESP around it
     tree.finish(execution.source_date)?;
-    let map = Disk::over_file(&Arc::new(file), size.get())?;
+    let map = Disk::over_file(&Arc::new(file), size.get());
     let payload = map.digest(execution.progress, execution.cancel)?; // 6. one digest for all artifacts
-    Ok(made(size, payload))
+    made(size, payload, &output, execution.source_date)
 }
 
 /// The block map of a disk that this step made.
@@ -76,7 +77,7 @@ pub fn open(disk: &StoredNode) -> Result<Disk> {
     let path = disk.output().join(FILE);
     let file = File::open(&path).or_io(|| format!("cannot open {}", path.display()))?;
     let size = file.metadata().or_io(|| format!("cannot read {}", path.display()))?.len();
-    Disk::over_file(&Arc::new(file), size)
+    Ok(Disk::over_file(&Arc::new(file), size))
 }
 
 /// The digest of a made disk's content.
@@ -208,18 +209,31 @@ fn required(tree: &Root, path: &str) -> Result<Vec<u8>> {
     tree.read_file(path)?.ok_or_else(|| Failure::input(format!("the tree has no {path}")))
 }
 
-/// The record of a disk: its file's digest is that of its content, so nothing is read again.
-fn made(size: Bytes, payload: Sha256) -> Made {
-    let entry = Entry {
-        kind: EntryKind::File { size: size.get(), sha256: payload },
-        mode: 0o644,
+/// The record of a disk in `output`: its file's digest is that of its content, so nothing is read
+/// again. Bits and times are set to what is recorded.
+fn made(size: Bytes, payload: Sha256, output: &Path, source_date: SourceDate) -> Result<Made> {
+    let permit = |path: &Path, mode| {
+        fs_err::set_permissions(path, Permissions::from_mode(mode))
+            .or_io(|| format!("cannot set permissions of {}", path.display()))
+    };
+    permit(&output.join(FILE), 0o644)?;
+    permit(output, 0o755)?;
+    super::settle_times(output, source_date)?;
+    let entry = |kind, mode| Entry {
+        kind,
+        mode,
         uid: 0,
         gid: 0,
-        mtime: 0,
+        mtime: source_date.unix().cast_signed(),
         xattrs: BTreeMap::new(),
     };
-    Made {
+    let file = EntryKind::File { size: size.get(), sha256: payload };
+    let entries = BTreeMap::from([
+        ("/".to_owned(), entry(EntryKind::Directory { opaque: false }, 0o755)),
+        (format!("/{FILE}"), entry(file, 0o644)),
+    ]);
+    Ok(Made {
         facts: BTreeMap::from([(PAYLOAD.to_owned(), payload.to_string())]),
-        inventory: Inventory { entries: BTreeMap::from([(format!("/{FILE}"), entry)]) },
-    }
+        inventory: Inventory { entries },
+    })
 }

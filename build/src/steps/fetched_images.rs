@@ -45,7 +45,7 @@ fn image(reference: &Reference, locked: &LockedImage, execution: &Execution<'_>)
     Err(nodekiln_words::Failure::input(format!(
         "its index leads to the manifest sha256:{found}, the lock names sha256:{expected}"
     ))
-    .with_help("make the lock anew"))
+    .with_help("build again: what the image stands for is asked anew"))
 }
 
 fn document(path: &Path) -> Result<Blob> {

@@ -2,7 +2,6 @@
 //! the form that the preload reads.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -57,15 +56,7 @@ fn is_name(name: &str) -> bool {
 
 fn place_binary(path: &str, blob: &Path, out: &Path) -> Result<()> {
     let placing = || format!("placing {path}");
-    let mut head = Vec::new();
-    fs_err::File::open(blob)
-        .and_then(|file| file.take(64).read_to_end(&mut head))
-        .or_io(placing)?;
-    if !elf::is_executable(&head) {
-        return Err(Failure::input(format!("{path} is no executable for amd64")).with_help(
-            "expected a 64-bit x86 ELF program; a download may have been an error page",
-        ));
-    }
+    elf::check_executable(path, blob)?;
     fs_err::copy(blob, out).or_io(placing)?;
     fs_err::set_permissions(out, std::fs::Permissions::from_mode(0o755)).or_io(placing)
 }

@@ -78,12 +78,12 @@ fn link_plugins(root: &Root) -> Result<()> {
     Ok(())
 }
 
-/// Keys that image-builder writes; the date is the source date.
+/// Keys that image-builder writes; the date is the source date. Which nodekiln it was stands in the
+/// bill of materials: here it would make every image another one with each release of nodekiln.
 fn release(version: Version, execution: &Execution<'_>) -> String {
     format!(
-        "IMAGE_BUILDER_VERSION=nodekiln-{}\nIMAGE_BUILDER_COMMIT=\nKUBERNETES_VERSION=v{version}\n\
+        "IMAGE_BUILDER_VERSION=nodekiln\nIMAGE_BUILDER_COMMIT=\nKUBERNETES_VERSION=v{version}\n\
          BUILD_DATE={}\n",
-        env!("CARGO_PKG_VERSION"),
         execution.source_date
     )
 }

@@ -22,10 +22,12 @@ pub mod users;
 mod uses;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use nodekiln_recipes::Inventory;
 use nodekiln_recipes::plan::Work;
-use nodekiln_words::{Result, ResultExt as _};
+use nodekiln_words::{Result, ResultExt as _, SourceDate};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
 use crate::execution::Execution;
 use crate::layer::scan;
@@ -49,8 +51,33 @@ pub fn run(work: &Work, execution: &Execution<'_>) -> Result<Made> {
     let facts = execute(work, execution)?;
     let output = execution.scratch.join("output");
     fs_err::create_dir_all(&output).or_io(|| "cannot make the output".to_owned())?;
+    if !work.makes_layer() {
+        settle_times(&output, execution.source_date)?; // layers have settled theirs
+    }
     let inventory = scan(&output, work.makes_layer(), execution.cancel)?;
     Ok(Made { facts, inventory })
+}
+
+/// Gives everything below `folder`, and the folder, the source date, so that the digest of an output
+/// tells nothing of the moment at which it was made.
+pub(crate) fn settle_times(folder: &Path, source_date: SourceDate) -> Result<()> {
+    let settling = || format!("cannot set times in {}", folder.display());
+    for entry in fs_err::read_dir(folder).or_io(settling)? {
+        let entry = entry.or_io(settling)?;
+        if entry.file_type().or_io(settling)?.is_dir() {
+            settle_times(&entry.path(), source_date)?;
+        } else {
+            settle_time(&entry.path(), source_date)?;
+        }
+    }
+    settle_time(folder, source_date)
+}
+
+fn settle_time(path: &Path, source_date: SourceDate) -> Result<()> {
+    let moment = Timespec { tv_sec: source_date.unix().cast_signed(), tv_nsec: 0 };
+    let times = Timestamps { last_access: moment, last_modification: moment };
+    rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)
+        .or_io(|| format!("cannot set the time of {}", path.display()))
 }
 
 /// The executor of each kind of work.
@@ -66,12 +93,11 @@ fn execute(work: &Work, execution: &Execution<'_>) -> Result<BTreeMap<String, St
         Work::Script { hook, name, content, environment } => {
             script::run(*hook, name, content, environment, execution)
         }
-        Work::Containerd { kubernetes, cgroup_driver, sandbox_image, image_repository } => {
+        Work::Containerd { kubernetes, cgroup_driver, sandbox_image } => {
             let request = containerd::Request {
                 kubernetes: *kubernetes,
                 cgroup_driver: *cgroup_driver,
                 sandbox_image: sandbox_image.as_deref(),
-                image_repository: image_repository.as_deref(),
             };
             containerd::run(&request, execution)
         }
@@ -81,20 +107,25 @@ fn execute(work: &Work, execution: &Execution<'_>) -> Result<BTreeMap<String, St
         Work::KubernetesFiles { version, files } => {
             kubernetes_files::run(*version, files, execution)
         }
-        Work::KubernetesInstall { version, .. } => kubernetes_install::run(*version, execution),
-        Work::ControlPlaneImages { version, image_repository } => {
-            control_plane_images::run(*version, image_repository, execution)
+        Work::KubernetesInstall { version } => kubernetes_install::run(*version, execution),
+        Work::ControlPlaneImages { version, images } => {
+            control_plane_images::run(*version, images, execution)
         }
         Work::FetchedImages { images } => fetched_images::run(images, execution),
-        Work::Preload { kubernetes, source, image_repository, images } => {
-            let request =
-                preload::Request { kubernetes: *kubernetes, source, image_repository, images };
+        Work::Preload { kubernetes, source, image_repository, kubeadm_images, images } => {
+            let request = preload::Request {
+                kubernetes: *kubernetes,
+                source,
+                image_repository,
+                kubeadm_images,
+                images,
+            };
             preload::run(&request, execution)
         }
         Work::Initramfs => initramfs::run(execution),
         Work::Remove { packages, paths } => remove::run(packages, paths, execution),
         Work::Boot { boot, kernel_args, seed } => boot::run(*boot, kernel_args, *seed, execution),
-        Work::Sysprep => sysprep::run(execution),
+        Work::Sysprep { keep } => sysprep::run(keep, execution),
         // Taken care of by the caller: its inventory comes from the digest that it computes.
         Work::Disk { .. } => Ok(BTreeMap::new()),
     }

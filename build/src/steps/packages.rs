@@ -11,8 +11,9 @@ mod tidy;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use nodekiln_recipes::lock::LockedPackage;
+use nodekiln_recipes::plan::PlannedPackage;
 use nodekiln_words::{Cancel, Failure, Progress, Result, SourceDate};
+use rayon::prelude::*;
 
 use crate::deb::{Conffiles, Control, Database, Parcel, Schedule, Unpacker};
 use crate::execution::Execution;
@@ -28,7 +29,7 @@ use crate::store::Store;
 /// Of a damaged package, of two packages with the same file, of a maintainer script that fails.
 pub fn run(
     release: &str,
-    packages: &[LockedPackage],
+    packages: &[PlannedPackage],
     holds: &[String],
     execution: &Execution<'_>,
 ) -> Result<BTreeMap<String, String>> {
@@ -55,10 +56,11 @@ pub fn run(
 }
 
 /// Opens the packages' blobs and checks that each is the package that the lock says it is.
-pub(crate) fn open(packages: &[LockedPackage], store: &Store) -> Result<Vec<Parcel>> {
-    let open = |package: &LockedPackage| {
-        let label = package.path.rsplit('/').next().unwrap_or(&package.name);
-        let parcel = Parcel::open(&store.blob_path(&package.sha256)?, label)?;
+pub(crate) fn open(packages: &[PlannedPackage], store: &Store) -> Result<Vec<Parcel>> {
+    let open = |package: &PlannedPackage| {
+        let PlannedPackage { name, version, architecture, .. } = package;
+        let label = format!("{name}_{version}_{architecture}.deb");
+        let parcel = Parcel::open(&store.blob_path(&package.sha256)?, &label)?;
         let Control { name, version, architecture, .. } = &parcel.control;
         let same = *name == package.name
             && *version == package.version
@@ -72,12 +74,14 @@ pub(crate) fn open(packages: &[LockedPackage], store: &Store) -> Result<Vec<Parc
         ))
         .with_help("build again: the archive's indexes are read anew, and the package with them"))
     };
-    packages.iter().map(open).collect()
+    // All first, then the failure of the first in the list, whichever was found first.
+    let opened: Vec<Result<Parcel>> = packages.par_iter().map(open).collect();
+    opened.into_iter().collect()
 }
 
-fn facts(packages: &[LockedPackage]) -> BTreeMap<String, String> {
+fn facts(packages: &[PlannedPackage]) -> BTreeMap<String, String> {
     let version =
-        |package: &LockedPackage| (format!("version.{}", package.name), package.version.clone());
+        |package: &PlannedPackage| (format!("version.{}", package.name), package.version.clone());
     let mut facts: BTreeMap<_, _> = packages.iter().map(version).collect();
     facts.insert("packages".to_owned(), packages.len().to_string());
     facts
@@ -164,4 +168,31 @@ impl Installation<'_> {
 /// be written before that package's.
 fn merges_usr(release: &str) -> bool {
     !matches!(release, "jessie" | "stretch" | "buster" | "bullseye")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first one is found last: it is large, and its digest is computed before it is opened.
+    #[test]
+    fn of_many_packages_that_cannot_be_opened_the_first_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let package = |number: usize| PlannedPackage {
+            name: format!("p{number}"),
+            version: "1".to_owned(),
+            architecture: "all".to_owned(),
+            sha256: {
+                let length = if number == 0 { 64 << 20 } else { 100 + number };
+                store.put_bytes(&vec![b'x'; length]).unwrap()
+            },
+            essential: false,
+        };
+        let packages: Vec<PlannedPackage> = (0..64).map(package).collect();
+        // Another opening of the store has compared no blob with its digest yet.
+        let store = Store::open(folder.path()).unwrap();
+        let text = open(&packages, &store).unwrap_err().chain().join(" ");
+        assert!(text.contains("p0_1_all.deb"), "{text}");
+    }
 }

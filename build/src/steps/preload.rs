@@ -7,6 +7,7 @@
 //! names, each labelled `io.cri-containerd.image=managed`).
 
 mod check;
+mod deletions;
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +19,7 @@ use nodekiln_words::{Event, Failure, Result, ResultExt};
 use self::check::{Preloaded, compare, facts};
 use super::uses::read_archives;
 use crate::execution::Execution;
-use crate::kubernetes::images::{Question, ask_kubeadm, listed, unavailable};
+use crate::kubernetes::images::{Question, ask_kubeadm, unavailable};
 use crate::layer::Root;
 use crate::oci::{Image, Reference};
 use crate::sandbox::{Bind, SandboxCommand};
@@ -32,6 +33,8 @@ pub struct Request<'a> {
     pub source: &'a str,
     /// Registry and path of the control-plane images.
     pub image_repository: &'a str,
+    /// References that kubeadm is expected to list.
+    pub kubeadm_images: &'a [String],
     /// Extra references.
     pub images: &'a [String],
 }
@@ -80,18 +83,14 @@ pub fn run(request: &Request<'_>, execution: &Execution<'_>) -> Result<BTreeMap<
     }
     let root = Root::assemble(&execution.below, &tree)?;
     let (wanted, missing) = wanted(request, &root, execution)?; // 1. what has to be there
-    let preloads = select(&wanted, execution)?; // 2. which archive has it
+    let mut preloads = select(&wanted, execution)?; // 2. which archive has it
+    deletions::keep_packed(&mut preloads, execution)?; // and what of it can be unpacked
     let listing = import(&preloads, &root, &store, execution)?; // 3. containerd imports it
     drop(root);
     compare(&listing, &preloads)?; // 4. names and digests are those wanted
     store::clean(&store)?; // 5. nothing of the run stays
     store::check_content(&store, &preloads)?; // 6. every blob belongs to an image
-    for path in store::whiteouts(&store)? {
-        let path = path.display();
-        execution.progress.event(Event::Warning(format!(
-            "an image deletes a file of its own lower layer, which the tree cannot keep: {path}"
-        )));
-    }
+    store::check_unpacked(&store)?; // 7. what was unpacked is as a layer can hold it
     store::hand_over(&store, execution.scratch, execution.source_date)?;
     fs_err::remove_dir_all(&tree).or_io(|| "removing scratch folders".to_owned())?;
     facts(&preloads, &missing)
@@ -108,10 +107,13 @@ fn wanted(
     let mut missing = BTreeMap::new();
     if let Some(version) = request.kubernetes {
         let unavailable = unavailable(request.source, version);
-        for image in kubeadms_list(version, request.image_repository, root, execution)? {
+        for image in kubeadms_list(version, request, root, execution)? {
             match unavailable.get(image.short_name()) {
-                Some(reason) => drop(missing.insert(image.to_string(), reason.clone())),
-                None => drop(wanted.insert(image)),
+                // Somebody may have named it as an extra: then it is there.
+                Some(reason) if !wanted.contains(&image) => {
+                    missing.insert(image.to_string(), reason.clone());
+                }
+                _ => drop(wanted.insert(image)),
             }
         }
     }
@@ -133,7 +135,7 @@ fn sandbox_image(execution: &Execution<'_>) -> Result<Option<Reference>> {
 
 fn kubeadms_list(
     version: Version,
-    repository: &str,
+    request: &Request<'_>,
     root: &Root,
     execution: &Execution<'_>,
 ) -> Result<Vec<Reference>> {
@@ -141,17 +143,14 @@ fn kubeadms_list(
         root: root.path(),
         kubeadm: "/usr/bin/kubeadm",
         version,
-        repository,
+        repository: request.image_repository,
         log: execution.log,
         source_date: execution.source_date,
     };
     let printed = ask_kubeadm(execution.sandbox, &question, execution.cancel)?;
-    match listed(version, repository) {
-        Ok(known) => check::same_list(&known, &printed)?,
-        Err(_) => execution.progress.event(Event::Note(format!(
-            "the images of Kubernetes {version} are those that its kubeadm lists"
-        ))),
-    }
+    let locked: Vec<Reference> =
+        request.kubeadm_images.iter().map(|image| image.parse()).collect::<Result<_>>()?;
+    check::same_list(&locked, &printed)?;
     Ok(printed)
 }
 
@@ -162,7 +161,7 @@ fn select(wanted: &BTreeSet<Reference>, execution: &Execution<'_>) -> Result<Vec
     for (image, archive) in read_archives(execution)? {
         if missing.remove(&image.reference) {
             let pinned = sandbox.as_ref() == Some(&image.reference);
-            preloads.push(Preloaded { image, archive, pinned });
+            preloads.push(Preloaded { image, archive, pinned, unpack: true });
         } else {
             let name = &image.reference;
             execution.progress.event(Event::Warning(format!("{name} is not wanted; left out")));
@@ -203,7 +202,7 @@ fn import(
     String::from_utf8(output.stdout).or_io(|| "containerd's list of images".to_owned())
 }
 
-fn arguments(preload: &Preloaded, archive: &str) -> [String; 5] {
+fn arguments(preload: &Preloaded, archive: &str) -> [String; 6] {
     let Image { reference, config, .. } = &preload.image;
     let by_digest = reference.pinned(preload.image.target().digest);
     let label = if preload.pinned { PINNED } else { "-" };
@@ -213,6 +212,7 @@ fn arguments(preload: &Preloaded, archive: &str) -> [String; 5] {
         by_digest.to_string(),
         format!("sha256:{}", config.digest),
         label.to_owned(),
+        if preload.unpack { "unpack" } else { "keep" }.to_owned(),
     ]
 }
 

@@ -2,7 +2,8 @@
 # Imports image archives with the tree's own containerd and lists what its store then has.
 #
 # Arguments: the configuration, then for each image its archive, its name, the name by digest, the
-# config's digest, and a label or "-". The namespace is CRI's.
+# config's digest, a label or "-", and whether to "unpack" its layers or to "keep" them packed. The
+# namespace is CRI's.
 set -eu
 
 config=$1
@@ -29,9 +30,13 @@ until ctr version >/dev/null 2>&1; do
 done
 
 while [ $# -gt 0 ]; do
-	archive=$1 name=$2 by_digest=$3 id=$4 label=$5
-	shift 5
-	ctr images import "$archive" >&2
+	archive=$1 name=$2 by_digest=$3 id=$4 label=$5 layers=$6
+	shift 6
+	if [ "$layers" = unpack ]; then
+		ctr images import "$archive" >&2
+	else
+		ctr images import --no-unpack "$archive" >&2
+	fi
 	ctr images tag --force "$name" "$by_digest" >&2
 	ctr images tag --force "$name" "$id" >&2
 	# One by one: ctr of containerd 2 does not hand labels on to a new name.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use nodekiln_recipes::lock::LockedPackage;
+use nodekiln_recipes::plan::PlannedPackage;
 use nodekiln_words::{Failure, Result};
 
 use super::packages::open;
@@ -19,7 +19,7 @@ use crate::execution::Execution;
 /// # Errors
 /// Of a damaged package or of two packages with the same file.
 pub fn run(
-    packages: &[LockedPackage],
+    packages: &[PlannedPackage],
     execution: &Execution<'_>,
 ) -> Result<BTreeMap<String, String>> {
     if !execution.below.is_empty() {
@@ -32,6 +32,6 @@ pub fn run(
     unpacker.unpack(&parcels, execution.progress, execution.cancel)?;
     root.finish(execution.source_date)?;
     let version =
-        |package: &LockedPackage| (format!("version.{}", package.name), package.version.clone());
+        |package: &PlannedPackage| (format!("version.{}", package.name), package.version.clone());
     Ok(packages.iter().map(version).collect())
 }

@@ -29,11 +29,16 @@ impl Store {
         writer.commit(Some(digest))
     }
 
-    /// Keeps a copy of the file at `path` as a blob.
+    /// Keeps a copy of the file at `path` as a blob. Where the blob is there already, the file is
+    /// read once and nothing is written.
     ///
     /// # Errors
-    /// When it cannot be read, or the copy cannot be written.
+    /// When it cannot be read or changes meanwhile, or the copy cannot be written.
     pub fn put_file(&self, path: &Path) -> Result<Sha256> {
+        let digest = digest_of(path).or_io(|| "cannot read a file to keep".into())?;
+        if self.intact_place(&digest)?.is_some() {
+            return Ok(digest);
+        }
         let mut file = fs_err::File::open(path).or_io(|| "cannot read a file to keep".into())?;
         let mut writer = self.blob_writer()?;
         let mut buffer = vec![0; 1 << 18];
@@ -44,7 +49,8 @@ impl Store {
             };
             writer.write_all(read).map_err(|error| self.failed("write a blob", error))?;
         }
-        writer.commit(None)
+        let keeping = |failure: Failure| failure.context(format!("cannot keep {}", path.display()));
+        writer.commit(Some(digest)).map_err(keeping)
     }
 
     /// A blob to be written piece by piece.
@@ -118,11 +124,12 @@ impl Store {
             fs_err::create_dir_all(folder)?;
             sync_folder(&self.blobs())?;
         }
-        rustix::fs::fchmod(file, rustix::fs::Mode::from_raw_mode(0o444))?;
         file.sync_all()?;
         touch(path)?;
         let _gate = self.use_gate()?;
         fs_err::rename(path, place)?;
+        // Not before: a part that nobody may write to could not be taken up again after a kill.
+        rustix::fs::fchmod(file, rustix::fs::Mode::from_raw_mode(0o444))?;
         sync_folder(folder)
     }
 

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use nodekiln_words::{Cancel, Result};
 
+use super::next_number;
+
 /// How often a lock that another process holds is tried again.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -69,11 +71,16 @@ impl FileLock {
         }
     }
 
-    /// Takes a lock file that nobody else knows of and that goes away with the lock.
-    pub(super) fn exclusive_new(path: &Path) -> io::Result<Self> {
-        let mut lock = Self::try_exclusive(path)?.ok_or(io::ErrorKind::WouldBlock)?;
-        lock.remove = true;
-        Ok(lock)
+    /// Takes a lock file that goes away with the lock, at the first of the paths that `path` gives for
+    /// a new number where nobody holds one: a process of the same id in another pid namespace may, and
+    /// so may somebody who looks for what dead processes left.
+    pub(super) fn exclusive_new(path: impl Fn(u64) -> PathBuf) -> io::Result<Self> {
+        loop {
+            if let Some(mut lock) = Self::try_exclusive(&path(next_number()))? {
+                lock.remove = true;
+                return Ok(lock);
+            }
+        }
     }
 
     /// Waits for a short critical section: exclusive for `true`, else shared. The file is never
@@ -159,7 +166,20 @@ mod tests {
     fn a_temporary_lock_file_goes_away() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
-        drop(FileLock::exclusive_new(&path).unwrap());
+        drop(FileLock::exclusive_new(|_| path.clone()).unwrap());
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_temporary_lock_file_that_somebody_holds_is_passed_by() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = std::cell::Cell::new(None::<u64>);
+        let path = |number: u64| {
+            first.set(first.get().or(Some(number)));
+            folder.path().join((number - first.get().unwrap()).to_string())
+        };
+        let _held = FileLock::try_exclusive(&folder.path().join("0")).unwrap().unwrap();
+        let lock = FileLock::exclusive_new(path).unwrap();
+        assert_ne!(lock.path(), folder.path().join("0"));
     }
 }

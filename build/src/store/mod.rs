@@ -7,8 +7,11 @@
 //!
 //! ```text
 //! <root>/blobs/sha256/ab/<64 hex digits>     nodes/<id>/{record.json,inventory.jsonl,output/}
-//!        scratch/  scratch/partial/          locks/   index/   damaged/
+//!        scratch/  scratch/partial/          locks/   index/   damaged/   failed/
 //! ```
+//!
+//! Trees hold what a machine must not offer its users: set-user-id programs of root's, device nodes,
+//! keys. So a new store is closed to all but its owner, and the folders with trees always are.
 //!
 //! Nothing appears under its final name before it is complete and on the disk, and nothing is
 //! trusted before it was read and compared with its digest once in this process, so that a killed
@@ -26,7 +29,9 @@ mod stats;
 mod verify;
 
 use std::collections::HashSet;
+use std::fs::Permissions;
 use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -94,13 +99,10 @@ impl Store {
     /// # Errors
     /// When the folders cannot be made or written.
     pub fn open_with(root: &Path, progress: Arc<dyn Progress>) -> Result<Self> {
-        for folder in ["blobs/sha256", "nodes", "scratch/partial", "locks", "index", "damaged"] {
-            fs_err::create_dir_all(root.join(folder))
-                .map_err(|error| failed(root, "make the content store", error))?;
-        }
+        make_folders(root).map_err(|error| failed(root, "make the content store", error))?;
         let root = root.canonicalize().or_io(|| format!("{}", root.display()))?;
-        let name = format!("session-{}-{}", std::process::id(), next_number());
-        let session = FileLock::exclusive_new(&root.join("locks").join(name))
+        let name = |number| format!("session-{}-{number}", std::process::id());
+        let session = FileLock::exclusive_new(|number| root.join("locks").join(name(number)))
             .map_err(|error| failed(&root, "write the content store", error))?;
         let inner = Inner {
             root,
@@ -163,6 +165,11 @@ impl Store {
         self.root().join("scratch")
     }
 
+    /// Where the working folders of failed nodes are kept.
+    fn failed_root(&self) -> PathBuf {
+        self.root().join("failed")
+    }
+
     /// Moves what is damaged out of the way, beside earlier damage, and says so.
     fn move_aside(&self, path: &Path, why: &str) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -177,6 +184,38 @@ impl Store {
             Err(error) => self.warn(format!("{why}; it could not be moved aside: {error}")),
         }
     }
+}
+
+/// Folders that hold trees, in whole or in parts.
+const PRIVATE: [&str; 4] = ["nodes", "scratch", "damaged", "failed"];
+
+/// Bits of a folder that nobody but its owner lists or enters.
+const CLOSED: u32 = 0o700;
+
+/// Makes the store's folders that are missing, and closes those with trees.
+fn make_folders(root: &Path) -> io::Result<()> {
+    if let Some(parent) = root.parent() {
+        fs_err::create_dir_all(parent)?;
+    }
+    match std::fs::DirBuilder::new().mode(CLOSED).create(root) {
+        // A folder that the user made keeps the bits that the user gave it.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => made?,
+    }
+    for folder in ["blobs/sha256", "locks", "index"].iter().chain(&PRIVATE) {
+        fs_err::create_dir_all(root.join(folder))?;
+    }
+    fs_err::create_dir_all(root.join("scratch/partial"))?;
+    PRIVATE.iter().try_for_each(|folder| close(&root.join(folder)))
+}
+
+/// Closes a folder that an earlier version, or somebody else, left open.
+fn close(folder: &Path) -> io::Result<()> {
+    let mode = fs_err::metadata(folder)?.permissions().mode();
+    if mode & 0o7777 == CLOSED {
+        return Ok(());
+    }
+    fs_err::set_permissions(folder, Permissions::from_mode(CLOSED))
 }
 
 /// A number that no other part of this process was given; with the process id it names scratch.
@@ -195,8 +234,15 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) fn failed(root: &Path, action: &str, error: io::Error) -> Failure {
     let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
     if !full {
-        return Failure::new(Class::Io, format!("cannot {action} in {}", root.display()))
+        let denied = error.kind() == io::ErrorKind::PermissionDenied;
+        let failure = Failure::new(Class::Io, format!("cannot {action} in {}", root.display()))
             .with_source(error);
+        if denied {
+            let help =
+                format!("run as the owner of the store, or set {CACHE_VARIABLE} to another folder");
+            return failure.with_help(help);
+        }
+        return failure;
     }
     let free = rustix::fs::statvfs(root).map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize));
     Failure::new(

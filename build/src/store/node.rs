@@ -8,9 +8,11 @@ use nodekiln_recipes::plan::NodeId;
 use nodekiln_words::{Cancel, Class, Event, Failure, Result, ResultExt, Sha256};
 use serde::{Deserialize, Serialize};
 
-use super::{FileLock, ScratchDir, Store, locked, sync_folder};
+use super::{FileLock, ScratchDir, Store, locked, sync_folder, touch};
 
 const RECORD: &str = "record.json";
+/// The digest of the record, in hexadecimal: facts stand nowhere else.
+const RECORD_DIGEST: &str = "record.sha256";
 const INVENTORY: &str = "inventory.jsonl";
 const OUTPUT: &str = "output";
 
@@ -27,7 +29,7 @@ pub struct NodeRecord {
     pub preimage: String,
     /// Digest of the inventory, and so of everything in the output.
     pub output: Sha256,
-    /// Number of regular files.
+    /// Number of regular files, each name of a file counted.
     pub files: u64,
     /// Sum of their lengths in bytes.
     pub bytes: u64,
@@ -76,6 +78,11 @@ impl Store {
         if !self.note_use(&folder)? {
             return Ok(None);
         }
+        self.read_node(id, folder)
+    }
+
+    /// The node in `folder`, which is moved aside if it is damaged.
+    pub(super) fn read_node(&self, id: NodeId, folder: PathBuf) -> Result<Option<StoredNode>> {
         match read_record(&folder) {
             Ok(record) => Ok(Some(StoredNode { id, record, folder, store: self.clone() })),
             Err(failure) => {
@@ -197,11 +204,11 @@ impl NodeInProgress {
     /// # Errors
     /// When the folder cannot be renamed.
     pub fn keep(self) -> Result<PathBuf> {
-        let kept = self.store.root().join("failed").join(self.id.0.short());
+        let kept = self.store.failed_root().join(self.id.0.short());
         let keep = || {
-            fs_err::create_dir_all(self.store.root().join("failed"))?;
             super::remove_tree(&kept)?;
-            fs_err::rename(self.scratch.path(), &kept)
+            fs_err::rename(self.scratch.path(), &kept)?;
+            touch(&kept)
         };
         keep().map_err(|error| self.store.failed("keep a failed node's folder", error))?;
         Ok(kept)
@@ -234,7 +241,9 @@ impl NodeInProgress {
     fn assemble(&self, result: &Path, record: &NodeRecord, text: &str) -> std::io::Result<()> {
         fs_err::rename(self.dir().join(OUTPUT), result.join(OUTPUT))?;
         fs_err::write(result.join(INVENTORY), text)?;
-        fs_err::write(result.join(RECORD), serde_json::to_vec_pretty(record)?)?;
+        let record = serde_json::to_vec_pretty(record)?;
+        fs_err::write(result.join(RECORD_DIGEST), Sha256::of(&record).to_string())?;
+        fs_err::write(result.join(RECORD), record)?;
         // One call for the thousands of files of a layer, in place of one fsync for each.
         rustix::fs::syncfs(fs_err::File::open(result)?.file())?;
         Ok(())
@@ -243,6 +252,11 @@ impl NodeInProgress {
 
 fn read_record(folder: &Path) -> Result<NodeRecord> {
     let bytes = fs_err::read(folder.join(RECORD)).or_io(|| "no record".into())?;
+    let expected = fs_err::read_to_string(folder.join(RECORD_DIGEST)).unwrap_or_default();
+    let found = Sha256::of(&bytes);
+    if expected != found.to_string() {
+        return Err(Failure::io(format!("its record's digest is {found}, not {expected}")));
+    }
     let record = serde_json::from_slice(&bytes).or_io(|| "its record cannot be read".into())?;
     if !folder.join(INVENTORY).is_file() || !folder.join(OUTPUT).is_dir() {
         return Err(Failure::io("its inventory or output is missing"));

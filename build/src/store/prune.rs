@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use nodekiln_words::{Bytes, Result, ResultExt};
 use serde::Serialize;
 
-use super::stats::space;
+use super::stats::{entries_of, space};
 use super::{FileLock, Store, remove_tree};
 
 /// How much to keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
-    /// At most so much disk space for blobs and nodes together.
+    /// At most so much disk space for blobs, nodes and kept folders of failed nodes together.
     Size(Bytes),
     /// What was used in the last so many seconds.
     Age(u64),
@@ -30,6 +30,8 @@ pub struct Pruned {
     pub blobs: u64,
     /// Nodes removed.
     pub nodes: u64,
+    /// Kept folders of failed nodes removed.
+    pub failed: u64,
     /// Disk space freed.
     pub freed: Bytes,
     /// Objects that should have gone and may be in use by a running process.
@@ -40,14 +42,22 @@ struct Object {
     used: Stamp,
     path: PathBuf,
     space: u64,
-    is_node: bool,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Blob,
+    Node,
+    Failed,
 }
 
 /// Seconds and nanoseconds since 1970.
 type Stamp = (i64, i64);
 
 impl Store {
-    /// Removes blobs and nodes until what remains fits `keep`; `now` is in seconds since 1970.
+    /// Removes blobs, nodes and kept folders of failed nodes until what remains fits `keep`; `now` is
+    /// in seconds since 1970.
     /// Parts of files that nobody fetches any more go by the same rule of age, and damaged objects
     /// always.
     ///
@@ -70,8 +80,7 @@ impl Store {
             if self.remove_unused(object).or_io(gone)? {
                 held = held.saturating_sub(object.space);
                 pruned.freed.0 += object.space;
-                pruned.nodes += u64::from(object.is_node);
-                pruned.blobs += u64::from(!object.is_node);
+                *pruned.number_of(object.kind) += 1;
             } else {
                 pruned.in_use += 1;
             }
@@ -83,12 +92,15 @@ impl Store {
 
     fn objects(&self) -> Result<Vec<Object>> {
         use rayon::prelude::*;
-        let blobs = self.blob_digests()?.into_iter().map(|digest| (self.place_of(&digest), false));
-        let nodes = self.node_ids()?.into_iter().map(|id| (self.node_folder(id), true));
-        let paths: Vec<_> = blobs.chain(nodes).collect();
-        let object = |(path, is_node): &(PathBuf, bool)| {
+        let blobs = self.blob_digests()?.into_iter();
+        let blobs = blobs.map(|digest| (self.place_of(&digest), Kind::Blob));
+        let nodes = self.node_ids()?.into_iter().map(|id| (self.node_folder(id), Kind::Node));
+        let failed = entries_of(&[self.failed_root()])?.into_iter();
+        let failed = failed.map(|path| (path, Kind::Failed));
+        let paths: Vec<_> = blobs.chain(nodes).chain(failed).collect();
+        let object = |(path, kind): &(PathBuf, Kind)| {
             let used = stamp(path).ok()?;
-            Some(Object { used, path: path.clone(), space: space(path), is_node: *is_node })
+            Some(Object { used, path: path.clone(), space: space(path), kind: *kind })
         };
         Ok(paths.par_iter().filter_map(object).collect())
     }
@@ -96,21 +108,18 @@ impl Store {
     /// Removes one object unless it was used since the oldest living session began.
     fn remove_unused(&self, object: &Object) -> io::Result<bool> {
         let gate = FileLock::gate(&self.prune_gate(), true)?;
-        let used = match stamp(&object.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
-            used => used?,
-        };
+        let Some(used) = unless_gone(stamp(&object.path))? else { return Ok(true) };
         if used >= self.oldest_session()? {
             return Ok(false);
         }
-        if !object.is_node {
+        if object.kind == Kind::Blob {
             fs_err::remove_file(&object.path)?;
             return Ok(true);
         }
         let scratch = self.scratch_dir("pruned").map_err(io::Error::other)?;
-        fs_err::rename(&object.path, scratch.path().join("node"))?;
+        fs_err::rename(&object.path, scratch.path().join("folder"))?;
         drop(gate);
-        remove_tree(&scratch.path().join("node"))?;
+        remove_tree(&scratch.path().join("folder"))?;
         Ok(true)
     }
 
@@ -122,7 +131,8 @@ impl Store {
                 .file_name()
                 .is_some_and(|name| name.as_encoded_bytes().starts_with(b"session-"));
             if is_session && FileLock::try_exclusive(&path)?.is_none() {
-                oldest = oldest.min(stamp(&path)?);
+                // One that ended meanwhile holds nothing any more.
+                oldest = oldest.min(unless_gone(stamp(&path))?.unwrap_or(oldest));
             }
         }
         Ok(oldest)
@@ -132,9 +142,10 @@ impl Store {
         let mut freed = 0;
         for entry in fs_err::read_dir(self.scratch_root().join("partial"))? {
             let path = entry?.path();
+            let Some(used) = unless_gone(stamp(&path))? else { continue };
             let old = match keep {
                 Keep::Size(_) => true,
-                Keep::Age(seconds) => too_old(stamp(&path)?, seconds, now),
+                Keep::Age(seconds) => too_old(used, seconds, now),
             };
             if old && let Some(mut part) = FileLock::try_exclusive(&path)? {
                 freed += space(&path);
@@ -155,6 +166,16 @@ impl Store {
     }
 }
 
+impl Pruned {
+    fn number_of(&mut self, kind: Kind) -> &mut u64 {
+        match kind {
+            Kind::Blob => &mut self.blobs,
+            Kind::Node => &mut self.nodes,
+            Kind::Failed => &mut self.failed,
+        }
+    }
+}
+
 fn stamp(path: &Path) -> io::Result<Stamp> {
     let metadata = fs_err::symlink_metadata(path)?;
     Ok((metadata.mtime(), metadata.mtime_nsec()))
@@ -163,6 +184,14 @@ fn stamp(path: &Path) -> io::Result<Stamp> {
 fn too_old(used: Stamp, seconds: u64, now: u64) -> bool {
     let age = i128::from(now) - i128::from(used.0);
     age > i128::from(seconds)
+}
+
+/// `None` for what another process has removed meanwhile.
+fn unless_gone<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        outcome => outcome.map(Some),
+    }
 }
 
 #[cfg(test)]

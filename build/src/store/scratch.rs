@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use nodekiln_words::Result;
 
-use super::{FileLock, Store, next_number, remove_tree};
+use super::{FileLock, Store, remove_tree};
 
 /// A folder under way, on the same file system as the nodes. Dropping it removes it.
 #[derive(Debug)]
@@ -41,8 +41,8 @@ pub(super) struct TempFile(FileLock);
 impl TempFile {
     /// An empty file in the folder `scratch`.
     pub(super) fn new(scratch: &Path) -> io::Result<Self> {
-        let name = format!("file-{}-{}.blob", std::process::id(), next_number());
-        FileLock::exclusive_new(&scratch.join(name)).map(Self)
+        let name = |number| format!("file-{}-{number}.blob", std::process::id());
+        FileLock::exclusive_new(|number| scratch.join(name(number))).map(Self)
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -65,12 +65,15 @@ impl Store {
             .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
             .take(60)
             .collect();
-        let name = format!("{label}-{}-{}", std::process::id(), next_number());
-        let path = self.scratch_root().join(&name);
-        let lock = FileLock::exclusive_new(&self.scratch_root().join(format!("{name}.lock")))
-            .and_then(|lock| fs_err::create_dir(&path).map(|()| lock))
-            .map_err(|error| self.failed("make a scratch folder", error))?;
-        Ok(ScratchDir { path, _lock: lock })
+        let lock_path = |number| {
+            self.scratch_root().join(format!("{label}-{}-{number}.lock", std::process::id()))
+        };
+        let make = || {
+            let lock = FileLock::exclusive_new(lock_path)?;
+            let path = lock.path().with_extension("");
+            fs_err::create_dir(&path).map(|()| ScratchDir { path, _lock: lock })
+        };
+        make().map_err(|error| self.failed("make a scratch folder", error))
     }
 
     /// Removes scratch and session files whose makers are gone. What cannot be removed is told and

@@ -33,6 +33,8 @@ pub struct Stats {
     pub index: Count,
     /// What was found damaged and moved aside.
     pub damaged: Count,
+    /// Working folders of failed nodes that somebody asked to keep.
+    pub failed: Count,
 }
 
 impl Store {
@@ -54,6 +56,7 @@ impl Store {
             partial,
             index: count(&self.root().join("index"), 1)?,
             damaged: count(&self.root().join("damaged"), 0)?,
+            failed: count(&self.failed_root(), 0)?,
         })
     }
 }
@@ -69,7 +72,7 @@ fn count(folder: &Path, depth: usize) -> Result<Count> {
     Ok(Count { number: entries.len() as u64, size: Bytes(size) })
 }
 
-fn entries_of(folders: &[std::path::PathBuf]) -> Result<Vec<std::path::PathBuf>> {
+pub(super) fn entries_of(folders: &[std::path::PathBuf]) -> Result<Vec<std::path::PathBuf>> {
     let mut paths = Vec::new();
     for folder in folders {
         for entry in fs_err::read_dir(folder).or_io(|| "the store".into())? {

@@ -95,16 +95,22 @@ impl Store {
 
     fn check_node(&self, id: NodeId, scan: Scan<'_>, cancel: &Cancel) -> Result<Option<Damage>> {
         let what = format!("node {id}");
-        let was_there = self.node_folder(id).exists();
-        let Some(node) = self.node(id)? else {
+        let folder = self.node_folder(id);
+        if !folder.exists() {
+            return Ok(None); // pruned by another process meanwhile
+        }
+        // Looking at a node is no use of it: what nobody builds upon is pruned all the same.
+        let Some(node) = self.read_node(id, folder.clone())? else {
             let how = "its record, inventory or output cannot be read".to_owned();
-            return Ok(was_there.then_some(Damage { what, how }));
+            return Ok(Some(Damage { what, how }));
         };
         locked(&self.0.intact_nodes).remove(&id);
         match node.verify(scan, cancel) {
             Ok(()) => Ok(None),
-            Err(failure) if failure.class() == nodekiln_words::Class::Interrupted => Err(failure),
-            Err(failure) => Ok(Some(Damage { what, how: failure.to_string() })),
+            // What is damaged has been moved aside; else it could not be read, by this user for
+            // instance, which says nothing about it.
+            Err(failure) if !folder.exists() => Ok(Some(Damage { what, how: failure.to_string() })),
+            Err(failure) => Err(failure),
         }
     }
 

@@ -1,14 +1,14 @@
 //! A small archive on a loopback server, signed with a key made here, and what can be wrong with it.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nodekiln_build::debian::{Archive, ArchiveSpec, ResolveOptions};
 use nodekiln_build::fetch::{FetchSettings, Fetcher, Wanted};
 use nodekiln_build::store::Store;
 use nodekiln_recipes::lock::LockedPackage;
-use nodekiln_words::{Cancel, Class, Failure, Result, Sha256, Silent};
+use nodekiln_words::{Cancel, Class, Event, Failure, Progress, Result, Sha256, Silent};
 use pgp::composed::{
     ArmorOptions, CleartextSignedMessage, KeyType, SecretKeyParamsBuilder, SignedSecretKey,
 };
@@ -18,8 +18,12 @@ use rand::rngs::StdRng;
 
 use crate::server::Server;
 
+mod again;
+mod mirrors;
+mod signatures;
+
 /// 2100-01-01T00:00:00Z: after any signature made by a test, which bears the time of its making.
-const NOW: u64 = 4_102_444_800;
+pub(crate) const NOW: u64 = 4_102_444_800;
 
 const DATE: &str = "Thu, 31 Dec 2099 00:00:00 UTC";
 
@@ -43,14 +47,14 @@ fn sign(key: &SignedSecretKey, text: &str) -> String {
         .unwrap()
 }
 
-struct Fixture {
-    folder: tempfile::TempDir,
-    server: Server,
+pub(crate) struct Fixture {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) server: Server,
     key: SignedSecretKey,
 }
 
 impl Fixture {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let key = key(7);
         let public = key.to_public_key().to_armored_bytes(ArmorOptions::default()).unwrap();
@@ -66,7 +70,12 @@ impl Fixture {
     }
 
     /// Publishes a suite with these packages, and these fields in its index.
-    fn suite(&self, name: &str, packages: &str, fields: &str) {
+    pub(crate) fn suite(&self, name: &str, packages: &str, fields: &str) {
+        self.publish(name, packages, &format!("Suite: {name}\nDate: {DATE}\n{fields}"));
+    }
+
+    /// Publishes the suite of this code name with these fields before the table of its index.
+    fn publish(&self, name: &str, packages: &str, fields: &str) {
         let folder = format!("/dists/{name}");
         let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         std::io::Write::write_all(&mut gz, packages.as_bytes()).unwrap();
@@ -84,8 +93,7 @@ impl Fixture {
             writeln!(table, " {} {} {path}", Sha256::of(&bytes), bytes.len()).unwrap();
             self.server.put(&format!("{folder}/{path}"), bytes);
         }
-        let text =
-            format!("Suite: {name}\nCodename: {name}\nDate: {DATE}\n{fields}SHA256:\n{table}");
+        let text = format!("Codename: {name}\n{fields}SHA256:\n{table}");
         self.server.put(&format!("{folder}/InRelease"), sign(&self.key, &text));
     }
 
@@ -113,6 +121,15 @@ impl Fixture {
         (Fetcher::new(shared, Arc::new(Silent), Cancel::default(), settings).unwrap(), store)
     }
 
+    /// A fetcher into `store`, and what it tells.
+    fn watched(store: &Store, offline: bool) -> (Fetcher, Arc<Told>) {
+        let told = Arc::new(Told::default());
+        let settings = FetchSettings { attempts: 1, offline, ..FetchSettings::default() };
+        let progress: Arc<dyn Progress> = Arc::clone(&told) as _;
+        let store = Arc::new(store.clone());
+        (Fetcher::new(store, progress, Cancel::default(), settings).unwrap(), told)
+    }
+
     fn open_as(&self, spec: &ArchiveSpec) -> Result<Archive> {
         let (fetcher, store) = self.fetcher();
         Archive::open(spec, &fetcher, &store)
@@ -127,8 +144,35 @@ impl Fixture {
     }
 }
 
+/// The notes and warnings of a fetcher.
+#[derive(Default)]
+struct Told(Mutex<Vec<Event>>);
+
+impl Progress for Told {
+    fn event(&self, event: Event) {
+        if matches!(event, Event::Note(_) | Event::Warning(_)) {
+            self.0.lock().unwrap().push(event);
+        }
+    }
+}
+
+impl Told {
+    fn warnings(&self) -> Vec<String> {
+        let told = self.0.lock().unwrap();
+        let warning = |event: &Event| match event {
+            Event::Warning(text) => Some(text.clone()),
+            _ => None,
+        };
+        told.iter().filter_map(warning).collect()
+    }
+
+    fn notes(&self) -> usize {
+        self.0.lock().unwrap().iter().filter(|event| matches!(event, Event::Note(_))).count()
+    }
+}
+
 /// An index entry; `fields` are further lines.
-fn package(name: &str, version: &str, fields: &str) -> String {
+pub(crate) fn package(name: &str, version: &str, fields: &str) -> String {
     let deb = format!("{name} {version}");
     format!(
         "Package: {name}\nVersion: {version}\nArchitecture: amd64\nFilename: pool/{name}.deb\n\

@@ -16,12 +16,22 @@ use nodekiln_build::steps::{
 };
 use nodekiln_build::store::StoredNode;
 use nodekiln_recipes::lock::LockedPackage;
+use nodekiln_recipes::plan::PlannedPackage;
 use nodekiln_recipes::recipe::Version;
 use nodekiln_words::{Cancel, Sha256, Silent};
 
 use crate::node::{Bench, source_date};
 
 const VERSION: Version = Version { major: 1, minor: 20, patch: 2 };
+
+fn planned(locked: &[LockedPackage]) -> Vec<PlannedPackage> {
+    locked.iter().map(PlannedPackage::from).collect()
+}
+
+fn listed() -> Vec<String> {
+    let listed = images::listed(VERSION, "k8s.gcr.io").unwrap();
+    listed.iter().map(ToString::to_string).collect()
+}
 const RELEASE: &str = "bookworm";
 
 /// Debian's archive as this machine's apt names it, and a fetcher into the bench's store.
@@ -69,7 +79,7 @@ impl Debian {
 fn tree(bench: &Bench, debian: &Debian, name: &str, names: &[&str]) -> PathBuf {
     let locked = debian.packages(names, true);
     let (output, result) = bench.execute(name, &[], &BTreeMap::new(), &[], |execution| {
-        packages::run(RELEASE, &locked, &[], execution)
+        packages::run(RELEASE, &planned(&locked), &[], execution)
     });
     result.unwrap();
     output
@@ -132,7 +142,7 @@ fn a_whole_control_plane_is_imported_into_a_node() {
     let debian = Debian::open(&bench);
     let locked = debian.packages(&images::PACKAGES, false);
     let (tools, result) = bench.execute("tools", &[], &BTreeMap::new(), &[], |execution| {
-        tools_tree::run(&locked, execution)
+        tools_tree::run(&planned(&locked), execution)
     });
     result.unwrap();
     let move_in = |name: &str, from: &Path| -> StoredNode {
@@ -151,7 +161,7 @@ fn a_whole_control_plane_is_imported_into_a_node() {
     let begun = Instant::now();
     let (archives, result) =
         bench.execute("images", &[], &BTreeMap::new(), &[&programs, &tools], |execution| {
-            control_plane_images::run(VERSION, "k8s.gcr.io", execution)
+            control_plane_images::run(VERSION, &listed(), execution)
         });
     result.unwrap();
     println!("images made: {:?}", begun.elapsed());
@@ -169,6 +179,7 @@ fn a_whole_control_plane_is_imported_into_a_node() {
         kubernetes: Some(VERSION),
         source: "source",
         image_repository: "k8s.gcr.io",
+        kubeadm_images: &listed(),
         images: &[],
     };
     let (store, facts) = bench.execute(

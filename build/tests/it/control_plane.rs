@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nodekiln_build::kubernetes::crictl;
-use nodekiln_build::kubernetes::images::{KUBERNETES_IMAGES, PACKAGES};
+use nodekiln_build::kubernetes::images::{self, KUBERNETES_IMAGES, PACKAGES};
 use nodekiln_build::oci::read;
 use nodekiln_build::sandbox::{Sandbox, SandboxCommand};
 use nodekiln_build::steps::{control_plane_images, kubernetes_install};
@@ -17,6 +17,11 @@ use crate::debian;
 use crate::node::{Bench, source_date};
 
 const VERSION: Version = Version { major: 1, minor: 20, patch: 2 };
+
+fn listed() -> Vec<String> {
+    let listed = images::listed(VERSION, "k8s.gcr.io").unwrap();
+    listed.iter().map(ToString::to_string).collect()
+}
 
 /// The packages and all that they need, as their dependencies had it in Debian 12.
 const LIBRARIES: [&str; 11] = [
@@ -76,7 +81,7 @@ fn images_from_source_have_what_their_programs_need_and_say_what_they_are() {
     });
     let make = |name: &str| {
         bench.execute(name, &[], &BTreeMap::new(), &[&binaries, &tools], |execution| {
-            control_plane_images::run(VERSION, "k8s.gcr.io", execution)
+            control_plane_images::run(VERSION, &listed(), execution)
         })
     };
     let (output, facts) = make("one");

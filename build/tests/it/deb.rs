@@ -233,6 +233,96 @@ fn two_packages_with_one_path_are_refused_unless_one_replaces_the_other() {
     }
 }
 
+/// Unpacks packages that have these paths with one worker, first in this order and then in the
+/// other, and returns both failures. The largest goes first, whatever its place in the list.
+fn refused_in_both_orders(makings: [fn(&Path) -> Making; 2]) -> [String; 2] {
+    [0, 1].map(|first| {
+        let place = tempfile::tempdir().unwrap();
+        let mut debs = Vec::new();
+        for (index, make) in makings.iter().enumerate() {
+            let making = make(place.path());
+            let size = if index == first { 100_000 } else { 1 };
+            making.write(&format!("zz/{index}"), &"x".repeat(size), 0o644);
+            debs.push(making.pack("none"));
+        }
+        let root = tempfile::tempdir().unwrap();
+        let parcels: Vec<_> = debs.iter().map(|deb| parcel(deb)).collect();
+        let mut unpacker = Unpacker::new(root.path(), Conffiles::InPlace).unwrap().with_workers(1);
+        let failure = unpacker.unpack(&parcels, &Silent, &Cancel::default()).unwrap_err();
+        assert_eq!(failure.class(), nodekiln_words::Class::Input, "{failure:?}");
+        assert!(failure.help().is_some());
+        failure.chain().pop().unwrap()
+    })
+}
+
+#[test]
+fn a_folder_and_another_packages_link_or_file_at_its_path_are_refused_in_any_order() {
+    let folder = |place: &Path| {
+        let making = Making::new(place, "a", "Replaces: b");
+        making.write("usr/share/x/file", "a", 0o644);
+        making
+    };
+    let link = |place: &Path| {
+        let making = Making::new(place, "b", "Replaces: a");
+        making.write("usr/share/y/file", "b", 0o644);
+        symlink("y", making.folder.join("usr/share/x")).unwrap();
+        making
+    };
+    let file = |place: &Path| {
+        let making = Making::new(place, "b", "Replaces: a");
+        making.write("usr/share/x", "b", 0o644);
+        making
+    };
+    for other in [link as fn(&Path) -> Making, file] {
+        for text in refused_in_both_orders([folder, other]) {
+            assert_eq!(text, "packages a and b both have /usr/share/x");
+        }
+    }
+}
+
+fn with_hard_link(place: &Path) -> Making {
+    let making = Making::new(place, "a", "X-Own: x");
+    making.write("usr/first", "a", 0o644);
+    fs::hard_link(making.folder.join("usr/first"), making.folder.join("usr/second")).unwrap();
+    making
+}
+
+#[test]
+fn a_hard_link_to_what_another_package_replaces_is_refused_in_any_order() {
+    let replacing = |place: &Path| {
+        let making = Making::new(place, "b", "Replaces: a");
+        making.write("usr/first", "b", 0o644);
+        making
+    };
+    for text in refused_in_both_orders([with_hard_link, replacing]) {
+        assert_eq!(text, "package a has a hard link to /usr/first, which package b replaces");
+    }
+}
+
+#[test]
+fn a_hard_link_itself_may_be_replaced_in_any_order() {
+    for sizes in [[1, 100_000], [100_000, 1]] {
+        let place = tempfile::tempdir().unwrap();
+        let linked = with_hard_link(place.path());
+        let replacing = Making::new(place.path(), "b", "Replaces: a");
+        replacing.write("usr/second", "b", 0o644);
+        let debs = [linked, replacing].map(|making| {
+            let size = sizes[usize::from(making.name == "b")];
+            making.write(&format!("zz/{}", making.name), &"x".repeat(size), 0o644);
+            making.pack("none")
+        });
+        let root = tempfile::tempdir().unwrap();
+        let mut unpacker = Unpacker::new(root.path(), Conffiles::InPlace).unwrap().with_workers(1);
+        let parcels: Vec<_> = debs.iter().map(|deb| parcel(deb)).collect();
+        unpacker.unpack(&parcels, &Silent, &Cancel::default()).unwrap();
+        let found = ["first", "second"].map(|name| {
+            let path = root.path().join("usr").join(name);
+            (fs::read(&path).unwrap(), fs::metadata(&path).unwrap().nlink())
+        });
+        assert_eq!(found, [(b"a".to_vec(), 1), (b"b".to_vec(), 1)]);
+    }
+}
+
 #[test]
 fn links_in_the_tree_are_followed_within_it_and_never_out_of_it() {
     let place = tempfile::tempdir().unwrap();

@@ -1,5 +1,7 @@
 //! Fetching from servers that misbehave.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -133,6 +135,32 @@ fn overload_and_broken_answers_are_tried_again() {
 }
 
 #[test]
+fn a_servers_wish_for_a_pause_comes_before_the_usual_one() {
+    let context = Context::new();
+    let (_, wanted) = context.file("/file");
+    context.server.put("/text", "text");
+    let minute = FetchSettings { backoff: Duration::from_secs(60), ..settings() };
+    let fetch = |settings: FetchSettings, seconds| {
+        for path in ["/file", "/text"] {
+            context.server.fail(path, &[Fault::Busy(seconds)]);
+        }
+        let (fetcher, start) = (context.fetcher_with(settings), Instant::now());
+        assert_eq!(fetcher.fetch_text(&context.server.url("/text")).unwrap(), b"text");
+        let text = start.elapsed();
+        fetcher.fetch(std::slice::from_ref(&wanted)).unwrap();
+        let blob = context.store.blob_path(&wanted.sha256).unwrap();
+        fs_err::remove_file(blob).unwrap();
+        [text, start.elapsed() - text]
+    };
+    for time in fetch(minute, 0) {
+        assert!(time < Duration::from_secs(10), "{time:?}");
+    }
+    for time in fetch(settings(), 1) {
+        assert!(time >= Duration::from_secs(1), "{time:?}");
+    }
+}
+
+#[test]
 fn wrong_bytes_are_refused_with_file_and_both_digests() {
     let context = Context::new();
     let (bytes, wanted) = context.file("/file");
@@ -159,6 +187,38 @@ fn the_next_address_is_tried_after_a_missing_and_a_wrong_file() {
     assert_eq!(context.store.read_blob(&wanted.sha256).unwrap(), bytes);
     assert_eq!(context.server.requests("/missing").len(), 1, "404 is not tried again");
     assert_eq!(context.server.requests("/file"), [None], "wrong bytes are not resumed");
+}
+
+/// Addresses that fail before they send a byte say nothing about those that have arrived.
+#[test]
+fn a_part_outlives_addresses_that_do_not_have_the_file() {
+    let context = Context::new();
+    let (bytes, mut wanted) = context.file("/file");
+    let part = context.folder.path().join("scratch/partial").join(wanted.sha256.to_string());
+    fs_err::write(&part, &bytes[..40_000]).unwrap();
+    let whole = wanted.urls.clone();
+    let mut bad = ["/forbidden", "/gone"].map(|path| context.server.url(path)).to_vec();
+    bad.push("file:///nonexistent/file".to_owned());
+    context.server.fail("/forbidden", &[const { Fault::Status(403) }; 2]);
+    wanted.urls = bad.clone();
+    context.fetcher().fetch(std::slice::from_ref(&wanted)).unwrap_err();
+    assert_eq!(fs_err::read(&part).unwrap(), &bytes[..40_000], "for a later run");
+    wanted.urls = [bad, whole].concat();
+    context.fetcher().fetch(std::slice::from_ref(&wanted)).unwrap();
+    assert_eq!(context.store.read_blob(&wanted.sha256).unwrap(), bytes);
+    assert_eq!(context.server.requests("/file"), [Some("bytes=40000-".to_owned())]);
+}
+
+#[test]
+fn a_part_that_is_whole_is_not_asked_for() {
+    let context = Context::new();
+    let (bytes, wanted) = context.file("/file");
+    let part = context.folder.path().join("scratch/partial").join(wanted.sha256.to_string());
+    fs_err::write(part, &bytes).unwrap();
+    context.fetcher().fetch(std::slice::from_ref(&wanted)).unwrap();
+    assert_eq!(context.store.read_blob(&wanted.sha256).unwrap(), bytes);
+    assert!(context.server.requests("/file").is_empty());
+    assert_eq!(context.partial_files(), 0);
 }
 
 #[test]
@@ -311,6 +371,20 @@ fn a_text_that_is_not_there_is_told_from_a_server_in_trouble() {
 }
 
 #[test]
+fn offline_a_text_that_was_not_there_is_known_not_to_be_there() {
+    let context = Context::new();
+    let urls = [context.server.url("/missing")];
+    let offline = context.fetcher_with(FetchSettings { offline: true, ..settings() });
+    let text = |fetcher: &Fetcher| fetcher.fetch_texts(&urls).pop().unwrap();
+    assert_eq!(text(&offline).unwrap_err().class(), Class::Missing);
+    assert_eq!(text(&context.fetcher()).unwrap(), None);
+    assert_eq!(text(&offline).unwrap(), None);
+    context.server.put("/missing", "come");
+    assert_eq!(text(&context.fetcher()).unwrap().as_deref(), Some(&b"come"[..]));
+    assert_eq!(text(&offline).unwrap().as_deref(), Some(&b"come"[..]));
+}
+
+#[test]
 fn offline_names_the_file_that_is_lacking() {
     let context = Context::new();
     let (_, wanted) = context.file("/file");
@@ -323,7 +397,10 @@ fn offline_names_the_file_that_is_lacking() {
 #[test]
 fn an_unusable_proxy_or_certificate_file_is_an_input_error() {
     let context = Context::new();
+    let no_pem = context.folder.path().join("certificate.der");
+    fs_err::write(&no_pem, [0x30, 0x82, 0x03]).unwrap();
     let wrong = [
+        FetchSettings { ca_file: Some(no_pem), ..settings() },
         FetchSettings { proxy: Some("::".to_owned()), ..settings() },
         FetchSettings { ca_file: Some("/nonexistent.pem".into()), ..settings() },
     ];
@@ -343,4 +420,90 @@ fn a_proxy_is_asked_in_place_of_the_server() {
     let settings = FetchSettings { proxy: Some(proxy.base().to_owned()), ..settings() };
     let text = context.fetcher_with(settings).fetch_text("http://mirror.invalid/text").unwrap();
     assert_eq!(text, b"by proxy");
+}
+
+/// A server with TLS on a port of its own, by the program `openssl` (Debian package `openssl`). It
+/// serves the files of its folder, which are whole answers.
+struct SecureServer {
+    process: std::process::Child,
+    folder: tempfile::TempDir,
+    base: String,
+}
+
+impl SecureServer {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
+            .args(["-nodes", "-days", "2", "-subj", "/CN=test", "-keyout", "key", "-out", "ca"])
+            .args(["-addext", "subjectAltName=IP:127.0.0.1"])
+            .current_dir(folder.path())
+            .output();
+        let made = made.expect("openssl of the package openssl");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let mut process = Command::new("openssl")
+            .args(["s_server", "-accept", "127.0.0.1:0", "-cert", "ca", "-key", "key", "-HTTP"])
+            .current_dir(folder.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let port = lines.find_map(|line| {
+            Some(line.unwrap().strip_prefix("ACCEPT 127.0.0.1:")?.trim().to_owned())
+        });
+        // It writes a line for each request, and must not meet a closed pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        let base = format!("https://127.0.0.1:{}", port.expect("openssl s_server starts"));
+        Self { process, folder, base }
+    }
+
+    fn put(&self, name: &str, answer: &str) {
+        fs_err::write(self.folder.path().join(name), answer).unwrap();
+    }
+
+    fn url(&self, name: &str) -> String {
+        format!("{}/{name}", self.base)
+    }
+
+    fn settings(&self) -> FetchSettings {
+        let patient = Duration::from_secs(5);
+        let ca_file = Some(self.folder.path().join("ca"));
+        FetchSettings { ca_file, connect_timeout: patient, stall_timeout: patient, ..settings() }
+    }
+}
+
+impl Drop for SecureServer {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_redirection_from_https_to_http_is_refused() {
+    let context = Context::new();
+    context.server.put("/text", "by http");
+    let secure = SecureServer::start();
+    let moved = |to: &str| format!("HTTP/1.0 302 Found\r\nLocation: {to}\r\n\r\n");
+    secure.put("text", "HTTP/1.0 200 OK\r\n\r\nby https");
+    secure.put("within", &moved(&secure.url("text")));
+    secure.put("out", &moved(&context.server.url("/text")));
+    let fetcher = context.fetcher_with(secure.settings());
+    assert_eq!(fetcher.fetch_text(&secure.url("within")).unwrap(), b"by https");
+    let failure = fetcher.fetch_text(&secure.url("out")).unwrap_err();
+    assert_eq!(failure.class(), Class::Io);
+    assert!(format!("{failure:?}").contains("not https"), "{failure:?}");
+    assert!(failure.help().is_some());
+    assert!(context.server.requests("/text").is_empty());
+}
+
+#[test]
+fn a_private_authority_is_trusted_only_where_it_is_named() {
+    let context = Context::new();
+    let secure = SecureServer::start();
+    secure.put("text", "HTTP/1.0 200 OK\r\n\r\nby https");
+    let url = secure.url("text");
+    assert_eq!(context.fetcher().fetch_text(&url).unwrap_err().class(), Class::Missing);
+    assert_eq!(context.fetcher_with(secure.settings()).fetch_text(&url).unwrap(), b"by https");
 }

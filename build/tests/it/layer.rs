@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use nodekiln_build::layer::{Attributes, LayeredTree, Root, private_mounts, scan};
+use nodekiln_build::layer::{Attributes, Confined, LayeredTree, Root, private_mounts, scan};
 use nodekiln_recipes::inventory::{EntryKind, Inventory, TreeReader as _};
 use nodekiln_words::Cancel;
 use proptest::prelude::*;
@@ -85,6 +85,19 @@ fn whiteouts_and_opaque_directories_are_recognised() {
     assert_eq!(layer.entries["/f"].kind, EntryKind::Whiteout);
     assert_eq!(layers.tree().list(Path::new("/")).unwrap(), ["d"]);
     assert_eq!(layers.tree().list(Path::new("/d")).unwrap(), ["new"]);
+}
+
+#[test]
+fn a_folder_in_an_opaque_directory_lists_nothing_of_the_layers_below() {
+    let mut layers = Layers::new();
+    layers.add(|root| file(root, "/c/b/old", "old"));
+    layers.add(|root| {
+        root.remove("/c").unwrap();
+        root.make_directory("/c/b", Attributes::root(0o755)).unwrap();
+    });
+    assert_eq!(layers.tree().list(Path::new("/c/b")).unwrap(), [""; 0]);
+    layers.add(|root| file(root, "/c/b/new", "new"));
+    assert_eq!(layers.tree().list(Path::new("/c/b")).unwrap(), ["new"]);
 }
 
 #[test]
@@ -224,6 +237,91 @@ fn capabilities_of_files_are_listed_and_overlay_notes_are_not() {
     let xattrs: Vec<_> = layer.entries["/ping"].xattrs.iter().collect();
     let value = "0100000200200000000000000000000000000000".to_owned();
     assert_eq!(xattrs, [(&"security.capability".to_owned(), &value)]);
+}
+
+const LABEL: &str = "security.selinux";
+
+#[test]
+fn labels_of_this_machine_are_taken_off_a_layer_and_are_a_difference_afterwards() {
+    let mut layers = Layers::new();
+    layers.add(|root| {
+        file(root, "/dir/file", "");
+        root.make_link("/dir/link", "file", 0, 0).unwrap();
+        for name in ["", "dir", "dir/file", "dir/link"] {
+            xattr::set(root.path().join(name), LABEL, b"u:object_r:x_t:s0").unwrap();
+        }
+    });
+    let output = layers.layers[0].clone();
+    for name in ["", "dir", "dir/file", "dir/link"] {
+        assert_eq!(xattr::list(output.join(name)).unwrap().count(), 0, "{name}");
+    }
+    xattr::set(output.join("dir/file"), LABEL, b"u:object_r:x_t:s0").unwrap();
+    let inventory = scan(&output, true, &Cancel::default()).unwrap();
+    assert!(inventory.entries["/dir/file"].xattrs.contains_key(LABEL), "mke2fs would copy it");
+}
+
+#[test]
+fn a_label_that_cannot_be_taken_off_is_refused_with_a_remedy() {
+    let mut layers = Layers::new();
+    layers.add(|root| file(root, "/f", "f"));
+    let scratch = layers.folder.path().join("refused");
+    let root = Root::assemble(&layers.layers, &scratch).unwrap();
+    file(&root, "/stays", "");
+    let stays = scratch.join("output/stays");
+    xattr::set(&stays, LABEL, b"u:object_r:x_t:s0").unwrap();
+    // What SELinux does to root, done by other means.
+    let open = fs::File::open(&stays).unwrap();
+    rustix::fs::ioctl_setflags(&open, rustix::fs::IFlags::IMMUTABLE).unwrap();
+    let failure = root.finish(source_date()).unwrap_err();
+    rustix::fs::ioctl_setflags(&open, rustix::fs::IFlags::empty()).unwrap();
+    assert_eq!(failure.class(), nodekiln_words::Class::Unsupported);
+    assert!(failure.to_string().contains("output/stays"), "{failure}");
+    assert!(failure.help().unwrap().contains("selinux=0"), "{failure:?}");
+}
+
+/// Makes `name` in `folder` a node for the device `/dev/zero`.
+fn zero(folder: &Path, name: &str) {
+    let (kind, mode) = (rustix::fs::FileType::CharacterDevice, rustix::fs::Mode::RWXU);
+    let device = rustix::fs::makedev(1, 5);
+    rustix::fs::mknodat(rustix::fs::CWD, folder.join(name), kind, mode, device).unwrap();
+}
+
+#[test]
+fn a_trees_device_nodes_cannot_be_opened_on_this_machine() {
+    let mut layers = Layers::new();
+    layers.add(|root| zero(root.path(), "zero"));
+    let scratch = layers.folder.path().to_owned();
+    refuses_devices(&Root::read_only(&layers.layers, &scratch.join("one")).unwrap());
+    refuses_devices(&Root::assemble(&layers.layers, &scratch.join("new")).unwrap());
+    layers.add(|root| file(root, "/f", "f"));
+    refuses_devices(&Root::read_only(&layers.layers, &scratch.join("two")).unwrap());
+}
+
+fn refuses_devices(root: &Root) {
+    let error = fs::File::open(root.path().join("zero")).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+    let flags = rustix::fs::statvfs(root.path()).unwrap().f_flag;
+    assert!(flags.contains(rustix::fs::StatVfsMountFlags::NOSUID), "{flags:?}");
+    assert_eq!(root.read_file("/zero").unwrap(), None, "it is no regular file");
+}
+
+#[test]
+fn what_is_no_regular_file_is_not_even_opened() {
+    use rustix::fs::inotify;
+    let folder = tempfile::tempdir().unwrap();
+    zero(folder.path(), "zero");
+    fs::write(folder.path().join("file"), "file").unwrap();
+    let watch = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+    for name in ["zero", "file"] {
+        inotify::add_watch(&watch, folder.path().join(name), inotify::WatchFlags::OPEN).unwrap();
+    }
+    let mut buffer = [const { std::mem::MaybeUninit::uninit() }; 1024];
+    let mut opened = || inotify::Reader::new(&watch, &mut buffer).next().is_ok();
+    let confined = Confined::new(folder.path()).unwrap();
+    assert!(confined.open_file("/zero").unwrap().is_none());
+    assert!(!opened(), "the device was opened");
+    assert_eq!(confined.read("/file").unwrap().unwrap(), b"file");
+    assert!(opened(), "the watch sees nothing");
 }
 
 #[test]

@@ -4,11 +4,12 @@
 //! `cargo test -p nodekiln-build --test it -- --ignored mirror --nocapture`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use nodekiln_build::debian::{Archive, ArchiveSpec, ResolveOptions};
+use nodekiln_build::debian::{Archive, ArchiveSpec, ResolveOptions, compare_versions};
 use nodekiln_build::fetch::{FetchSettings, Fetcher, Wanted};
 use nodekiln_build::store::Store;
 use nodekiln_recipes::lock::LockedPackage;
@@ -59,40 +60,62 @@ fn node() -> Vec<String> {
     NODE.iter().map(ToString::to_string).collect()
 }
 
+/// The least versions of packages that tell the releases apart.
+const NEWER_THAN: [(&str, [(&str, &str); 2]); 2] = [
+    ("bookworm", [("systemd", "252"), ("libc6", "2.36")]),
+    ("trixie", [("systemd", "257"), ("libc6", "2.41")]),
+];
+
 #[test]
 #[ignore = "needs the network"]
 fn a_node_of_two_releases_is_resolved_and_fetched() {
     let kept = std::env::var_os("NODEKILN_TEST_CACHE");
     let folder = tempfile::tempdir().unwrap();
     let root = kept.map_or_else(|| folder.path().to_owned(), Into::into);
-    for release in ["bookworm", "trixie"] {
-        for run in 1..=2 {
-            let store = Store::open(&root).unwrap();
-            let fetcher = fetcher(&store);
-            let start = Instant::now();
-            let archive = Archive::open(&spec(release), &fetcher, &store).unwrap();
-            let opened = start.elapsed();
-            let start = Instant::now();
-            let packages = archive.resolve(&node(), &options()).unwrap();
-            let resolved = start.elapsed();
-            let early = packages.iter().filter(|package| package.essential).count();
-            println!(
-                "{release} run {run}: {} packages known, opened in {opened:?}, {} resolved in \
-                 {resolved:?}, {early} of them essential",
-                archive.package_count(),
-                packages.len()
-            );
-            let start = Instant::now();
-            let wanted: Vec<Wanted> =
-                packages.iter().map(|package| wanted(&archive, package)).collect();
-            fetcher.fetch(&wanted).unwrap();
-            let bytes: u64 = packages.iter().map(|package| package.size).sum();
-            println!("    {bytes} bytes fetched in {:?}", start.elapsed());
-            for suite in archive.suites() {
-                println!("    {suite:?}");
-            }
+    for (release, versions) in NEWER_THAN {
+        let first = resolved_and_fetched(release, &root);
+        let again = resolved_and_fetched(release, &root);
+        assert_eq!(first, again);
+        let named = |name: &str| first.iter().find(|package| package.name == name);
+        for name in NODE {
+            assert!(named(name).is_some_and(|package| package.requested), "{name}");
         }
+        for (name, least) in versions {
+            let package = named(name).unwrap();
+            assert!(compare_versions(&package.version, least).is_ge(), "{release}: {package:?}");
+        }
+        assert!(named("libc6").unwrap().essential && !named("curl").unwrap().essential);
     }
+}
+
+/// The packages of a node, which are in the store afterwards.
+fn resolved_and_fetched(release: &str, root: &Path) -> Vec<LockedPackage> {
+    let store = Store::open(root).unwrap();
+    let fetcher = fetcher(&store);
+    let start = Instant::now();
+    let archive = Archive::open(&spec(release), &fetcher, &store).unwrap();
+    let opened = start.elapsed();
+    let suites: Vec<String> = archive.suites().map(|suite| suite.name.to_owned()).collect();
+    assert_eq!(suites, ["", "-updates", "-security"].map(|ending| format!("{release}{ending}")));
+    assert!(archive.package_count() > 60_000);
+    let start = Instant::now();
+    let packages = archive.resolve(&node(), &options()).unwrap();
+    let resolved = start.elapsed();
+    let start = Instant::now();
+    let wanted: Vec<Wanted> = packages.iter().map(|package| wanted(&archive, package)).collect();
+    fetcher.fetch(&wanted).unwrap();
+    let bytes: u64 = packages.iter().map(|package| package.size).sum();
+    println!(
+        "{release}: opened in {opened:?}, {} packages resolved in {resolved:?}, {bytes} bytes \
+         fetched in {:?}",
+        packages.len(),
+        start.elapsed()
+    );
+    for package in &packages {
+        let bytes = store.read_blob(&package.sha256).unwrap();
+        assert_eq!(bytes.len() as u64, package.size, "{}", package.path);
+    }
+    packages
 }
 
 fn wanted(archive: &Archive, package: &LockedPackage) -> Wanted {

@@ -16,8 +16,8 @@ pub(crate) struct Bench {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) store: Store,
     pub(crate) sandbox: Sandbox,
-    cancel: Cancel,
-    log: PathBuf,
+    pub(crate) cancel: Cancel,
+    pub(crate) log: PathBuf,
 }
 
 pub(crate) fn source_date() -> SourceDate {

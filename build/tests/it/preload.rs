@@ -3,14 +3,19 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::sync::Mutex;
 
+use nodekiln_build::execution::Execution;
+use nodekiln_build::layer::scan;
 use nodekiln_build::oci::layer::{self, Entries, Node};
-use nodekiln_build::oci::{self, Image, ImageSpec, archive};
+use nodekiln_build::oci::{self, Blob, Image, ImageSpec, archive, media_type};
 use nodekiln_build::sandbox::{Bind, Sandbox, SandboxCommand};
 use nodekiln_build::steps::preload::{Request, run};
 use nodekiln_build::store::StoredNode;
+use nodekiln_recipes::inventory::EntryKind;
 use nodekiln_recipes::recipe::Version;
-use nodekiln_words::{Cancel, Result};
+use nodekiln_words::{Cancel, Event, Progress, Result};
+use serde_json::json;
 
 use crate::debian;
 use crate::node::{Bench, source_date};
@@ -78,18 +83,19 @@ fn preload(
     images: &StoredNode,
     request: &Request<'_>,
 ) -> (std::path::PathBuf, Result<BTreeMap<String, String>>) {
-    let facts = BTreeMap::from([(
-        "containerd.sandbox-image".to_owned(),
-        "k8s.gcr.io/pause:3.2".to_owned(),
-    )]);
+    let facts = pause_facts();
     bench.execute(scratch, &[tree], &facts, &[images], |execution| run(request, execution))
+}
+
+fn pause_facts() -> BTreeMap<String, String> {
+    BTreeMap::from([("containerd.sandbox-image".to_owned(), PAUSE.to_owned())])
 }
 
 const PAUSE: &str = "k8s.gcr.io/pause:3.2";
 const EXTRA: &str = "docker.io/library/tool:1";
 
 fn extras(images: &[String]) -> Request<'_> {
-    Request { kubernetes: None, source: "", image_repository: "", images }
+    Request { kubernetes: None, source: "", image_repository: "", kubeadm_images: &[], images }
 }
 
 #[test]
@@ -115,8 +121,12 @@ fn a_preloaded_store_is_what_a_starting_node_wants() {
     assert_eq!(names, kept);
     assert!(!bench.path("first/store").exists() && !bench.path("first/tree").exists());
 
-    let before = second_start(&bench, &tree, &store);
-    assert_eq!(before, second_start(&bench, &tree, &store), "the second start changed the store");
+    let before = second_start(&bench, &tree, &store, SECOND_START);
+    assert_eq!(
+        before,
+        second_start(&bench, &tree, &store, SECOND_START),
+        "the second start changed the store"
+    );
     let (rows, told): (Vec<&str>, Vec<&str>) =
         before.lines().partition(|line| !line.starts_with('{'));
     assert_eq!(rows.len(), 1 + 2 * 3, "{before}");
@@ -128,12 +138,12 @@ fn a_preloaded_store_is_what_a_starting_node_wants() {
     assert!(rows.iter().skip(1).all(|row| row.contains("image=managed")), "{before}");
 }
 
-/// What containerd with CRI lists from `store`.
-fn second_start(bench: &Bench, tree: &Path, store: &Path) -> String {
+/// What `script` prints that starts containerd with CRI on `store`.
+fn second_start(bench: &Bench, tree: &Path, store: &Path, script: &str) -> String {
     let mut command = SandboxCommand::new(
         "start containerd again",
         tree,
-        ["/bin/sh", "-euc", SECOND_START],
+        ["/bin/sh", "-euc", script],
         bench.path("second-log"),
         source_date(),
     );
@@ -196,6 +206,7 @@ fn the_store_has_kubeadms_list_but_for_what_the_source_lacks() {
         kubernetes: Some(VERSION),
         source: "source",
         image_repository: "k8s.gcr.io",
+        kubeadm_images: &control_plane(),
         images: &[],
     };
     let (_, facts) = preload(&bench, "source", &tree, &images, &request);
@@ -219,8 +230,129 @@ fn a_kubeadm_with_another_list_is_found_out() {
         kubernetes: Some(VERSION),
         source: "source",
         image_repository: "k8s.gcr.io",
+        kubeadm_images: &control_plane(),
         images: &[],
     };
     let (_, result) = preload(&bench, "scratch", &tree, &images, &request);
     assert!(result.unwrap_err().to_string().contains("etcd:9.9.9-0"));
+}
+
+/// Events in words, as they came.
+#[derive(Default)]
+struct Told(Mutex<Vec<Event>>);
+
+impl Progress for Told {
+    fn event(&self, event: Event) {
+        self.0.lock().unwrap().push(event);
+    }
+}
+
+const DELETES: &str = "docker.io/library/deletes:1";
+
+/// An image whose upper layer deletes a file and all that a directory had in its lower layer.
+fn image_that_deletes(folder: &Path) -> Image {
+    let file = |entries: &mut Entries, path: &str| {
+        entries.add(path, Node::Bytes(path.as_bytes().into()), 0o644).unwrap();
+    };
+    let (mut lower, mut upper) = (Entries::default(), Entries::default());
+    for path in ["etc/gone", "etc/stays", "opaque/old"] {
+        file(&mut lower, path);
+    }
+    for path in ["etc/.wh.gone", "opaque/.wh..wh..opq", "opaque/new"] {
+        file(&mut upper, path);
+    }
+    let layers: Vec<layer::Layer> = [("lower", lower), ("upper", upper)]
+        .iter()
+        .map(|(name, entries)| {
+            layer::write(entries, source_date(), &folder.join(name), &Cancel::default()).unwrap()
+        })
+        .collect();
+    let diff_ids: Vec<String> =
+        layers.iter().map(|layer| format!("sha256:{}", layer.diff_id)).collect();
+    let document = |kind: &str, value: serde_json::Value| {
+        Blob::of_bytes(kind, serde_json::to_vec(&value).unwrap())
+    };
+    let config = document(
+        media_type::CONFIG,
+        json!({
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {},
+            "rootfs": { "type": "layers", "diff_ids": diff_ids },
+        }),
+    );
+    let layers: Vec<Blob> = layers.into_iter().map(|layer| layer.blob).collect();
+    let manifest = document(
+        media_type::MANIFEST,
+        json!({
+            "schemaVersion": 2,
+            "mediaType": media_type::MANIFEST,
+            "config": config.descriptor(),
+            "layers": layers.iter().map(Blob::descriptor).collect::<Vec<_>>(),
+        }),
+    );
+    Image { reference: DELETES.parse().unwrap(), index: None, manifest, config, layers }
+}
+
+/// Unpacks an image as CRI does at its first use, and lists what it has.
+const FIRST_USE: &str = r#"
+containerd --log-level warn >&2 &
+server=$!
+until ctr version >/dev/null 2>&1; do sleep 0.1; done
+mkdir /tmp/mounted
+ctr -n k8s.io images mount docker.io/library/deletes:1 /tmp/mounted >&2
+cd /tmp/mounted
+echo etc/* opaque/*
+cd /
+umount /tmp/mounted
+kill $server
+wait $server
+"#;
+
+#[test]
+fn an_image_that_deletes_files_of_its_lower_layers_is_left_to_the_node_to_unpack() {
+    let bench = Bench::new();
+    let tree = tree(&bench);
+    for name in ["mkdir", "umount"] {
+        symlink("busybox", tree.join("bin").join(name)).unwrap();
+    }
+    let images = bench.stored("images", |output| {
+        std::fs::create_dir(output.join("images")).unwrap();
+        let folder = bench.folder.path();
+        for image in [image(PAUSE, "pause", folder), image_that_deletes(folder)] {
+            let path = output.join("images").join(format!("{}.tar", image.reference.file_name()));
+            archive::write(&[image], source_date(), &path, &Cancel::default()).unwrap();
+        }
+    });
+    let told = Told::default();
+    let (wanted, facts) = ([PAUSE.to_owned(), DELETES.to_owned()], pause_facts());
+    let (output, made) = bench.execute("first", &[&tree], &facts, &[&images], |execution| {
+        let (below, uses) = (execution.below.clone(), execution.uses.clone());
+        let execution = Execution { progress: &told, below, uses, ..*execution };
+        run(&extras(&wanted), &execution)
+    });
+    assert!(made.unwrap()["images"].contains(DELETES));
+    let told = told.0.into_inner().unwrap();
+    let notes: Vec<&String> = told
+        .iter()
+        .filter_map(|event| if let Event::Note(text) = event { Some(text) } else { None })
+        .filter(|text| text.contains("unpacked by the node"))
+        .collect();
+    assert_eq!(notes.len(), 1, "{told:?}");
+    assert!(notes[0].contains(DELETES) && notes[0].contains("etc/.wh.gone"), "{told:?}");
+    assert!(!told.iter().any(|event| matches!(event, Event::Warning(_))), "{told:?}");
+
+    let store = output.join("var/lib/containerd");
+    let snapshots = store.join("io.containerd.snapshotter.v1.overlayfs/snapshots");
+    assert_eq!(std::fs::read_dir(snapshots).unwrap().count(), 1, "only the other one is unpacked");
+    let layer = scan(&output, true, &Cancel::default()).unwrap();
+    let marks = |kind: &EntryKind| {
+        matches!(kind, EntryKind::Whiteout | EntryKind::Directory { opaque: true })
+    };
+    assert!(!layer.entries.values().any(|entry| marks(&entry.kind)), "a mark is in the layer");
+
+    let listed = second_start(&bench, &tree, &store, SECOND_START);
+    assert_eq!(listed.lines().filter(|row| row.contains("image=managed")).count(), 2 * 3);
+    let seen = second_start(&bench, &tree, &store, FIRST_USE);
+    assert_eq!(seen, "etc/stays opaque/new\n");
 }

@@ -29,23 +29,28 @@ struct Page {
 }
 
 #[derive(Default)]
-struct Site {
+pub(crate) struct Site {
     pages: BTreeMap<String, Page>,
     /// Addresses below this prefix need the token.
     closed: Option<&'static str>,
     /// Addresses that were asked for, with the status of the answer.
-    asked: Mutex<Vec<(String, u16)>>,
+    pub(crate) asked: Mutex<Vec<(String, u16)>>,
 }
 
 const TOKEN: &str = "a-token";
 
 impl Site {
-    fn put(&mut self, path: impl Into<String>, kind: &'static str, body: impl Into<Vec<u8>>) {
+    pub(crate) fn put(
+        &mut self,
+        path: impl Into<String>,
+        kind: &'static str,
+        body: impl Into<Vec<u8>>,
+    ) {
         self.pages.insert(path.into(), Page { kind, body: body.into() });
     }
 
     /// Serves until the process ends and returns the address.
-    fn serve(self) -> (String, Arc<Self>) {
+    pub(crate) fn serve(self) -> (String, Arc<Self>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let site = Arc::new(self);
@@ -122,7 +127,7 @@ impl Site {
 const VERSION: Version = Version { major: 1, minor: 31, patch: 4 };
 const BIN: &str = "/release/v1.31.4/bin/linux/amd64";
 
-fn fetcher(store: &Store) -> Fetcher {
+pub(crate) fn fetcher(store: &Store) -> Fetcher {
     let settings = FetchSettings {
         attempts: 2,
         backoff: std::time::Duration::from_millis(10),
@@ -132,12 +137,16 @@ fn fetcher(store: &Store) -> Fetcher {
 }
 
 fn image(folder: &Path) -> Image {
+    image_called(REFERENCE, folder)
+}
+
+pub(crate) fn image_called(reference: &str, folder: &Path) -> Image {
     let mut entries = Entries::default();
     entries.add("tool", Node::Bytes(vec![9; 70_000].into()), 0o755).unwrap();
-    let path = folder.join("layer-of-the-registry");
+    let path = folder.join(format!("layer-{}", Sha256::of(reference).short()));
     let layer = layer::write(&entries, source_date(), &path, &Cancel::default()).unwrap();
     let spec = ImageSpec {
-        reference: "registry.example/tools/tool:1".parse().unwrap(),
+        reference: reference.parse().unwrap(),
         architecture: "amd64",
         entrypoint: vec!["/tool".to_owned()],
         user: None,
@@ -147,7 +156,7 @@ fn image(folder: &Path) -> Image {
     oci::build(&spec, layer, source_date()).unwrap()
 }
 
-fn bytes(blob: &oci::Blob) -> Vec<u8> {
+pub(crate) fn bytes(blob: &oci::Blob) -> Vec<u8> {
     let mut bytes = Vec::new();
     blob.copy_to(&mut bytes).unwrap();
     bytes

@@ -118,18 +118,17 @@ fn the_step_writes_the_configuration_for_the_containerd_it_finds() {
     let bench = Bench::new();
     let tree = tree(&bench);
     let version = kubernetes(20, 2);
+    let pause = images::pause(version, "k8s.gcr.io").unwrap().to_string();
     let request = Request {
         kubernetes: Some(version),
         cgroup_driver: CgroupDriver::Auto,
-        sandbox_image: None,
-        image_repository: Some("k8s.gcr.io"),
+        sandbox_image: Some(&pause),
     };
     let (output, facts) = bench
         .execute("step", &[&tree], &Default::default(), &[], |execution| run(&request, execution));
     let facts = facts.unwrap();
     assert!(facts["version.containerd"].starts_with("1.6."), "{facts:?}");
     assert_eq!(facts["containerd.cgroup-driver"], "cgroupfs");
-    let pause = images::pause(version, "k8s.gcr.io").unwrap().to_string();
     assert_eq!(facts["containerd.sandbox-image"], pause);
     let written = std::fs::read_to_string(output.join("etc/containerd/config.toml")).unwrap();
     assert_eq!(written, text("1.6.20", version, &pause));
@@ -143,12 +142,8 @@ fn a_tree_without_containerd_is_refused_with_the_packages_name() {
     let bench = Bench::new();
     let empty = bench.path("empty");
     std::fs::create_dir(&empty).unwrap();
-    let request = Request {
-        kubernetes: None,
-        cgroup_driver: CgroupDriver::Auto,
-        sandbox_image: None,
-        image_repository: None,
-    };
+    let request =
+        Request { kubernetes: None, cgroup_driver: CgroupDriver::Auto, sandbox_image: None };
     let (_, result) = bench
         .execute("step", &[&empty], &Default::default(), &[], |execution| run(&request, execution));
     assert!(result.unwrap_err().help().unwrap().contains("`containerd`"));

@@ -11,8 +11,10 @@ use std::time::Duration;
 pub(crate) enum Fault {
     /// The connection is dropped after so many bytes of the body.
     Drop(usize),
-    /// This status, with `Retry-After: 0`.
+    /// This status.
     Status(u16),
+    /// Status 503, with a wish for so many seconds of rest.
+    Busy(u64),
     /// Other bytes, with the right length.
     Wrong,
     /// Fewer bytes, with a matching length.
@@ -132,8 +134,13 @@ fn answer(
         let fault = fault.map(|faults| faults.remove(0));
         (state.files.get(path).cloned(), fault, !state.no_ranges)
     };
-    if let Some(Fault::Status(status)) = fault {
-        write!(stream, "HTTP/1.1 {status} Fault\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n")?;
+    let refusal = match fault {
+        Some(Fault::Status(status)) => Some(format!("{status} Fault\r\n")),
+        Some(Fault::Busy(seconds)) => Some(format!("503 Busy\r\nRetry-After: {seconds}\r\n")),
+        _ => None,
+    };
+    if let Some(refusal) = refusal {
+        write!(stream, "HTTP/1.1 {refusal}Content-Length: 0\r\n\r\n")?;
         return Ok(true);
     }
     let Some(mut body) = body else {

@@ -4,15 +4,17 @@
 //! the end with the store's folder in a variable.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use nodekiln_build::store::{Begun, NodeRecord, Store};
+use nodekiln_build::store::{Begun, Keep, NodeRecord, Store};
 use nodekiln_recipes::inventory::{Entry, EntryKind, Inventory};
 use nodekiln_recipes::plan::NodeId;
-use nodekiln_words::{Cancel, Class, Result, Sha256, Silent};
+use nodekiln_words::{Bytes, Cancel, Class, Result, Sha256, Silent};
 
 const STORE: &str = "NODEKILN_TEST_STORE";
 
@@ -172,6 +174,34 @@ fn a_node_whose_record_or_inventory_was_changed_is_refused() {
 }
 
 #[test]
+fn a_fact_that_was_changed_is_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let id = id("facts");
+    make(&store, id, "text");
+    let path = folder.path().join("nodes").join(id.to_string()).join("record.json");
+    let text = fs_err::read_to_string(&path).unwrap();
+    fs_err::write(&path, text.replace("value", "evil!")).unwrap();
+    assert!(store.node(id).unwrap().is_none());
+    assert!(make(&store, id, "text"), "it is made anew");
+}
+
+#[test]
+fn verify_is_no_use_of_a_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let id = id("old");
+    make(&store, id, "text");
+    let place = folder.path().join("nodes").join(id.to_string());
+    let old = SystemTime::now() - Duration::from_secs(3600);
+    std::fs::File::open(&place).unwrap().set_modified(old).unwrap();
+    let before = std::fs::metadata(&place).unwrap().modified().unwrap();
+    let found = store.verify(&scan, &Silent, &Cancel::default()).unwrap();
+    assert!(found.damaged.is_empty() && found.nodes == 1, "{found:?}");
+    assert_eq!(std::fs::metadata(&place).unwrap().modified().unwrap(), before);
+}
+
+#[test]
 fn verify_lists_what_is_damaged_and_moves_it_aside() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
@@ -256,4 +286,98 @@ fn scratch_with_a_mount_in_it_is_neither_entered_nor_unmounted() {
     assert!(!tree.join("a/file").exists());
     drop(disk);
     nodekiln_build::store::remove_tree(&tree).unwrap();
+}
+
+fn mode(path: &Path) -> u32 {
+    fs_err::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[test]
+fn a_new_store_is_closed_to_others_and_folders_with_trees_always_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let new = folder.path().join("parent/new");
+    drop(Store::open(&new).unwrap());
+    assert_eq!(mode(&new), 0o700);
+    // A folder that the user made keeps its bits, what an earlier version left open is closed.
+    let own = folder.path().join("own");
+    for name in ["", "nodes", "scratch", "damaged", "failed"] {
+        fs_err::create_dir(own.join(name)).unwrap();
+        fs_err::set_permissions(own.join(name), Permissions::from_mode(0o755)).unwrap();
+    }
+    drop(Store::open(&own).unwrap());
+    assert_eq!(mode(&own), 0o755);
+    for root in [new, own] {
+        for name in ["nodes", "scratch", "damaged", "failed"] {
+            assert_eq!(mode(&root.join(name)), 0o700, "{name}");
+        }
+    }
+}
+
+/// A node that failed, whose working folder was kept, in a store of its own so that no session that
+/// began before uses it.
+fn keep_failed(root: &Path, name: &str, age: u64) -> PathBuf {
+    let store = Store::open(root).unwrap();
+    let Begun::Mine(node) = store.begin_node(id(name), &Cancel::default()).unwrap() else {
+        panic!("nobody made it");
+    };
+    fs_err::write(node.dir().join("half"), "x".repeat(10_000)).unwrap();
+    let kept = node.keep().unwrap();
+    let then = SystemTime::now() - Duration::from_secs(age);
+    std::fs::File::open(&kept).unwrap().set_modified(then).unwrap();
+    kept
+}
+
+#[test]
+fn kept_folders_of_failed_nodes_are_counted_and_pruned_by_age_and_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let old = keep_failed(folder.path(), "old", 1000);
+    let new = keep_failed(folder.path(), "new", 10);
+    let store = Store::open(folder.path()).unwrap();
+    let stats = store.stats().unwrap();
+    assert_eq!(stats.failed.number, 2);
+    assert!(stats.failed.size.get() > 20_000);
+    let pruned = store.prune(Keep::Age(100), now).unwrap();
+    assert_eq!((pruned.failed, pruned.nodes, pruned.in_use), (1, 0, 0));
+    assert!(pruned.freed.get() > 10_000);
+    assert!(!old.exists() && new.exists());
+    assert_eq!(store.prune(Keep::Size(Bytes(0)), now).unwrap().failed, 1);
+    assert_eq!(store.stats().unwrap().failed.number, 0);
+}
+
+#[test]
+fn a_folder_that_was_just_kept_is_not_pruned() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let Begun::Mine(node) = store.begin_node(id("n"), &Cancel::default()).unwrap() else {
+        panic!("nobody made it");
+    };
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    std::fs::File::open(node.dir()).unwrap().set_modified(long_ago).unwrap();
+    let kept = node.keep().unwrap();
+    let pruned = store.prune(Keep::Size(Bytes(0)), 2_000_000_000).unwrap();
+    assert_eq!((pruned.failed, pruned.in_use), (0, 1));
+    assert!(kept.exists());
+}
+
+#[test]
+fn a_file_that_is_kept_already_is_not_written_again_unless_the_blob_is_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("store")).unwrap();
+    let file = folder.path().join("file");
+    fs_err::write(&file, "some bytes").unwrap();
+    let digest = store.put_file(&file).unwrap();
+    assert_eq!(digest, Sha256::of("some bytes"));
+    let place = store.blob_path(&digest).unwrap();
+    let first = fs_err::metadata(&place).unwrap().ino();
+    // Held open: the number of a file that is gone may be given out again at once.
+    let held = fs_err::File::open(&place).unwrap();
+    assert_eq!(store.put_file(&file).unwrap(), digest);
+    assert_eq!(fs_err::metadata(&place).unwrap().ino(), first);
+    drop(held);
+    fs_err::remove_file(&place).unwrap();
+    fs_err::write(&place, "s0me bytes").unwrap();
+    let later = Store::open(store.root()).unwrap();
+    assert_eq!(later.put_file(&file).unwrap(), digest);
+    assert_eq!(later.read_blob(&digest).unwrap(), b"some bytes");
 }

@@ -1,6 +1,9 @@
 //! Checking that a qcow2 file is consistent: every reference counted, every count referred to,
 //! every compressed cluster readable.
 
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+
 use nodekiln_words::{Cancel, Class, Failure, Result};
 
 use super::read::{Reader, check_host, read_range};
@@ -20,6 +23,9 @@ pub struct Report {
     pub compressed: u64,
     /// What is wrong, each naming structure and offset; empty when the file is sound.
     pub problems: Vec<String>,
+    /// Clusters counted more often than they are used: room lost in the file, and no harm to the
+    /// disk inside.
+    pub leaks: Vec<String>,
 }
 
 /// Counts references while tables are walked.
@@ -34,14 +40,10 @@ impl Reader {
     /// Walks all tables, decompresses every compressed cluster and compares the refcounts.
     ///
     /// # Errors
-    /// When the file cannot be read, has internal snapshots, is too large to check, or somebody
-    /// asked to stop. What is wrong with the file itself is in the report.
+    /// When the file cannot be read, has internal snapshots or bitmaps, is too large to check, or
+    /// somebody asked to stop. What is wrong with the file itself is in the report.
     pub fn check(&self, cancel: &Cancel) -> Result<Report> {
-        if self.header.snapshots > 0 {
-            let count = self.header.snapshots;
-            let what = format!("checking a qcow2 file with {count} internal snapshots");
-            return Err(Failure::new(Class::Unsupported, what));
-        }
+        self.refuse_what_is_not_walked()?;
         let clusters = self.length.div_ceil(self.header.cluster());
         let room = usize::try_from(clusters).ok().filter(|_| clusters <= MAX_HOST_CLUSTERS);
         let room = room.ok_or_else(|| {
@@ -57,12 +59,26 @@ impl Reader {
             }
         }
         let blocks = walk.refcount_blocks()?;
-        walk.compare(&blocks)?;
-        walk.copied_flags(&blocks)?;
+        walk.compare(&blocks, cancel)?;
+        walk.copied_flags(&blocks, cancel)?;
         if self.header.dirty {
             walk.problem("header: dirty bit is set".to_owned());
         }
         Ok(walk.report)
+    }
+
+    /// Snapshots and bitmaps have tables of their own, whose clusters would be taken for leaks.
+    fn refuse_what_is_not_walked(&self) -> Result<()> {
+        let parts =
+            [(self.header.snapshots, "internal snapshots"), (self.header.bitmaps, "bitmaps")];
+        match parts.into_iter().find(|(count, _)| *count > 0) {
+            None => Ok(()),
+            Some((count, noun)) => {
+                let what = format!("checking a qcow2 file with {count} {noun} is not supported");
+                Err(Failure::new(Class::Unsupported, what)
+                    .with_help("flatten it with `qemu-img convert -O qcow2`, and use the new file"))
+            }
+        }
     }
 }
 
@@ -127,10 +143,16 @@ impl Walk<'_> {
         let blocks = entries(&read_range(&self.reader.file, header.refcount_offset, bytes)?);
         self.count(header.refcount_offset, bytes, "refcount table");
         let mut sound = Vec::new();
+        let mut seen = BTreeSet::new();
         for (index, offset) in blocks.into_iter().enumerate() {
             let what = format!("refcount table entry {index}");
             let cluster = self.reader.header.cluster();
             match check_host(offset, cluster, self.reader.length, cluster) {
+                // Each block is read whole, so one that is named often would be hours of work.
+                Ok(()) if offset != 0 && !seen.insert(offset) => {
+                    self.problem(format!("{what}: the block at {offset} is another entry's"));
+                    sound.push(0);
+                }
                 Ok(()) => {
                     if offset != 0 {
                         self.count(offset, cluster, &what);
@@ -147,10 +169,16 @@ impl Walk<'_> {
     }
 
     /// Calls `visit` with each host cluster and the refcount stored for it.
-    fn stored(&self, blocks: &[u64], mut visit: impl FnMut(u64, u64)) -> Result<()> {
+    fn stored(
+        &self,
+        blocks: &[u64],
+        cancel: &Cancel,
+        mut visit: impl FnMut(u64, u64),
+    ) -> Result<()> {
         let header = &self.reader.header;
         let per_block = (header.cluster() * 8) >> header.refcount_order;
         for (number, offset) in (0_u64..).zip(blocks) {
+            cancel.check()?;
             let block = match offset {
                 0 => Vec::new(),
                 offset => read_range(&self.reader.file, *offset, header.cluster())?,
@@ -168,33 +196,37 @@ impl Walk<'_> {
     }
 
     /// Compares references with stored refcounts.
-    fn compare(&mut self, blocks: &[u64]) -> Result<()> {
-        let mut problems = Vec::new();
+    fn compare(&mut self, blocks: &[u64], cancel: &Cancel) -> Result<()> {
+        let (mut low, mut leaks) = (Vec::new(), Vec::new());
         let mut seen = 0;
         let counts = &self.counts;
-        self.stored(blocks, |host, stored| {
+        self.stored(blocks, cancel, |host, stored| {
             let referred = usize::try_from(host).ok().and_then(|host| counts.get(host));
             let referred = u64::from(referred.copied().unwrap_or(0));
             seen = seen.max(host + 1);
-            if stored != referred && problems.len() < MAX_PROBLEMS {
-                let kind = if stored > referred { "leaked" } else { "counted too low" };
-                problems.push(format!(
-                    "host cluster {host} is {kind}: refcount {stored}, {referred} references"
-                ));
+            let (list, kind) = match stored.cmp(&referred) {
+                Ordering::Equal => return,
+                Ordering::Greater => (&mut leaks, "leaked"),
+                Ordering::Less => (&mut low, "counted too low"),
+            };
+            if list.len() < MAX_PROBLEMS {
+                let counted = format!("refcount {stored}, {referred} references");
+                list.push(format!("host cluster {host} is {kind}: {counted}"));
             }
         })?;
+        self.report.leaks = leaks;
+        low.into_iter().for_each(|problem| self.problem(problem));
         let beyond = (0_u64..).zip(&self.counts).find(|(host, count)| *host >= seen && **count > 0);
         if let Some((host, count)) = beyond {
-            problems.push(format!("host cluster {host} has no refcount, {count} references"));
+            self.problem(format!("host cluster {host} has no refcount, {count} references"));
         }
-        problems.into_iter().for_each(|problem| self.problem(problem));
         Ok(())
     }
 
     /// The "copied" bit says that the refcount is exactly one.
-    fn copied_flags(&mut self, blocks: &[u64]) -> Result<()> {
+    fn copied_flags(&mut self, blocks: &[u64], cancel: &Cancel) -> Result<()> {
         let mut single = vec![false; self.counts.len()];
-        self.stored(blocks, |host, count| {
+        self.stored(blocks, cancel, |host, count| {
             if let Some(flag) = usize::try_from(host).ok().and_then(|host| single.get_mut(host)) {
                 *flag = count == 1;
             }
@@ -209,6 +241,7 @@ impl Walk<'_> {
             if offset == 0 {
                 continue;
             }
+            cancel.check()?;
             if wrong(*l1_entry, offset) {
                 self.problem(format!("L1 entry {number}: copied flag disagrees with the refcount"));
             }

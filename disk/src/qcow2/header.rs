@@ -9,6 +9,10 @@ pub const MAGIC: [u8; 4] = *b"QFI\xfb";
 
 /// Header extension that names the format of the backing file.
 const EXTENSION_BACKING_FORMAT: u32 = 0xE279_2ACA;
+/// Header extension that counts persistent bitmaps and says where their directory is.
+const EXTENSION_BITMAPS: u32 = 0x2385_2875;
+/// Autoclear feature: the bitmaps are those of the data. Without it the extension means nothing.
+const AUTOCLEAR_BITMAPS: u64 = 1 << 0;
 
 /// Longest backing file name in bytes.
 const MAX_BACKING_NAME: u32 = 1023;
@@ -51,6 +55,8 @@ pub struct Header {
     pub refcount_clusters: u32,
     /// Number of internal snapshots.
     pub snapshots: u32,
+    /// Number of persistent bitmaps; read, never written.
+    pub bitmaps: u32,
     /// Binary logarithm of the width of a refcount in bits; 4 where we write.
     pub refcount_order: u32,
     /// Compression type: 0 zlib, 1 zstd.
@@ -159,6 +165,7 @@ impl Header {
             refcount_offset: long(48)?,
             refcount_clusters: number(56)?,
             snapshots: number(60)?,
+            bitmaps: 0,
             refcount_order: if version >= 3 { number(96)? } else { 4 },
             compression_type: if typed { *start.get(104).ok_or_else(short)? } else { 0 },
             dirty: features & INCOMPATIBLE_DIRTY != 0,
@@ -168,7 +175,13 @@ impl Header {
         header.check_features(features, number(32)?, length)?;
         header.check_bounds(file_length)?;
         header.backing_file = backing_name(start, long(8)?, number(16)?)?;
-        header.backing_format = backing_format(start, length)?;
+        // The backing file's name follows the extensions; old writers mark their end by it alone.
+        let end = if header.backing_file.is_some() { long(8)? } else { header.cluster() };
+        let extensions = Extensions::read(start, length, end)?;
+        header.backing_format = extensions.backing_format;
+        if version >= 3 && long(88)? & AUTOCLEAR_BITMAPS != 0 {
+            header.bitmaps = extensions.bitmaps;
+        }
         Ok(header)
     }
 
@@ -247,23 +260,37 @@ fn backing_name(start: &[u8], offset: u64, length: u32) -> Result<Option<String>
     Ok(Some(String::from_utf8_lossy(name).into_owned()))
 }
 
-fn backing_format(start: &[u8], header_length: u32) -> Result<Option<String>> {
-    let mut at = usize::try_from(header_length).unwrap_or(usize::MAX);
-    loop {
-        let (Some(kind), Some(length)) = (be32(start, at), be32(start, at.saturating_add(4)))
-        else {
-            return Ok(None);
-        };
-        if kind == 0 {
-            return Ok(None);
+/// What is taken from the header's extensions.
+#[derive(Default)]
+struct Extensions {
+    backing_format: Option<String>,
+    bitmaps: u32,
+}
+
+impl Extensions {
+    /// Reads the extensions that stand in `start` from the header's end to `end`.
+    fn read(start: &[u8], header_length: u32, end: u64) -> Result<Self> {
+        let mut at = usize::try_from(header_length).unwrap_or(usize::MAX);
+        let area = usize::try_from(end).ok().and_then(|end| start.get(..end)).unwrap_or(start);
+        let mut found = Self::default();
+        while let (Some(kind), Some(length)) = (be32(area, at), be32(area, at.saturating_add(4))) {
+            if kind == 0 {
+                break;
+            }
+            let bad =
+                || Failure::input(format!("qcow2 header extension of {length} bytes at {at}"));
+            let length = usize::try_from(length).map_err(|_| bad())?;
+            let body = area.get(at + 8..).and_then(|rest| rest.get(..length)).ok_or_else(bad)?;
+            match kind {
+                EXTENSION_BACKING_FORMAT => {
+                    found.backing_format = Some(String::from_utf8_lossy(body).into_owned());
+                }
+                EXTENSION_BITMAPS => found.bitmaps = be32(body, 0).ok_or_else(bad)?,
+                _ => {}
+            }
+            at += 8 + length.next_multiple_of(8);
         }
-        let bad = || Failure::input(format!("qcow2 header extension of {length} bytes at {at}"));
-        let length = usize::try_from(length).map_err(|_| bad())?;
-        let body = start.get(at + 8..).and_then(|rest| rest.get(..length)).ok_or_else(bad)?;
-        if kind == EXTENSION_BACKING_FORMAT {
-            return Ok(Some(String::from_utf8_lossy(body).into_owned()));
-        }
-        at += 8 + length.next_multiple_of(8);
+        Ok(found)
     }
 }
 
@@ -281,6 +308,7 @@ mod tests {
             refcount_offset: 2 << 16,
             refcount_clusters: 1,
             snapshots: 0,
+            bitmaps: 0,
             refcount_order: 4,
             compression_type: 0,
             dirty: false,
@@ -299,6 +327,20 @@ mod tests {
             bytes.resize(1 << 16, 0);
             assert_eq!(Header::decode(&bytes, 4 << 16).unwrap(), header);
         }
+    }
+
+    #[test]
+    fn a_name_right_behind_an_old_header_is_no_extension() {
+        let mut bytes = header().encode();
+        bytes.truncate(72);
+        bytes[7] = 2;
+        bytes[15] = 72;
+        bytes[19] = 16;
+        bytes.extend(b"/images/base.raw");
+        bytes.resize(1 << 16, 0);
+        let header = Header::decode(&bytes, 4 << 16).unwrap();
+        assert_eq!(header.backing_file.as_deref(), Some("/images/base.raw"));
+        assert_eq!((header.version, header.backing_format), (2, None));
     }
 
     #[test]

@@ -33,7 +33,8 @@ impl Reader {
     /// Opens `file`, which is `length` bytes long.
     ///
     /// # Errors
-    /// When the header or the L1 table is damaged or asks for what is not supported.
+    /// When the header or the L1 table is damaged, asks for what is not supported, or names one L2
+    /// table twice.
     pub fn new(file: Arc<File>, length: u64) -> Result<Self> {
         let start = read_range(&file, 0, length.min(HEADER_BYTES))?;
         let header = Header::decode(&start, length)?;
@@ -42,6 +43,7 @@ impl Reader {
             check_host(l2_offset(*entry), header.cluster(), length, header.cluster())
                 .map_err(|failure| failure.context(format!("qcow2 L1 entry {index}")))?;
         }
+        refuse_shared_tables(&l1)?;
         Ok(Self { file, length, header, l1, tables: Mutex::new(VecDeque::new()) })
     }
 
@@ -204,6 +206,21 @@ impl Reader {
             }
         }
         Ok(ranges)
+    }
+}
+
+/// Fails when two L1 entries name the same L2 table. No writer does that, and a small file could map
+/// a disk of any size by it: work and memory of a reader are bounded by the length of the file only
+/// as long as each table is met once.
+fn refuse_shared_tables(l1: &[u64]) -> Result<()> {
+    let tables = (0_usize..).zip(l1).map(|(index, entry)| (l2_offset(*entry), index));
+    let mut tables: Vec<(u64, usize)> = tables.filter(|(offset, _)| *offset != 0).collect();
+    tables.sort_unstable();
+    match tables.array_windows().find(|[one, two]| one.0 == two.0) {
+        None => Ok(()),
+        Some([(offset, one), (_, two)]) => Err(Failure::input(format!(
+            "qcow2 L1 entries {one} and {two} share the L2 table at host offset {offset}"
+        ))),
     }
 }
 

@@ -84,33 +84,44 @@ pub fn write(
     let batches = disk.batches();
     let total = batches.iter().map(|batch| batch.end - batch.start).sum();
     let task = progress.start(&format!("write {}", path.display()), Some(total), "B");
-    let mut done = 0;
+    let advance = |done| progress.advance(task, done);
+    let written = write_batches(disk, &batches, path, options, &advance, cancel);
+    match &written {
+        Ok(written) => progress.finish(task, &format!("sha256 {}", written.sha256.short())),
+        Err(_) => progress.fail(task),
+    }
+    written
+}
+
+fn write_batches(
+    disk: &Disk,
+    batches: &[Range<u64>],
+    path: &Path,
+    options: Options,
+    advance: &dyn Fn(u64),
+    cancel: &Cancel,
+) -> Result<Written> {
     let mut image = ImageInProgress::begin(disk, path, options)?;
-    let result = ordered(
+    let mut done = 0;
+    ordered(
         batches.len(),
         cancel,
-        || Compressor::new(options.compression),
-        |compressor, job| match compressor {
-            Ok(compressor) => pack(disk, &batches[job], compressor),
-            Err(failure) => Err(Failure::io(failure.to_string())),
+        || None,
+        |kept: &mut Option<Compressor>, job| {
+            let compressor = match kept {
+                Some(compressor) => compressor,
+                None => kept.insert(Compressor::new(options.compression)?),
+            };
+            pack(disk, &batches[job], compressor)
         },
         |job, batch| {
             image.place(&batch)?;
             done += batch.end - batches[job].start;
-            progress.advance(task, done);
+            advance(done);
             Ok(())
         },
-    );
-    match result.and_then(|()| image.finish(cancel)) {
-        Ok(written) => {
-            progress.finish(task, &format!("sha256 {}", written.sha256.short()));
-            Ok(written)
-        }
-        Err(failure) => {
-            progress.fail(task);
-            Err(failure)
-        }
-    }
+    )?;
+    image.finish(cancel)
 }
 
 /// Reads a batch and compresses its clusters.
@@ -296,6 +307,7 @@ pub(super) fn standalone_header(size: u64, compression_type: u8) -> Header {
         refcount_offset: 0,
         refcount_clusters: 0,
         snapshots: 0,
+        bitmaps: 0,
         refcount_order: 4,
         compression_type,
         dirty: false,

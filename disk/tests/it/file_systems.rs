@@ -1,9 +1,10 @@
 //! FAT and ext4 judged by their own checkers.
 
-use std::io::Read;
+use std::io::{Cursor, Read};
 use std::path::Path;
 use std::process::Command;
 
+use fatfs::{Dir, FileSystem, FsOptions};
 use nodekiln_disk::{Ids, esp, ext4};
 use nodekiln_words::SourceDate;
 use uuid::Uuid;
@@ -26,6 +27,47 @@ fn superblock(path: &Path) -> ext4::Superblock {
     let mut start = vec![0; ext4::Superblock::END];
     std::fs::File::open(path).unwrap().read_exact(&mut start).unwrap();
     ext4::Superblock::decode(&start).unwrap()
+}
+
+type Files = Vec<(String, Vec<u8>)>;
+
+/// The files of a FAT volume as fatfs reads them: path and content, sorted by path.
+fn files(volume: Vec<u8>) -> Files {
+    fn gather(folder: &str, directory: &Dir<'_, Cursor<Vec<u8>>>, found: &mut Files) {
+        for entry in directory.iter().map(Result::unwrap) {
+            let name = entry.file_name();
+            let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
+            match name.as_str() {
+                "." | ".." => {}
+                _ if entry.is_dir() => gather(&path, &entry.to_dir(), found),
+                _ => {
+                    let mut content = Vec::new();
+                    entry.to_file().read_to_end(&mut content).unwrap();
+                    found.push((path, content));
+                }
+            }
+        }
+    }
+    let options = FsOptions::new().update_accessed_date(false);
+    let volume = FileSystem::new(Cursor::new(volume), options).unwrap();
+    let mut found = Files::new();
+    gather("", &volume.root_dir(), &mut found);
+    found.sort();
+    found
+}
+
+#[test]
+fn files_of_the_esp_come_back_and_two_builds_are_equal() {
+    let sample = [
+        ("EFI/BOOT/BOOTX64.EFI".to_owned(), vec![7; 100_000]),
+        ("EFI/BOOT/grubx64.efi".to_owned(), vec![8; 513]),
+        ("EFI/debian/empty".to_owned(), Vec::new()),
+        ("EFI/debian/grub.cfg".to_owned(), b"configfile\n".to_vec()),
+    ];
+    let volume = esp::build(&sample, 64 << 20, 0x1234_5678, date()).unwrap();
+    assert!(volume == esp::build(&sample, 64 << 20, 0x1234_5678, date()).unwrap());
+    assert!(volume != esp::build(&sample, 64 << 20, 0x1234_5679, date()).unwrap());
+    assert_eq!(files(volume), sample);
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Writers judged by qemu-img.
 
-use std::path::Path;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use nodekiln_disk::qcow2::{self, Compression, Options};
 use nodekiln_disk::{Disk, Extent, Format, Written, open};
-use nodekiln_words::{Cancel, Sha256, Silent};
+use nodekiln_words::{Cancel, Event, Progress, Sha256, Silent};
 
 use crate::tools::{mixed_disk, noise, qemu_img, with_threads, write_raw};
 
@@ -64,6 +66,32 @@ fn the_digest_of_a_raw_file_is_that_of_its_bytes_and_its_zeros_are_holes() {
     assert!(std::fs::metadata(&path).unwrap().blocks() * 512 < 6 << 20);
 }
 
+/// Overwrites a byte of the file that is being written, each time that the writer says how far it is.
+struct Meddler(PathBuf);
+
+impl Progress for Meddler {
+    fn event(&self, event: Event) {
+        if matches!(event, Event::Advanced { .. }) {
+            let file = std::fs::File::options().write(true).open(&self.0).unwrap();
+            file.write_all_at(&[0xEE], 5 << 20).unwrap();
+        }
+    }
+}
+
+#[test]
+fn digests_are_those_of_the_files_and_not_of_what_was_meant_to_be_in_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disk");
+    let (disk, cancel, meddler) = (mixed_disk(), Cancel::default(), Meddler(path.clone()));
+    let raw = nodekiln_disk::raw::write(&disk, &path, &meddler, &cancel).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    assert_eq!(raw.sha256, Sha256::of(&bytes));
+    assert!(bytes != crate::tools::content(&disk), "nothing was overwritten");
+    let options = Options { compression: Compression::None };
+    let qcow2 = qcow2::write(&disk, &path, options, &meddler, &cancel).unwrap();
+    assert_eq!(qcow2.sha256, Sha256::of(std::fs::read(&path).unwrap()));
+}
+
 #[test]
 fn bytes_do_not_depend_on_the_number_of_threads_or_on_where_holes_are() {
     let folder = tempfile::tempdir().unwrap();
@@ -71,7 +99,7 @@ fn bytes_do_not_depend_on_the_number_of_threads_or_on_where_holes_are() {
     let filled = folder.path().join("filled.raw");
     std::fs::write(&filled, crate::tools::content(&disk)).unwrap();
     let file = std::fs::File::open(&filled).unwrap();
-    let filled = Disk::over_file(&file.into(), disk.size()).unwrap();
+    let filled = Disk::over_file(&file.into(), disk.size());
     for compression in ALL {
         let path = |name: &str| folder.path().join(name);
         let one = with_threads(1, || write(&disk, &path("one"), compression));
@@ -123,6 +151,24 @@ fn bootable_looking(disk: &Disk) -> Disk {
 }
 
 #[test]
+fn a_backing_file_named_right_behind_an_old_header_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let (base, overlay) = (folder.path().join("base.raw"), folder.path().join("old.qcow2"));
+    std::fs::write(&base, vec![0; 1 << 20]).unwrap();
+    let words = ["create", "-q", "-f", "qcow2", "-o", "compat=0.10,backing_fmt=raw", "-b"];
+    qemu_img(&words, &[&base, &overlay]);
+    let file = std::fs::File::options().write(true).open(&overlay).unwrap();
+    file.write_all_at(&72_u64.to_be_bytes(), 8).unwrap();
+    file.write_all_at(&8_u32.to_be_bytes(), 16).unwrap();
+    file.write_all_at(b"base.raw", 72).unwrap();
+    assert_eq!(info(&overlay)["backing-filename"], "base.raw");
+    let length = file.metadata().unwrap().len();
+    let file = std::fs::File::open(&overlay).unwrap();
+    let reader = qcow2::Reader::new(file.into(), length).unwrap();
+    assert_eq!(reader.header().backing_file.as_deref(), Some("base.raw"));
+}
+
+#[test]
 fn an_overlay_shows_its_backing_file_and_may_be_larger() {
     let folder = tempfile::tempdir().unwrap();
     let raw = folder.path().join("disk.raw");
@@ -171,6 +217,31 @@ fn a_full_disk_is_a_failure_that_names_the_path() {
     let failure = qcow2::write(&disk, path, options, &Silent, &Cancel::default()).unwrap_err();
     assert!(failure.to_string().contains("/dev/full"), "{failure:?}");
     assert!(failure.help().is_some_and(|help| help.contains("free at least")), "{failure:?}");
+}
+
+/// Counts tasks that have begun and not ended.
+#[derive(Default)]
+struct Open(AtomicI64);
+
+impl Progress for Open {
+    fn event(&self, event: Event) {
+        let change = match event {
+            Event::Started { .. } => 1,
+            Event::Finished { .. } | Event::Failed { .. } => -1,
+            _ => 0,
+        };
+        self.0.fetch_add(change, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_writer_that_cannot_begin_leaves_no_task_open() {
+    let path = Path::new("/nonexistent/disk");
+    let (disk, open, cancel) = (mixed_disk(), Open::default(), Cancel::default());
+    let options = Options { compression: Compression::zlib() };
+    assert!(qcow2::write(&disk, path, options, &open, &cancel).is_err());
+    assert!(nodekiln_disk::raw::write(&disk, path, &open, &cancel).is_err());
+    assert_eq!(open.0.into_inner(), 0);
 }
 
 #[test]

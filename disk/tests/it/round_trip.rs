@@ -78,7 +78,7 @@ proptest! {
         prop_assert!(bytes == content(&disk));
         prop_assert_eq!(written.sha256, Sha256::of(&bytes));
         let file = std::fs::File::open(&path).unwrap();
-        let over = Disk::over_file(&file.into(), disk.size()).unwrap();
+        let over = Disk::over_file(&file.into(), disk.size());
         prop_assert!(content(&over) == bytes);
         let digest = over.digest(&Silent, &Cancel::default()).unwrap();
         prop_assert_eq!(digest, written.sha256);

@@ -6,6 +6,7 @@
 mod files;
 mod kubernetes;
 mod scripts;
+mod units;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::document::Node;
 use crate::recipe::{
     Architecture, BootMode, Containerd, DiskSpec, Family, Kernel, Os, ProviderSpec, Recipe, Remove,
-    RootFileSystem, Units, User,
+    RootFileSystem, User,
 };
 use crate::source::{Origin, Sources, Span};
 
@@ -55,6 +56,7 @@ impl Reader<'_> {
         let users = self.each(node, "users", Self::user);
         let files = self.each(node, "files", Self::file);
         let scripts = self.scripts(node);
+        let units = self.units(node);
         let disk = self.disk(node.get("disk"));
         let providers = self.providers(node);
         Some(Recipe {
@@ -73,7 +75,7 @@ impl Reader<'_> {
             sysctls: map_of_texts(node.get("sysctls")),
             users: users?,
             files: files?,
-            units: units(node),
+            units,
             scripts: scripts?,
             images: texts(node, "images"),
             remove: remove(node),
@@ -141,6 +143,7 @@ impl Reader<'_> {
         let mut providers = Some(BTreeMap::new());
         for entry in entries {
             let files = self.each(&entry.node, "files", Self::file);
+            let units = self.units(&entry.node);
             let Some(files) = files else {
                 providers = None;
                 continue;
@@ -149,7 +152,7 @@ impl Reader<'_> {
                 packages: texts(&entry.node, "packages"),
                 files,
                 kernel_args: texts(&entry.node, "kernel-args"),
-                units: units(&entry.node),
+                units,
             };
             providers.as_mut().map(|providers| providers.insert(entry.key.clone(), spec));
         }
@@ -207,8 +210,8 @@ impl Reader<'_> {
     }
 
     fn report(&mut self, span: Span, message: String, label: &str, help: impl FnOnce() -> String) {
-        let problem = Diagnostic::error(self.sources, span, message).label(label).help(help());
-        self.problems.push(problem);
+        self.problems
+            .error(|| Diagnostic::error(self.sources, span, message).label(label).help(help()));
     }
 
     fn parsed<T: FromStr>(&mut self, node: &Node) -> Option<T>
@@ -227,7 +230,7 @@ impl Reader<'_> {
 
     fn unreadable(&mut self, node: &Node, message: &str) {
         if !self.already_wrong {
-            self.problems.push(Diagnostic::error(self.sources, node.span, message));
+            self.problems.error(|| Diagnostic::error(self.sources, node.span, message));
         }
     }
 
@@ -269,8 +272,8 @@ impl Reader<'_> {
         let path = self.local_path(node)?;
         // Links and `..` are resolved now, so that the plan names the file that is meant.
         let found = path.canonicalize().ok().filter(|path| is_there(path));
-        if found.is_none() {
-            let written = node.scalar().map_or("", |scalar| scalar.text.as_str());
+        let written = node.scalar().map_or("", |scalar| scalar.text.as_str());
+        let Some(found) = found else {
             let message = format!("there is no {noun} `{written}`");
             self.report(node.span, message, "not found", || {
                 format!(
@@ -278,8 +281,18 @@ impl Reader<'_> {
                     path.display()
                 )
             });
+            return None;
+        };
+        if found.to_str().is_none() {
+            // A resolved recipe is text, and has to name it.
+            let message = format!("the path of the {noun} `{written}` is not UTF-8");
+            let label = format!("leads to {}", found.display());
+            self.report(node.span, message, &label, || {
+                format!("rename it, or move the {noun} elsewhere")
+            });
+            return None;
         }
-        found
+        Some(found)
     }
 }
 
@@ -304,11 +317,6 @@ fn holds(node: &Node) -> Vec<String> {
         holds.push(package);
     }
     holds
-}
-
-fn units(node: &Node) -> Units {
-    let list = |key| node.get("units").map(|units| texts(units, key)).unwrap_or_default();
-    Units { enable: list("enable"), disable: list("disable"), mask: list("mask") }
 }
 
 fn remove(node: &Node) -> Remove {

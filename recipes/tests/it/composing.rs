@@ -118,6 +118,64 @@ fn scripts_follow_the_parents_and_are_found_beside_their_own_recipe() {
 }
 
 #[test]
+fn a_child_may_mask_what_its_parent_enables_and_not_the_other_way_round() {
+    let parent =
+        format!("{PARENT}\nunits: {{ enable: [a.service], mask: [b.service, c.service] }}");
+    let recipes = Recipes::new(&[
+        ("parent.yaml", &parent),
+        ("masks.yaml", "extends: parent.yaml\nunits: { mask: [a.service] }\n"),
+        ("enables.yaml", "extends: parent.yaml\nunits: { enable: [b.service] }\n"),
+        (
+            "both.yaml",
+            "extends: parent.yaml\nunits: { disable: [d.service], enable: [d.service] }\n",
+        ),
+        (
+            "provider.yaml",
+            "extends: parent.yaml\nproviders: { aws: { units: { enable: [e.timer], mask: [e.timer] } } }\n",
+        ),
+        ("takes-back.yaml", "extends: parent.yaml\nunits: { enable: [b.service], mask: null }\n"),
+        ("again.yaml", "extends: takes-back.yaml\nunits: { mask: [c.service] }\n"),
+    ]);
+    let units = recipes.load("masks.yaml", &[]).recipe.units;
+    assert_eq!(units.enable, Vec::<String>::new());
+    assert_eq!(units.mask, ["b.service", "c.service", "a.service"]);
+    let problem = |name: &str| {
+        let problems = load(recipes.path().join(name).to_str().unwrap(), &[]).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems}");
+        let problem = problems.iter().next().unwrap().clone();
+        let help = problem.help.clone().unwrap();
+        (problem.to_owned(), help)
+    };
+    let (enables, help) = problem("enables.yaml");
+    assert_eq!(enables.message, "`b.service` is both enabled and masked");
+    assert!(enables.file.ends_with("enables.yaml") && (enables.line, enables.column) == (2, 19));
+    let line = parent.lines().position(|line| line.starts_with("units")).unwrap() + 1;
+    assert!(enables.label.starts_with("masked in "), "{enables:?}");
+    assert!(enables.label.ends_with(&format!("parent.yaml:{line}")), "{enables:?}");
+    assert!(help.contains("`mask: null`"), "{help}");
+    let (both, help) = problem("both.yaml");
+    assert_eq!((both.line, both.column), (2, 41));
+    assert!(both.message.contains("disabled") && help == "keep one of the two");
+    assert!(problem("provider.yaml").0.message.contains("`e.timer`"));
+    // What the help says works.
+    let units = recipes.load("again.yaml", &[]).recipe.units;
+    assert_eq!(units.enable, ["a.service", "b.service"]);
+    assert_eq!(units.mask, ["c.service"]);
+}
+
+#[test]
+fn a_chain_that_is_too_long_is_not_called_a_circle() {
+    let text = |n: u32| format!("extends: r{}.yaml\n", n + 1);
+    let files: Vec<(String, String)> = (0..34).map(|n| (format!("r{n}.yaml"), text(n))).collect();
+    let files: Vec<(&str, &str)> = files.iter().map(|(n, t)| (n.as_str(), t.as_str())).collect();
+    let recipes = Recipes::new(&files);
+    let problems = load(recipes.path().join("r0.yaml").to_str().unwrap(), &[]).unwrap_err();
+    let problem = problems.iter().next().unwrap();
+    assert_eq!(problem.message, "too many recipes extend each other");
+    assert_eq!(problem.label, "one too many");
+}
+
+#[test]
 fn a_chosen_source_makes_the_parents_other_source_void() {
     let recipes = Recipes::new(&[
         ("bin/kubelet", ""),

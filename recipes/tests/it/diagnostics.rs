@@ -36,18 +36,71 @@ fn every_broken_recipe_is_explained_as_reviewed() {
     }
 }
 
+/// One problem as it is rendered.
+struct Shown {
+    message: String,
+    line: String,
+    before: String,
+    underlined: String,
+}
+
+/// Reads a rendered problem, and holds its place against the file that it names.
+fn shown(block: &str) -> Shown {
+    let lines: Vec<&str> = block.lines().collect();
+    let place = lines[1].split_once("─[").unwrap().1.trim_end_matches(']');
+    let mut place = place.rsplitn(3, ':');
+    let mut number = || place.next().unwrap().parse::<usize>().unwrap();
+    let (column, line) = (number(), number());
+    let text = std::fs::read_to_string(place.next().unwrap()).unwrap();
+    let line = text.lines().nth(line - 1).unwrap_or_default();
+    assert_eq!(lines[2].split_once("│ ").unwrap().1, line, "{block}");
+    let mark = lines[3].split_once("· ").unwrap().1;
+    let start = mark.chars().take_while(|c| *c == ' ').count();
+    assert_eq!(start + 1, column, "{block}");
+    Shown {
+        message: lines[0].to_owned(),
+        line: line.to_owned(),
+        before: line.chars().take(start).collect(),
+        underlined: line.chars().skip(start).take(mark.trim().chars().count()).collect(),
+    }
+}
+
 #[test]
-fn every_place_points_at_the_line_that_is_shown() {
+fn what_is_underlined_is_what_the_message_names_or_the_value_of_the_key_that_it_names() {
+    let mut seen = 0;
     for path in broken() {
-        let problems = problems_of(path.to_str().unwrap(), &[]);
-        for problem in problems.iter() {
-            let Ok(text) = std::fs::read_to_string(&problem.file) else { continue };
-            let line = text.lines().nth(problem.line - 1).unwrap_or_default();
-            let rendered = problems.render(false);
-            assert!(rendered.contains(&format!("│ {line}\n")), "{problem:?}");
-            assert!(problem.column <= line.chars().count() + 1, "{problem:?}");
+        let text = problems_of(path.to_str().unwrap(), &[]).render(false);
+        for shown in text.split("\n\n").map(shown) {
+            let named: Vec<&str> = shown.message.split('`').skip(1).step_by(2).collect();
+            // A single character marks where a mapping begins that lacks something, and of an item of
+            // a list only the list has a name.
+            let item = shown.message.contains("an item of") && named.len() == 1;
+            if named.is_empty() || shown.underlined.chars().count() == 1 || item {
+                continue;
+            }
+            seen += 1;
+            let itself = |name: &&&str| shown.underlined.contains(name.trim_end_matches('…'));
+            let its_value = |name: &&&str| shown.before.ends_with(&format!("{name}: "));
+            let found = named.iter().any(|name| itself(&name) || its_value(&name));
+            let Shown { message, underlined, line, .. } = &shown;
+            assert!(found, "{message}: {underlined} in {line}");
         }
     }
+    assert!(seen > 40, "{seen}");
+}
+
+#[test]
+fn a_recipe_with_thousands_of_problems_is_told_in_a_hundred_small_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.yaml");
+    let keys: Vec<String> = (0..4000).map(|n| format!("key{n}: 1")).collect();
+    std::fs::write(&path, format!("{{extends: debian-12, {}}}", keys.join(", "))).unwrap();
+    let problems = problems_of(path.to_str().unwrap(), &[]);
+    assert_eq!((problems.len(), problems.iter().count()), (4000, 101));
+    assert!(problems.iter().all(|problem| format!("{problem:?}").len() < 2000));
+    let last = problems.iter().last().unwrap();
+    assert_eq!(last.message, "3900 more errors are not shown");
+    assert_eq!(Failure::from(problems).to_string(), "the recipe has 4000 problems");
 }
 
 #[test]
@@ -99,6 +152,20 @@ fn diagnostics_have_a_json_form_and_become_a_failure() {
     let failure = Failure::from(problems);
     assert_eq!(failure.class(), Class::Input);
     assert!(failure.chain()[1].starts_with("tests/broken/key-twice.yaml:3:1: "));
+}
+
+#[test]
+fn a_path_that_is_not_utf_8_is_refused_where_it_is_written() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let odd = folder.path().join(std::ffi::OsStr::from_bytes(b"odd \xff"));
+    std::fs::write(&odd, "").unwrap();
+    std::os::unix::fs::symlink(&odd, folder.path().join("link")).unwrap();
+    let path = folder.path().join("a.yaml");
+    std::fs::write(&path, "extends: debian-12\nfiles: [{ path: /a, source: link }]\n").unwrap();
+    let text = problems_of(path.to_str().unwrap(), &[]).render(false);
+    assert!(text.contains("the path of the file `link` is not UTF-8"), "{text}");
+    assert!(text.contains("a.yaml:2:29"), "{text}");
 }
 
 #[test]

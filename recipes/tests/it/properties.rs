@@ -5,8 +5,8 @@ use std::path::Path;
 
 use nodekiln_recipes::recipe::{
     Architecture, BootMode, CgroupDriver, Containerd, Content, DiskSpec, Family, FileNode,
-    FileStep, Hook, Kernel, Kubernetes, KubernetesSource, Os, ProviderSpec, Recipe, Remove,
-    RootFileSystem, Script, Units, User, Version,
+    FileStep, Hook, Kernel, Kubernetes, KubernetesSource, Os, ProviderSpec, Recipe, ReleaseImages,
+    Remove, RootFileSystem, Script, Units, User, Version,
 };
 use nodekiln_recipes::{load, to_yaml};
 use nodekiln_words::{Bytes, Sha256, SourceDate};
@@ -97,8 +97,11 @@ fn digest() -> impl Strategy<Value = Sha256> {
 }
 
 fn units() -> impl Strategy<Value = Units> {
-    let names = || words("[a-z][a-z0-9@-]{0,6}\\.(service|timer)");
-    (names(), names(), names()).prop_map(|(enable, disable, mask)| Units { enable, disable, mask })
+    // What is enabled may not be disabled or masked as well.
+    let enabled = words("on-[a-z0-9@-]{0,6}\\.(service|timer)");
+    let others = || words("[a-n][a-z0-9@-]{0,6}\\.(service|timer)");
+    let units = (enabled, others(), others());
+    units.prop_map(|(enable, disable, mask)| Units { enable, disable, mask })
 }
 
 fn content(path: String) -> impl Strategy<Value = Content> {
@@ -144,10 +147,13 @@ fn kubernetes(folder: &str) -> impl Strategy<Value = Kubernetes> + use<> {
     let source = prop_oneof![
         Just(KubernetesSource::Source { package: "kubernetes".into(), release: "bookworm".into() }),
         Just(KubernetesSource::Directory { path: folder.into() }),
-        btree_map("[a-z]{2,7}", digest(), 0..3).prop_map(|sha256| KubernetesSource::Release {
-            url: "http://127.0.0.1:80/release".into(),
-            registry: Some("http://[::1]:5000".into()),
-            sha256,
+        (btree_map("[a-z]{2,7}", digest(), 0..3), any::<bool>()).prop_map(|(sha256, archives)| {
+            KubernetesSource::Release {
+                url: "http://127.0.0.1:80/release".into(),
+                registry: Some("http://[::1]:5000".into()),
+                sha256,
+                images: if archives { ReleaseImages::Archives } else { ReleaseImages::Registry },
+            }
         }),
     ];
     (version, source, "[a-z]{1,5}\\.[a-z]{2}(:[0-9]{2})?(/[a-z]{1,4})?").prop_map(
@@ -173,7 +179,7 @@ fn users() -> impl Strategy<Value = Vec<User>> {
 
 prop_compose! {
     fn disk()(
-        mebibytes in 1u64..100_000,
+        mebibytes in 64u64..100_000,
         boot in prop::sample::select(vec![BootMode::Hybrid, BootMode::Bios, BootMode::Uefi]),
     ) -> DiskSpec {
         DiskSpec { size: Bytes(mebibytes << 20), root: RootFileSystem::Ext4, boot }

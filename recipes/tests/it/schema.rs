@@ -45,6 +45,15 @@ const CASES: &[(&str, bool)] = &[
     ("files: [{ path: /a, content: a, extra: b }]", false),
     ("files: [{ path: /a }]", false),
     ("files: [{ path: /a, content: a, link: b }]", false),
+    ("files: [{ path: /a, content: a, sha256: SHA }]", false),
+    ("files: [{ path: /a, source: b, url: http://a/b }]", false),
+    ("files: [{ path: /a, content: a, url: http://a/b, sha256: SHA }]", false),
+    ("files: [{ path: /a, url: http://a/b }]", false),
+    ("files: [{ path: /a, sha256: SHA }]", false),
+    ("files: [{ path: /a, url: http://a/b, sha256: SHA }]", true),
+    ("files: [{ path: /a, url: http://a/b, sha256: SHA, link: null }]", true),
+    ("files: [{ path: /a, content: a, url: null, sha256: null }]", true),
+    ("files: [{ path: /a, url: http://a/b, sha256: null }]", false),
     ("files: [{ path: /a, directory: true }]", true),
     ("files: [{ path: /a, directory: false }]", false),
     ("files: [{ path: /a, content: a, mode: \"0644\" }]", true),
@@ -61,6 +70,9 @@ const CASES: &[(&str, bool)] = &[
     ("scripts: { post: [{ name: a, run: \"true\" }] }", true),
     ("scripts: { posst: [{ name: a, run: \"true\" }] }", false),
     ("scripts: { post: [{ name: a }] }", false),
+    ("scripts: { post: [{ name: a, run: \"true\", url: http://a/b }] }", false),
+    ("scripts: { post: [{ name: a, run: \"true\", sha256: SHA }] }", false),
+    ("scripts: { post: [{ name: a, url: http://a/b, sha256: SHA }] }", true),
     ("users: [{ name: capi, uid: 900, system: true }]", true),
     ("users: [{ uid: 900 }]", false),
     ("users: [{ name: capi, uid: zero }]", false),
@@ -73,6 +85,9 @@ const CASES: &[(&str, bool)] = &[
     ("kernel: { args: [a b] }", false),
     ("disk: { size: 8GiB, boot: uefi }", true),
     ("disk: { size: 8 apples }", false),
+    ("disk: { size: 8G }", false),
+    ("disk: { size: 512MIB }", true),
+    ("disk: { size: 64 MiB }", true),
     ("disk: { boot: floppy }", false),
     ("providers: { aws: { packages: [jq], kernel-args: [a], units: { mask: [b.timer] } } }", true),
     ("providers: { aws: { package: [jq] } }", false),
@@ -88,7 +103,8 @@ fn schema_and_loader_accept_and_refuse_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("case.yaml");
     for (text, accepted) in CASES {
-        assert_eq!(validator.is_valid(&yaml(text)), *accepted, "schema: {text}");
+        let text = text.replace("SHA", &"ab".repeat(32));
+        assert_eq!(validator.is_valid(&yaml(&text)), *accepted, "schema: {text}");
         std::fs::write(&path, format!("extends: debian-12\n{text}\n")).unwrap();
         let loaded = load(path.to_str().unwrap(), &[]);
         let problems = loaded.as_ref().err().map(|problems| problems.render(false));

@@ -19,6 +19,10 @@ pub(super) const RULES: &[Rule] = &[Rule {
 
 fn ssh_passwords(answer: &Output, _: &Context) -> Result<Verdict> {
     let methods = text(answer)?;
+    // A server that has accepted the method `none` names no further one: the stranger is in.
+    if methods.trim().is_empty() {
+        return Ok(Verdict::Fail("the SSH server lets root in without asking".into()));
+    }
     let offered = |name: &&str| methods.split(',').any(|method| method.trim() == *name);
     let wrong: Vec<String> = ["password", "keyboard-interactive"]
         .iter()
@@ -40,5 +44,6 @@ mod tests {
         assert!(fails(&judge("ssh-passwords", "publickey,password", &expect), "`password`"));
         let interactive = judge("ssh-passwords", "publickey,keyboard-interactive", &expect);
         assert!(fails(&interactive, "keyboard-interactive"));
+        assert!(fails(&judge("ssh-passwords", "", &expect), "without asking"));
     }
 }

@@ -1,6 +1,6 @@
 //! Rules on cloud-init: the way in for every Cluster API node.
 
-use nodekiln_words::Result;
+use nodekiln_words::{Failure, Result};
 
 use super::answers::{json, list, string, text};
 use super::{Ask, Context, Rule, Severity, Verdict};
@@ -9,6 +9,22 @@ use crate::guest::Output;
 
 /// `cloud-init status` has exit status 1 and 2 for errors that its output tells.
 const STATUS: Ask = Ask::Script("cloud-init status --long --format json; test $? -le 2");
+
+/// The warnings, and where cloud-init finds its configuration invalid also what is wrong with it.
+/// `schema --system` looks at user-data only, yet the warning is about that merged with the image's own
+/// configuration; `query` knows the latter by a name that differs between versions.
+const WARNINGS: &str = "\
+    log=/var/log/cloud-init.log\n\
+    grep -E 'WARNING|Traceback|DEPRECATED' $log; test $? -le 1 || exit\n\
+    echo --\n\
+    grep -q 'Invalid cloud-config provided' $log || exit 0\n\
+    cloud-init schema --system 2>&1\n\
+    own=$(mktemp)\n\
+    { echo '#cloud-config'; cloud-init query merged_system_cfg 2>/dev/null \
+      || cloud-init query merged_cfg; } >\"$own\" 2>/dev/null\n\
+    echo \"the image's own configuration:\"\n\
+    cloud-init schema --config-file \"$own\" 2>&1\n\
+    rm -f \"$own\"";
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -32,12 +48,10 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "cloud-init-log",
         tier: Tier::Boot,
-        severity: Severity::Advisory,
-        why: "warnings and tracebacks tell of an image that cloud-init only half understands",
-        source: "/var/log/cloud-init.log",
-        ask: Ask::Script(
-            "grep -E 'WARNING|Traceback|DEPRECATED' /var/log/cloud-init.log; test $? -le 1",
-        ),
+        severity: Severity::Fatal,
+        why: "a configuration that cloud-init finds invalid is one that it may ignore; other warnings are told",
+        source: "/var/log/cloud-init.log; cloud-init schema --system",
+        ask: Ask::Script(WARNINGS),
         judge: log,
     },
 ];
@@ -66,15 +80,35 @@ fn datasource(answer: &Output, _: &Context) -> Result<Verdict> {
     Ok(Verdict::of(&wrong, if detail.starts_with("DataSource") { detail } else { name }))
 }
 
+/// What cloud-init warns of when it finds its configuration against its schema.
+const INVALID: &str = "Invalid cloud-config provided";
+
 fn log(answer: &Output, _: &Context) -> Result<Verdict> {
-    let text = text(answer)?;
-    let lines: Vec<String> = text.lines().take(8).map(|line| line.trim().to_owned()).collect();
-    Ok(Verdict::of(&lines, "no warnings"))
+    let text = text(answer)? + "\n";
+    let (warnings, schema) = text
+        .strip_prefix("--\n")
+        .map(|schema| ("", schema))
+        .or_else(|| text.split_once("\n--\n"))
+        .ok_or_else(|| Failure::io(format!("the log's warnings are not told apart in `{text}`")))?;
+    let joined = |text: &str, most| {
+        let lines: Vec<&str> = text.lines().take(most).map(str::trim).collect();
+        lines.join("; ")
+    };
+    Ok(match warnings.lines().find(|line| line.contains(INVALID)) {
+        None if warnings.trim().is_empty() => Verdict::Pass("no warnings".into()),
+        None => Verdict::Warn(joined(warnings, 8)),
+        Some(line) => Verdict::Fail(format!(
+            "{}; `cloud-init schema --system` tells what to correct; it prints: {}",
+            line.trim(),
+            joined(schema, 12)
+        )),
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{fails, judge, passes};
+    use super::super::testing::{context, fails, judge, judge_with, passes};
+    use super::*;
     use crate::expect::Expectations;
 
     const DONE: &str = r#"{"boot_status_code":"enabled-by-generator","datasource":"nocloud",
@@ -102,8 +136,54 @@ mod tests {
     #[test]
     fn a_warning_in_the_log_is_shown() {
         let expect = Expectations::default();
-        assert!(passes(&judge("cloud-init-log", "", &expect)));
-        let line = "2026 - util.py[WARNING]: something odd\n";
-        assert!(fails(&judge("cloud-init-log", line, &expect), "something odd"));
+        assert!(passes(&judge("cloud-init-log", "--\n", &expect)));
+        let line = "2026 - util.py[WARNING]: something odd\n--\n";
+        let told = judge("cloud-init-log", line, &expect);
+        assert!(matches!(told, Verdict::Warn(seen) if seen.contains("something odd")));
+        let context = context(&expect, Tier::Boot);
+        assert!(judge_with("cloud-init-log", "", 0, &context).is_err());
+        assert!(judge_with("cloud-init-log", "", 2, &context).is_err());
+    }
+
+    #[test]
+    fn a_configuration_against_the_schema_fails_with_the_remedy_and_what_it_prints() {
+        let expect = Expectations::default();
+        let answer = "2026 - schema.py[WARNING]: Invalid cloud-config provided: Please run\n--\n\
+                      Error: Cloud config schema errors: locale: False is not of type 'string'\n";
+        let verdict = judge("cloud-init-log", answer, &expect);
+        assert!(fails(&verdict, "`cloud-init schema --system`"));
+        assert!(fails(&verdict, "locale: False"));
+        let rule = RULES.iter().find(|rule| rule.id == "cloud-init-log").unwrap();
+        assert_eq!(rule.severity, Severity::Fatal); // else the "no" would be a warning
+    }
+
+    /// The script in an `sh` whose `cloud-init` is a stand-in and whose log holds `log`.
+    fn asked(log: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, program) = (folder.path().join("log"), folder.path().join("cloud-init"));
+        fs_err::write(&path, log).unwrap();
+        fs_err::write(
+            &program,
+            "#!/bin/sh\necho \"ran $1 $2\"\ntest \"$2\" != merged_system_cfg\n",
+        )
+        .unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs_err::set_permissions(&program, mode).unwrap();
+        let script = WARNINGS.replace("/var/log/cloud-init.log", &path.to_string_lossy());
+        let search = format!("{}:/usr/bin:/bin", folder.path().display());
+        let mut command = std::process::Command::new("sh");
+        let output = command.env("PATH", search).args(["-c", &script]).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    #[test]
+    fn the_schema_is_asked_only_when_cloud_init_warns_of_it() {
+        assert_eq!(asked("all is well\n"), "--\n");
+        assert_eq!(asked("x [WARNING]: odd\n"), "x [WARNING]: odd\n--\n");
+        let invalid = "x [WARNING]: Invalid cloud-config provided: see\n";
+        let told = asked(invalid);
+        assert!(told.starts_with(&format!("{invalid}--\nran schema --system\n")), "{told}");
+        assert!(told.ends_with("own configuration:\nran schema --config-file\n"), "{told}");
     }
 }

@@ -59,7 +59,11 @@ pub(super) const RULES: &[Rule] = &[
         severity: Severity::Fatal,
         why: "kubelet on systemd and containerd on cgroupfs start and silently put all pods into one flat folder",
         source: "directory names below /sys/fs/cgroup",
-        ask: Ask::Script("find /sys/fs/cgroup -type d -name '*:cri-containerd:*'"),
+        // Containers come and go while it looks, so a folder that is gone is no error.
+        ask: Ask::Cluster(
+            "find /sys/fs/cgroup -ignore_readdir_race -type d \\( -name '*:cri-containerd:*' \
+             -o -name 'cri-containerd-*.scope' -o -path '*/kubepods/*' \\)",
+        ),
         judge: cgroup_driver,
     },
     Rule {
@@ -84,19 +88,25 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-/// Sends one query (RFC 1035) and prints the number of answers, or what went wrong.
+/// Sends a query (RFC 1035) and prints the number of answers, or what went wrong. It tries again a
+/// few times: kube-proxy opens the way to a server some seconds after that is ready.
 const DNS_QUERY: &str = r#"python3 - <<'EOF'
-import socket, struct
+import socket, struct, time
 name = b"".join(bytes([len(part)]) + part for part in b"kubernetes.default.svc.cluster.local".split(b"."))
 query = struct.pack(">HHHHHH", 7, 0x100, 1, 0, 0, 0) + name + b"\0" + struct.pack(">HH", 1, 1)
 wire = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 wire.settimeout(10)
 wire.connect(("10.96.0.10", 53))
-try:
-    wire.send(query)
-    print("answers", struct.unpack(">H", wire.recv(512)[6:8])[0])
-except OSError as error:
-    print("no answer:", error)
+for attempt in range(5):
+    try:
+        wire.send(query)
+        print("answers", struct.unpack(">H", wire.recv(512)[6:8])[0])
+        break
+    except OSError as error:
+        said = error
+        time.sleep(2)
+else:
+    print("no answer:", said)
 EOF"#;
 
 fn sentinel(answer: &Output, _: &Context) -> Result<Verdict> {
@@ -164,9 +174,23 @@ fn kubeadm_images(answer: &Output, context: &Context) -> Result<Verdict> {
 
 fn cgroup_driver(answer: &Output, _: &Context) -> Result<Verdict> {
     let text = text(answer)?;
-    let wrong: Vec<String> =
-        text.lines().take(3).map(|path| format!("flat cgroup {path}")).collect();
-    Ok(Verdict::of(&wrong, "no flat cgroups"))
+    let flat = |path: &&str| path.contains(":cri-containerd:");
+    let mut wrong: Vec<String> =
+        text.lines().filter(flat).take(3).map(|path| format!("flat cgroup {path}")).collect();
+    let containers = text.lines().filter(|path| nested(path)).count();
+    if containers == 0 && wrong.is_empty() {
+        wrong.push("no container has a cgroup, although a control plane runs".into());
+    }
+    Ok(Verdict::of(&wrong, format!("{containers} containers below kubepods, no flat cgroups")))
+}
+
+/// Whether `path` is a container's cgroup where it belongs: as a scope in one of the kubelet's slices
+/// (systemd), or a folder below its pod's that is called by the container's id (cgroupfs).
+fn nested(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let id = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let scope = name.starts_with("cri-containerd-") && name.ends_with(".scope");
+    (scope && path.contains("/kubepods.slice/")) || (id && path.contains("/kubepods/"))
 }
 
 fn service_network(answer: &Output, _: &Context) -> Result<Verdict> {
@@ -243,11 +267,30 @@ mod tests {
     }
 
     #[test]
-    fn flat_cgroups_services_without_answer_and_preflight_warnings_are_told() {
+    fn containers_are_where_the_kubelet_put_their_pods_under_either_driver() {
         let expect = Expectations::default();
-        assert!(passes(&judge("cgroup-driver", "", &expect)));
-        let flat = "/sys/fs/cgroup/system.slice:cri-containerd:77\n";
-        assert!(fails(&judge("cgroup-driver", flat, &expect), ":cri-containerd:"));
+        let id = "6".repeat(64);
+        let pods = "/sys/fs/cgroup/kubepods.slice/kubepods-burstable.slice";
+        let systemd = format!("{pods}/kubepods-burstable-pod1.slice/cri-containerd-{id}.scope\n");
+        let cgroupfs = format!("/sys/fs/cgroup/kubepods/burstable/pod1/{id}\n");
+        assert!(passes(&judge("cgroup-driver", &systemd, &expect)));
+        assert!(passes(&judge("cgroup-driver", &cgroupfs, &expect)));
+        let flat = format!("{systemd}/sys/fs/cgroup/system.slice:cri-containerd:77\n");
+        assert!(fails(&judge("cgroup-driver", &flat, &expect), "flat cgroup"));
+        assert!(fails(&judge("cgroup-driver", "", &expect), "no container has a cgroup"));
+        let empty = "/sys/fs/cgroup/kubepods/burstable\n/sys/fs/cgroup/kubepods/burstable/pod1\n";
+        assert!(fails(&judge("cgroup-driver", empty, &expect), "no container has a cgroup"));
+    }
+
+    #[test]
+    fn without_a_cluster_cgroups_are_not_asked_for() {
+        let rule = RULES.iter().find(|rule| rule.id == "cgroup-driver").unwrap();
+        assert!(matches!(rule.ask, Ask::Cluster(script) if script.contains("readdir_race")));
+    }
+
+    #[test]
+    fn services_without_answer_and_preflight_warnings_are_told() {
+        let expect = Expectations::default();
         assert!(passes(&judge("service-network", "{\n \"gitVersion\": \"v1.20.2\"\n}", &expect)));
         let refused = judge("service-network", "curl: (7) Failed to connect\n", &expect);
         assert!(fails(&refused, "Failed to connect"));

@@ -110,12 +110,12 @@ fn control_plane(answer: &Output, context: &Context) -> Result<Verdict> {
             }
         }
     }
-    let digests = if context.expect.images.is_empty() {
-        "digests not claimed"
+    let seen = format!("{} run", seen.join(", "));
+    Ok(if wrong.is_empty() && context.expect.images.is_empty() {
+        Verdict::NotProven(format!("{seen}, but the image claims no digests to compare with"))
     } else {
-        "from the claimed digests"
-    };
-    Ok(Verdict::of(&wrong, format!("{} run, {digests}", seen.join(", "))))
+        Verdict::of(&wrong, format!("{seen}, from the claimed digests"))
+    })
 }
 
 /// What keeps a pod from being ready, if anything does.
@@ -255,6 +255,10 @@ mod tests {
         assert!(fails(&judge("control-plane", &answer(&pods()), &other), "etcd runs sha256:"));
         other.images.remove("r/etcd:1");
         assert!(fails(&judge("control-plane", &answer(&pods()), &other), "does not claim"));
+        let none = Expectations::default();
+        let unclaimed = judge("control-plane", &answer(&pods()), &none);
+        assert!(matches!(unclaimed, Verdict::NotProven(_)));
+        assert!(fails(&judge("control-plane", "{}\n--\n", &none), "etcd has no pod"));
     }
 
     #[test]

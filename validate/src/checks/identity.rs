@@ -33,6 +33,10 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
+/// What systemd says when it takes the id from `/var/lib/dbus/machine-id`, a file of the image: every
+/// node gets the same one then, although `/etc/machine-id` was empty.
+const FROM_IMAGE: &str = "from D-Bus machine ID";
+
 /// systemd tells when it fills an empty machine-id; an id that it did not fill was in the image.
 fn machine_id(answer: &Output, _: &Context) -> Result<Verdict> {
     let text = text(answer)?;
@@ -43,6 +47,10 @@ fn machine_id(answer: &Output, _: &Context) -> Result<Verdict> {
     }
     let said = journal.lines().find(|line| line.contains("nitializing machine ID"));
     Ok(match said {
+        Some(line) if line.contains(FROM_IMAGE) => Verdict::Fail(format!(
+            "{id} was in the image, as /var/lib/dbus/machine-id: {}",
+            line.trim()
+        )),
         Some(line) => Verdict::Pass(format!("{id}, made at this boot: {}", line.trim())),
         None => {
             Verdict::Fail(format!("{id} was in the image: systemd did not make it at this boot"))
@@ -74,6 +82,8 @@ mod tests {
         assert!(passes(&judge("machine-id", &made, &expect)));
         let baked = format!("{ID}\n\n--\n");
         assert!(fails(&judge("machine-id", &baked, &expect), "in the image"));
+        let cloned = made.replace("random generator", "D-Bus machine ID");
+        assert!(fails(&judge("machine-id", &cloned, &expect), "/var/lib/dbus/machine-id"));
         assert!(fails(&judge("machine-id", "\n--\n", &expect), "holds ``"));
         assert!(fails(&judge("machine-id", "uninitialized\n\n--\n", &expect), "uninitialized"));
     }

@@ -67,6 +67,8 @@ pub enum Ask {
 pub struct Context<'a> {
     /// The image's claims.
     pub expect: &'a Expectations,
+    /// Whether a manifest made them; without one nothing is known of what the image should hold.
+    pub claimed: bool,
     /// The tier that was run.
     pub tier: Tier,
     /// The name that the meta-data gave the node.
@@ -168,9 +170,12 @@ pub(crate) mod testing {
 
     /// The verdict of the rule `id` on a recorded answer.
     pub(crate) fn judge(id: &str, stdout: &str, expect: &Expectations) -> Verdict {
-        let context =
-            Context { expect, tier: Tier::Kubeadm, hostname: "node-1", console: &[], table: &[] };
-        judge_with(id, stdout, 0, &context).unwrap()
+        judge_with(id, stdout, 0, &context(expect, Tier::Kubeadm)).unwrap()
+    }
+
+    /// A context in which nothing was found and `expect` comes from a manifest.
+    pub(crate) fn context(expect: &Expectations, tier: Tier) -> Context<'_> {
+        Context { expect, claimed: true, tier, hostname: "node-1", console: &[], table: &[] }
     }
 
     pub(crate) fn judge_with(

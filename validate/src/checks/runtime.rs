@@ -42,6 +42,10 @@ pub(super) const RULES: &[Rule] = &[
 ];
 
 fn containerd(answer: &Output, context: &Context) -> Result<Verdict> {
+    let claimed = context.expect.containerd.as_ref();
+    if context.claimed && claimed.is_none() && context.expect.kubernetes.is_none() {
+        return Ok(Verdict::Skipped("the image claims neither containerd nor Kubernetes".into()));
+    }
     let text = text(answer)?;
     let [active, version] = parts(&text)?;
     let mut wrong = Vec::new();
@@ -49,10 +53,15 @@ fn containerd(answer: &Output, context: &Context) -> Result<Verdict> {
         wrong.push(format!("containerd.service is {}", active.trim()));
     }
     let found = version.split_whitespace().nth(2).unwrap_or("nothing");
-    if let Some(expected) = &context.expect.containerd
-        && !same_version(found, expected)
-    {
-        wrong.push(format!("containerd is {found}, not {expected}"));
+    match claimed {
+        Some(expected) if !same_version(found, expected) => {
+            wrong.push(format!("containerd is {found}, not {expected}"));
+        }
+        None if wrong.is_empty() => {
+            let text = format!("containerd {found} runs, but the image claims no version of it");
+            return Ok(Verdict::NotProven(text));
+        }
+        _ => {}
     }
     Ok(Verdict::of(&wrong, found))
 }
@@ -116,7 +125,8 @@ pub(super) fn store(table: &str) -> BTreeMap<String, String> {
 mod tests {
     use nodekiln_words::Sha256;
 
-    use super::super::testing::{fails, judge, passes};
+    use super::super::testing::{context, fails, judge, judge_with, passes};
+    use super::*;
     use crate::expect::Expectations;
 
     #[test]
@@ -128,6 +138,21 @@ mod tests {
         assert!(fails(&judge("containerd", &up.replace("active", "failed"), &expect), "failed"));
         assert!(fails(&judge("containerd", &up.replace("1.6.20", "1.6.2"), &expect), "not 1.6.20"));
         assert!(fails(&judge("containerd", "inactive\n--\n", &expect), "inactive"));
+    }
+
+    #[test]
+    fn containerd_without_a_claim_is_never_passed_and_asked_only_of_a_node() {
+        let kubernetes = Some("1.20.2".parse().unwrap());
+        let node = Expectations { kubernetes, ..Expectations::default() };
+        let (up, down) = ("active\n--\ncontainerd x 1.6.20 y\n", "inactive\n--\n");
+        assert!(matches!(judge("containerd", up, &node), Verdict::NotProven(_)));
+        assert!(fails(&judge("containerd", down, &node), "inactive"));
+        let plain = Expectations::default();
+        assert!(matches!(judge("containerd", down, &plain), Verdict::Skipped(_)));
+        let unknown = Context { claimed: false, ..context(&plain, Tier::Boot) };
+        assert!(fails(&judge_with("containerd", down, 0, &unknown).unwrap(), "inactive"));
+        let up = judge_with("containerd", up, 0, &unknown).unwrap();
+        assert!(matches!(up, Verdict::NotProven(_)));
     }
 
     #[test]

@@ -192,7 +192,7 @@ fn listeners(answer: &Output, context: &Context) -> Result<Verdict> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{fails, judge, judge_with, passes};
+    use super::super::testing::{context, fails, judge, judge_with, passes};
     use super::*;
     use crate::console::Scanner;
     use crate::expect::Expectations;
@@ -212,8 +212,7 @@ mod tests {
         assert!(fails(&judge("failed-units", failed, &expect), "bad.service"));
         let kubelet = "kubelet.service loaded failed failed kubelet\n";
         assert!(fails(&judge("failed-units", kubelet, &expect), "kubelet.service"));
-        let boot =
-            Context { expect: &expect, tier: Tier::Boot, hostname: "n", console: &[], table: &[] };
+        let boot = context(&expect, Tier::Boot);
         assert!(passes(&judge_with("failed-units", kubelet, 0, &boot).unwrap()));
     }
 
@@ -222,9 +221,7 @@ mod tests {
         let expect = Expectations::default();
         assert!(passes(&judge("root-growth", "  6900000000\n7516192768\n", &expect)));
         assert!(fails(&judge("root-growth", "3221225472\n7516192768\n", &expect), "3 GiB"));
-        let context =
-            Context { expect: &expect, tier: Tier::Boot, hostname: "n", console: &[], table: &[] };
-        assert!(judge_with("root-growth", "", 0, &context).is_err());
+        assert!(judge_with("root-growth", "", 0, &context(&expect, Tier::Boot)).is_err());
     }
 
     #[test]
@@ -253,13 +250,7 @@ mod tests {
         let expect = Expectations::default();
         assert!(passes(&judge("partition-table", "", &expect)));
         let table = ["backup table: no signature".to_owned()];
-        let context = Context {
-            expect: &expect,
-            tier: Tier::Boot,
-            hostname: "n",
-            console: &[],
-            table: &table,
-        };
+        let context = Context { table: &table, ..context(&expect, Tier::Boot) };
         assert!(fails(&judge_with("partition-table", "", 0, &context).unwrap(), "backup table"));
     }
 
@@ -270,8 +261,7 @@ mod tests {
             let mut scanner = Scanner::default();
             scanner.push(log.as_bytes());
             let console = scanner.findings();
-            let context =
-                Context { expect: &expect, tier: Tier::Boot, hostname: "n", console, table: &[] };
+            let context = Context { console, ..context(&expect, Tier::Boot) };
             judge_with("console", "", 0, &context).unwrap()
         };
         assert!(fails(&verdict("[    1.0] Oops: 0002 [#1]\n"), "at byte 0"));

@@ -11,7 +11,8 @@ use super::patterns::{Gravity, patterns};
 const TAIL: usize = 60;
 /// A longer line is cut here: binary noise must not fill the memory.
 const LONGEST_LINE: usize = 4096;
-/// No more findings than this are kept; the first ones tell the cause.
+/// No more findings than this are kept; the first ones tell the cause. What ends the wait is kept
+/// beyond it: a guest that has warned two hundred times may still panic.
 const MOST_FINDINGS: usize = 200;
 
 /// A line of the console that matched a pattern.
@@ -76,7 +77,8 @@ impl Scanner {
         self.reached.kernel |= text.contains("Linux version ");
         self.reached.manager |= text.contains("systemd[1]: ") || text.contains("Welcome to ");
         for pattern in patterns().filter(|pattern| pattern.matches(&text)) {
-            if self.reported.contains(&pattern.id) || self.findings.len() == MOST_FINDINGS {
+            let full = self.findings.len() >= MOST_FINDINGS && pattern.gravity != Gravity::Fatal;
+            if self.reported.contains(&pattern.id) || full {
                 continue;
             }
             self.reported.push(pattern.id);
@@ -173,6 +175,15 @@ mod tests {
         let found = scan(&[b"Entering rescue mode...\r\ngrub resc", b"ue> "]);
         assert_eq!(found.last().map(|finding| finding.pattern.as_str()), Some("grub-rescue"));
         assert_eq!(found.last().map(|finding| finding.line.as_str()), Some("grub rescue> "));
+    }
+
+    #[test]
+    fn a_panic_after_hundreds_of_warnings_is_kept() {
+        let mut log = "x segfault at 0\n".repeat(MOST_FINDINGS + 50);
+        log.push_str("Kernel panic - not syncing: x\n");
+        let found = scan(&[log.as_bytes()]);
+        assert_eq!(found.len(), MOST_FINDINGS + 1);
+        assert_eq!(found.last().map(|finding| finding.gravity), Some(Gravity::Fatal));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::Path;
 use nodekiln_words::{Class, Result, ResultExt as _};
 
 use crate::checks::{Ask, Context, Rule, Verdict, rules_of};
+use crate::evidence;
 use crate::guest::{Guest, Life as _, Output};
 use crate::report::{Excerpt, Judged, Outcome};
 use crate::run::Running;
@@ -67,6 +68,18 @@ fn login_methods(guest: &Guest, running: &Running) -> Result<Output> {
     Ok(Output { stdout: methods.into_bytes(), ..Output::default() })
 }
 
+/// Judges the rules that ask nothing once more, now that the guest has said its last word: the console
+/// may tell of a panic on the way down.
+pub(super) fn judge_again(rules: &mut [Judged], context: &Context) -> Result<()> {
+    for rule in rules_of(context.tier).filter(|rule| matches!(rule.ask, Ask::Nothing)) {
+        let verdict = rule.verdict(&Output::default(), context)?;
+        for judged in rules.iter_mut().filter(|judged| judged.id == rule.id) {
+            judged.outcome = Outcome::Judged(verdict.clone());
+        }
+    }
+    Ok(())
+}
+
 /// The outcomes for a guest that nobody could log in to: only what needs no guest is judged.
 pub(super) fn unreachable(context: &Context) -> Vec<Judged> {
     let outcome = |rule: &Rule| match rule.ask {
@@ -97,7 +110,7 @@ const LOGS: [(&str, &str, usize); 6] = [
 
 /// Saves the guest's logs in `out/guest` and returns the ends of those that tell most.
 pub(super) fn fetch_logs(guest: &Guest, out: &Path, running: &Running) -> Result<Vec<Excerpt>> {
-    let folder = out.join("guest");
+    let folder = out.join(evidence::GUEST);
     fs_err::create_dir_all(&folder).or_io(|| "make a folder for the guest's logs".into())?;
     let mut excerpts = Vec::new();
     for (name, script, shown) in LOGS {
@@ -118,4 +131,33 @@ pub(super) fn fetch_logs(guest: &Guest, out: &Path, running: &Running) -> Result
         }
     }
     Ok(excerpts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Tier;
+    use crate::console::Scanner;
+    use crate::expect::Expectations;
+
+    #[test]
+    fn a_panic_on_the_way_down_turns_the_console_rule() {
+        let (expect, mut scanner) = (Expectations::default(), Scanner::default());
+        let context = |console| Context {
+            expect: &expect,
+            claimed: true,
+            tier: Tier::Boot,
+            hostname: "n",
+            console,
+            table: &[],
+        };
+        let mut rules = unreachable(&context(&[]));
+        let console = |rules: &[Judged]| {
+            rules.iter().find(|rule| rule.id == "console").unwrap().outcome.clone()
+        };
+        assert!(matches!(console(&rules), Outcome::Judged(Verdict::Pass(_))));
+        scanner.push(b"Kernel panic - not syncing: on the way down\n");
+        judge_again(&mut rules, &context(scanner.findings())).unwrap();
+        assert!(matches!(console(&rules), Outcome::Judged(Verdict::Fail(_))));
+    }
 }

@@ -78,7 +78,8 @@ fn settle(running: &Running, guest: &Guest, plan: Option<&KubeadmPlan>) -> Stage
     if plan.pod_image.is_some() {
         wait(Stage::PodRunning, &|command| pod_running(guest, command))?;
     }
-    wait(Stage::ControlPlane, &|command| control_plane(guest, command))?;
+    let dns = plan.brings_dns();
+    wait(Stage::ControlPlane, &|command| control_plane(guest, dns, command))?;
     running.check().map_err(|failure| (Stage::ControlPlane, failure))
 }
 
@@ -156,7 +157,7 @@ fn pod_running(guest: &Guest, command: Duration) -> Result<Waited<()>> {
     })
 }
 
-fn control_plane(guest: &Guest, command: Duration) -> Result<Waited<()>> {
+fn control_plane(guest: &Guest, dns: bool, command: Duration) -> Result<Waited<()>> {
     let pods = match objects(
         guest,
         &["--namespace", "kube-system", "get", "pods", "-o", "json"],
@@ -166,12 +167,48 @@ fn control_plane(guest: &Guest, command: Duration) -> Result<Waited<()>> {
         Err(said) => return Ok(Waited::Still(said)),
     };
     let items = pods["items"].as_array().map_or(&[][..], Vec::as_slice);
-    let still = COMPONENTS.iter().find_map(|(label, name)| {
-        let pod = items.iter().find(|pod| pod.pointer(label).and_then(Value::as_str) == Some(name));
+    Ok(missing(items, dns).map_or(Waited::Done(()), Waited::Still))
+}
+
+/// The label of CoreDNS's pods, which kubeadm gives the name of their predecessor.
+const DNS: (&str, &str) = ("/metadata/labels/k8s-app", "kube-dns");
+
+/// What is asked about the cluster needs its pods ready: the first of them that is not, if any. CoreDNS
+/// starts last, once there is a network, and only where the image brings it.
+fn missing(pods: &[Value], dns: bool) -> Option<String> {
+    let wanted = COMPONENTS.iter().chain(dns.then_some(&DNS));
+    wanted.into_iter().find_map(|(label, name)| {
+        let pod = pods.iter().find(|pod| pod.pointer(label).and_then(Value::as_str) == Some(name));
         match pod {
             None => Some(format!("{name} has no pod")),
             Some(pod) => trouble(pod).map(|trouble| format!("{name} {trouble}")),
         }
-    });
-    Ok(still.map_or(Waited::Done(()), Waited::Still))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod((label, name): (&str, &str), ready: bool) -> Value {
+        let key = label.rsplit('/').next().unwrap();
+        json!({"metadata": {"labels": {key: name}},
+            "status": {"phase": "Running", "containerStatuses": [{"ready": ready}]}})
+    }
+
+    #[test]
+    fn cluster_dns_is_waited_for_where_the_image_brings_it() {
+        let mut pods: Vec<Value> = COMPONENTS.map(|component| pod(component, true)).into();
+        assert_eq!(missing(&pods, false), None);
+        assert_eq!(missing(&pods, true).as_deref(), Some("kube-dns has no pod"));
+        pods.push(pod(DNS, false));
+        assert!(missing(&pods, true).is_some_and(|still| still.starts_with("kube-dns is Running")));
+        pods.pop();
+        pods.push(pod(DNS, true));
+        assert_eq!(missing(&pods, true), None);
+        pods.remove(0);
+        assert_eq!(missing(&pods, true).as_deref(), Some("etcd has no pod"));
+    }
 }

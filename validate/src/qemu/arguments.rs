@@ -3,8 +3,10 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use nodekiln_providers::{DiskBus, Firmware, NetworkCard};
+
 use crate::accelerator::Engine;
-use crate::machine::{DiskBus, Dmi, Firmware, Machine};
+use crate::machine::Machine;
 
 /// The Ethernet address of the guest's only card; locally administered.
 pub const MAC: &str = "52:54:00:6e:6b:01";
@@ -63,7 +65,7 @@ pub fn arguments(setup: &Setup) -> Vec<OsString> {
     let mut line = Line::default();
     base(&mut line, setup);
     firmware(&mut line, setup.disks);
-    identity(&mut line, &setup.machine.dmi);
+    identity(&mut line, &setup.machine.profile.system);
     root_disk(&mut line, setup);
     seed_disk(&mut line, setup.disks);
     network(&mut line, setup);
@@ -130,33 +132,26 @@ fn firmware(line: &mut Line, disks: &Disks) {
     }
 }
 
-fn identity(line: &mut Line, dmi: &Dmi) {
-    let system =
-        [("manufacturer", &dmi.manufacturer), ("product", &dmi.product), ("serial", &dmi.serial)];
-    for (kind, fields) in [("type=1", &system[..]), ("type=3", &[("asset", &dmi.asset)][..])] {
-        let mut value = kind.to_owned();
-        for (key, text) in fields.iter().filter(|(_, text)| !text.is_empty()) {
-            value.push_str(&format!(",{key}={}", text.replace(',', ",,")));
-        }
-        if value != kind {
-            line.pair("-smbios", &value);
-        }
+/// SMBIOS strings of type 1; without any QEMU keeps its own.
+fn identity(line: &mut Line, system: &[(String, String)]) {
+    if system.is_empty() {
+        return;
     }
+    let fields = system.iter().map(|(key, text)| format!(",{key}={}", text.replace(',', ",,")));
+    line.pair("-smbios", &format!("type=1{}", fields.collect::<String>()));
 }
+
+/// When the host cannot read or write the overlay QEMU stops the guest, which the run notices: told of
+/// it, the guest would fail, and look as if the image were at fault.
+const ON_ERROR: &str = "werror=stop,rerror=stop";
 
 fn root_disk(line: &mut Line, setup: &Setup) {
     let file = "driver=qcow2,node-name=root,discard=unmap,cache.direct=off,cache.no-flush=on,file.driver=file,file.filename=";
     line.path("-blockdev", file, &setup.disks.overlay);
-    match setup.machine.disk {
-        DiskBus::VirtioBlk => line.pair("-device", "virtio-blk-pci,drive=root,bootindex=1"),
-        DiskBus::Nvme => line.pair("-device", "nvme,drive=root,serial=nodekiln-root,bootindex=1"),
-        DiskBus::VirtioScsi | DiskBus::Pvscsi => {
-            let controller =
-                if setup.machine.disk == DiskBus::Pvscsi { "pvscsi" } else { "virtio-scsi-pci" };
-            line.pair("-device", &format!("{controller},id=scsi0"));
-            line.pair("-device", "scsi-hd,bus=scsi0.0,drive=root,bootindex=1");
-        }
-    }
+    let device = match setup.machine.profile.disk {
+        DiskBus::VirtioBlk => "virtio-blk-pci",
+    };
+    line.pair("-device", &format!("{device},drive=root,bootindex=1,{ON_ERROR}"));
 }
 
 /// The seed is a virtio disk on every profile: NoCloud looks at any disk by its label.
@@ -175,7 +170,9 @@ fn seed_disk(line: &mut Line, disks: &Disks) {
 /// elsewhere, and only the forwarded port leads in.
 fn network(line: &mut Line, setup: &Setup) {
     let port = setup.wires.ssh_port;
-    let device = setup.machine.nic.device();
+    let device = match setup.machine.profile.network {
+        NetworkCard::VirtioNet => "virtio-net-pci",
+    };
     line.pair(
         "-netdev",
         &format!("user,id=net0,restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:{port}-:22"),
@@ -246,11 +243,10 @@ mod tests {
     fn a_uefi_machine_of_a_cloud_is_as_reviewed() {
         let mut disks = disks();
         disks.uefi = Some(("/usr/share/OVMF/CODE.fd".into(), "/run/a/VARS.fd".into()));
-        let dmi =
-            Dmi { manufacturer: "Amazon EC2".into(), serial: "ec2,1".into(), ..Dmi::default() };
-        let machine =
-            Machine { firmware: Firmware::Uefi, disk: DiskBus::Nvme, dmi, ..Machine::default() };
-        golden("qemu-uefi-nvme-kvm.txt", &text(&machine, &disks, Engine::Kvm));
+        let mut machine = Machine { firmware: Firmware::Uefi, ..Machine::default() };
+        let system = [("manufacturer", "Amazon EC2"), ("serial", "ec2,1")];
+        machine.profile.system = system.map(|(key, text)| (key.into(), text.into())).into();
+        golden("qemu-uefi-kvm.txt", &text(&machine, &disks, Engine::Kvm));
     }
 
     #[test]
@@ -259,16 +255,5 @@ mod tests {
         disks.overlay = "/run/a,b/root.qcow2".into();
         let text = text(&Machine::default(), &disks, Engine::Tcg);
         assert!(text.contains("file.filename=/run/a,,b/root.qcow2"), "{text}");
-    }
-
-    #[test]
-    fn each_disk_bus_gets_its_controller() {
-        for (disk, device) in [
-            (DiskBus::Pvscsi, "-device pvscsi,id=scsi0"),
-            (DiskBus::VirtioScsi, "-device virtio-scsi-pci,id=scsi0"),
-        ] {
-            let text = text(&Machine { disk, ..Machine::default() }, &disks(), Engine::Tcg);
-            assert!(text.contains(device), "{text}");
-        }
     }
 }

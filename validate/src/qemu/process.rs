@@ -96,19 +96,19 @@ impl Qemu {
         if tail.is_empty() { "it said nothing".into() } else { tail.join("; ") }
     }
 
-    /// Waits until QEMU has ended; `false` when it still runs after `deadline`.
+    /// How QEMU ended, as soon as it has; `None` when it still runs after `deadline`.
     ///
     /// # Errors
     /// When its state cannot be asked.
-    pub fn wait(&self, deadline: Duration) -> Result<bool> {
+    pub fn wait(&self, deadline: Duration) -> Result<Option<ExitStatus>> {
         let started = Instant::now();
         while started.elapsed() < deadline {
-            if self.exited()?.is_some() {
-                return Ok(true);
+            if let Some(status) = self.exited()? {
+                return Ok(Some(status));
             }
             std::thread::sleep(GUARD_INTERVAL);
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// The process id, while it runs.

@@ -1,8 +1,8 @@
 //! QMP, the QEMU Machine Protocol: JSON objects, one a line, over a unix socket.
 //!
 //! The server greets, the client answers `qmp_capabilities`, and from then on each command gets one
-//! `return` or `error`; events come in between and are dropped here. Source: QEMU's documentation,
-//! "QEMU Machine Protocol Specification".
+//! `return` or `error`; events come in between, of which only the machine's end is kept. Source:
+//! QEMU's documentation, "QEMU Machine Protocol Specification".
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::os::unix::net::UnixStream;
@@ -13,7 +13,7 @@ use nodekiln_words::{Failure, Result, ResultExt as _};
 use serde_json::{Value, json};
 
 /// QEMU answers within milliseconds, also when the guest hangs; a loaded host may take longer.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 /// More than this without a line end is no QMP.
 const LONGEST_LINE: usize = 1 << 20;
 
@@ -21,6 +21,7 @@ const LONGEST_LINE: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Qmp {
     stream: BufReader<UnixStream>,
+    end: Option<String>,
 }
 
 impl Qmp {
@@ -51,7 +52,7 @@ impl Qmp {
 
     fn negotiate(stream: UnixStream, deadline: Duration) -> Result<Self> {
         stream.set_read_timeout(Some(deadline)).or_io(|| "set up QMP".into())?;
-        let mut qmp = Self { stream: BufReader::new(stream) };
+        let mut qmp = Self { stream: BufReader::new(stream), end: None };
         let greeting = qmp.read()?;
         if greeting.get("QMP").is_none() {
             return Err(Failure::io(format!(
@@ -85,7 +86,25 @@ impl Qmp {
             if let Some(value) = answer.get_mut("return") {
                 return Ok(value.take());
             }
+            self.note(&answer);
         }
+    }
+
+    /// Keeps why the machine goes off: `guest-shutdown`, `guest-reset`, `host-signal`, …
+    fn note(&mut self, event: &Value) {
+        if event.get("event").and_then(Value::as_str) == Some("SHUTDOWN") {
+            let reason = event.pointer("/data/reason").and_then(Value::as_str);
+            self.end = reason.map(str::to_owned);
+        }
+    }
+
+    /// Why the machine went off, once QEMU has ended: what it still said is read. `None` where it said
+    /// nothing.
+    pub fn farewell(&mut self) -> Option<&str> {
+        while let Ok(event) = self.read() {
+            self.note(&event);
+        }
+        self.end.as_deref()
     }
 
     /// The machine's state: `running`, `paused`, `shutdown`, `internal-error`, …
@@ -186,6 +205,22 @@ mod tests {
         .unwrap();
         assert_eq!(qmp.status().unwrap(), "running");
         assert!(server.join().unwrap()[1].contains("query-status"));
+    }
+
+    #[test]
+    fn the_reason_of_the_end_is_kept_wherever_it_comes() {
+        let script: &[&str] = &[
+            GREETING,
+            "{\"return\":{}}\n",
+            "{\"event\":\"POWERDOWN\"}\n{\"return\":{}}\n{\"event\":\"SHUTDOWN\",\"data\":{\"guest\":true,\"reason\":\"guest-reset\"}}\n{\"event\":\"STOP\"}\n",
+        ];
+        let (mut qmp, server) = serve(script).unwrap();
+        qmp.power_down().unwrap();
+        server.join().unwrap();
+        assert_eq!(qmp.farewell(), Some("guest-reset"));
+        let (mut qmp, server) = serve(&[GREETING, "{\"return\":{}}\n"]).unwrap();
+        server.join().unwrap();
+        assert_eq!(qmp.farewell(), None);
     }
 
     #[test]

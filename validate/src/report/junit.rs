@@ -4,6 +4,7 @@ use quick_junit::{NonSuccessKind, Property, TestCase, TestCaseStatus, TestSuite}
 
 use super::{Judged, Outcome, Report};
 use crate::checks::Verdict;
+use crate::machine::firmware_name;
 
 impl Report {
     /// The report as JUnit XML. Passing is success, a warning too with its text as output; what is
@@ -25,7 +26,7 @@ impl Report {
         [
             ("image", self.image.display().to_string()),
             ("sha256", self.sha256.to_string()),
-            ("firmware", self.firmware.as_str().to_owned()),
+            ("firmware", firmware_name(self.firmware).to_owned()),
             ("accelerator", self.accelerator.engine.as_str().to_owned()),
             ("accelerator.why", self.accelerator.why.clone()),
             ("qemu", self.accelerator.qemu.clone()),

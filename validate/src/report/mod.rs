@@ -5,6 +5,7 @@ mod terminal;
 
 use std::path::PathBuf;
 
+use nodekiln_providers::Firmware;
 use nodekiln_words::{Class, Failure, Result, Sha256};
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +13,6 @@ use crate::Tier;
 use crate::accelerator::Chosen;
 use crate::checks::{Rule, Severity, Verdict};
 use crate::console::Finding;
-use crate::machine::Firmware;
 use crate::run::{Cause, Lap};
 
 /// Everything that a run found out about an artifact.
@@ -95,6 +95,15 @@ impl Judged {
             outcome,
         }
     }
+
+    /// What was seen, or why it could not be asked.
+    #[must_use]
+    pub fn seen(&self) -> &str {
+        match &self.outcome {
+            Outcome::Judged(verdict) => verdict.seen(),
+            Outcome::Unasked(why) => why,
+        }
+    }
 }
 
 impl Report {
@@ -157,6 +166,7 @@ pub(crate) fn fidelity(tier: Tier) -> Vec<String> {
         "no guest customisation or RPC channel of VMware",
         "no DHCP options but those of QEMU's user-mode network; the default route came from the seed",
         "no way out of the guest: what it would fetch from a network was not seen",
+        "no enforcement of Secure Boot: the firmware had no keys enrolled",
     ];
     if tier < Tier::Kubeadm {
         list.push("no cluster: kubeadm init was not run");
@@ -230,6 +240,13 @@ pub(crate) mod testing {
         });
         assert!(!report.passed());
         assert_eq!(report.result().unwrap_err().class(), Class::Verdict);
+    }
+
+    #[test]
+    fn secure_boot_is_not_claimed_by_any_tier() {
+        for tier in [Tier::Boot, Tier::Kubeadm] {
+            assert!(fidelity(tier).iter().any(|line| line.contains("Secure Boot")), "{tier:?}");
+        }
     }
 
     #[test]

@@ -3,13 +3,15 @@
 use std::fmt::Write as _;
 
 use super::{Outcome, Report};
+use crate::machine::firmware_name;
 
 impl Report {
-    /// The report as text: what was run, when each stage ended, each rule, and the cause of a failure
-    /// last, where the eye is.
+    /// The report as text: the cause of a failure first, then what was run, when each stage ended and
+    /// each rule; the verdict last, where the eye is.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
+        self.causes(&mut text);
         self.head(&mut text);
         self.stages(&mut text);
         self.rule_lines(&mut text);
@@ -17,6 +19,29 @@ impl Report {
         self.trouble(&mut text);
         self.verdict(&mut text);
         text
+    }
+
+    /// What made the run fail: why it did not get to its end, and the rules that say no with what they
+    /// saw. Nothing for an image that passed.
+    fn causes(&self, text: &mut String) {
+        if let Some(cause) = &self.cause {
+            let stage = cause.stage.map_or("the run", |stage| stage.as_str());
+            let _ = writeln!(text, "cause: in stage {stage}: {}", cause.text);
+            if let Some(finding) = &cause.console {
+                let _ = writeln!(
+                    text,
+                    "       console, byte {}: {}",
+                    finding.offset,
+                    finding.line.trim()
+                );
+            }
+        }
+        for rule in self.failed() {
+            let _ = writeln!(text, "cause: {}: {}", rule.id, rule.seen());
+        }
+        if !text.is_empty() {
+            text.push('\n');
+        }
     }
 
     fn head(&self, text: &mut String) {
@@ -27,7 +52,7 @@ impl Report {
             text,
             "tier         {}, firmware {}",
             self.tier.as_str(),
-            self.firmware.as_str()
+            firmware_name(self.firmware)
         );
         let _ = writeln!(
             text,
@@ -59,11 +84,11 @@ impl Report {
     fn rule_lines(&self, text: &mut String) {
         text.push_str("\nrules\n");
         for rule in &self.rules {
-            let (word, seen) = match &rule.outcome {
-                Outcome::Judged(verdict) => (verdict.word(), verdict.seen()),
-                Outcome::Unasked(why) => ("NOT ASKED", why.as_str()),
+            let word = match &rule.outcome {
+                Outcome::Judged(verdict) => verdict.word(),
+                Outcome::Unasked(_) => "NOT ASKED",
             };
-            let _ = writeln!(text, "  {word:<10} {:<22} {seen}", rule.id);
+            let _ = writeln!(text, "  {word:<10} {:<22} {}", rule.id, rule.seen());
         }
     }
 
@@ -86,12 +111,6 @@ impl Report {
         for line in &cause.tail {
             let marked = cause.console.as_ref().is_some_and(|finding| finding.line == *line);
             let _ = writeln!(text, "  {} {line}", if marked { ">>" } else { " |" });
-        }
-        let stage = cause.stage.map_or("the run", |stage| stage.as_str());
-        let _ = writeln!(text, "\ncause: in stage {stage}: {}", cause.text);
-        if let Some(finding) = &cause.console {
-            let _ =
-                writeln!(text, "       console, byte {}: {}", finding.offset, finding.line.trim());
         }
     }
 
@@ -148,6 +167,23 @@ mod tests {
         });
         let text = report.text();
         assert!(text.contains(">> Kernel panic"), "{text}");
-        assert!(text.contains("console, byte 77"), "{text}");
+        let first: Vec<&str> = text.lines().take(3).collect();
+        assert_eq!(
+            first,
+            [
+                "cause: in stage kernel: the guest died",
+                "       console, byte 77: Kernel panic - not syncing: x",
+                "cause: swap: swap is on: /dev/zram0"
+            ]
+        );
+        assert!(text.ends_with("FAILED: swap\n"), "{text}");
+    }
+
+    #[test]
+    fn the_report_of_an_image_that_passed_names_no_cause() {
+        let mut report = sample();
+        report.rules.retain(|rule| rule.id == "multi-user");
+        let text = report.text();
+        assert!(text.starts_with("image ") && text.ends_with("\npassed\n"), "{text}");
     }
 }

@@ -14,6 +14,9 @@ pub const POD_NAME: &str = "nodekiln-probe";
 /// kubeadm's configuration in the guest.
 const KUBEADM_CONFIG: &str = "/run/kubeadm/kubeadm.yaml";
 
+/// The phase of `kubeadm init` that deploys CoreDNS.
+const DNS_PHASE: &str = "addon/coredns";
+
 /// A single-node cluster to bootstrap in the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KubeadmPlan {
@@ -45,12 +48,17 @@ impl KubeadmPlan {
             pod_image: expect.pod_image().map(str::to_owned),
         };
         if expect.unavailable("coredns").is_some() {
-            plan.skip_phases.push("addon/coredns");
+            plan.skip_phases.push(DNS_PHASE);
         }
         if !expect.unavailable_images.is_empty() {
             plan.ignore_preflight.push("ImagePull");
         }
         Some(plan)
+    }
+
+    /// Whether kubeadm deploys the DNS add-on.
+    pub(crate) fn brings_dns(&self) -> bool {
+        !self.skip_phases.contains(&DNS_PHASE)
     }
 
     /// The `kubeadm init` command.

@@ -137,6 +137,10 @@ mod tests {
     fn preflight_is_only_let_pass_what_a_missing_image_forces() {
         let plan = KubeadmPlan::of(&expect("1.36.1")).unwrap();
         assert!(plan.skip_phases.is_empty() && plan.ignore_preflight.is_empty());
+        assert!(plan.brings_dns());
+        let mut without = expect("1.20.2");
+        without.unavailable_images.insert("r/coredns:1.7.0".into(), "no source".into());
+        assert!(!KubeadmPlan::of(&without).unwrap().brings_dns());
         assert_eq!(KubeadmPlan::of(&Expectations::default()), None);
     }
 

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nodekiln_validate::validate;
-use nodekiln_words::{Cancel, Silent};
+use nodekiln_words::{Cancel, Class, Silent};
 
 use crate::small_guests::{Then, disk, request};
 
@@ -52,6 +52,33 @@ fn kill_9_of_the_run_takes_qemu_along() {
     victim.kill().unwrap();
     victim.wait().unwrap();
     until("QEMU is gone", || qemus(&marker).is_empty());
+    // The folder is free again, and the next run sweeps what this one left.
+    let out = folder.path().join("out");
+    let overlays = || {
+        let entries = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name());
+        entries.filter(|name| name.to_string_lossy().starts_with(".overlay-")).count()
+    };
+    assert_eq!(overlays(), 1);
+    let next = disk(folder.path(), "Kernel panic - not syncing: x\n", Then::Halt);
+    validate(&request(next, &out), &Silent, &Cancel::default()).unwrap();
+    assert_eq!(overlays(), 0);
+}
+
+#[test]
+fn a_qemu_that_is_killed_ends_the_run_without_a_word_on_the_image() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let request = request(disk(folder.path(), "waiting\n", Then::Halt), &out);
+    let marker = out.join("console.log").display().to_string();
+    let run = std::thread::spawn(move || validate(&request, &Silent, &Cancel::default()));
+    until("the guest speaks", || std::fs::read(&marker).is_ok_and(|log| !log.is_empty()));
+    for id in qemus(&marker) {
+        Command::new("kill").args(["-9", &id.to_string()]).status().unwrap();
+    }
+    let failure = run.join().unwrap().unwrap_err();
+    assert!(failure.help().is_some(), "{failure:?}");
+    assert_eq!(failure.class(), Class::Io, "{failure:?}");
+    assert!(!out.join("report.json").exists());
 }
 
 fn until(what: &str, mut done: impl FnMut() -> bool) {

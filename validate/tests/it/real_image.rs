@@ -41,7 +41,8 @@ fn a_real_image_passes() {
             firmware: if uefi { Firmware::Uefi } else { Firmware::Bios },
             ..Machine::default()
         },
-        expect: expect.unwrap_or_default(),
+        expect,
+        expected_digest: None,
         out: path("NODEKILN_OUT").unwrap_or_else(|| kept.path().to_owned()),
         accelerator: Accelerator::Auto,
         patience: 2,

@@ -55,7 +55,8 @@ pub(crate) fn request(image: PathBuf, out: &Path) -> Request {
         image,
         tier: Tier::Boot,
         machine: Machine { memory: Bytes(64 << 20), cpus: 1, ..Machine::default() },
-        expect: Expectations::default(),
+        expect: None,
+        expected_digest: None,
         out: out.to_owned(),
         accelerator: Accelerator::Tcg,
         patience: 1,
@@ -143,7 +144,10 @@ fn the_artifact_keeps_its_digest_and_nothing_but_the_logs_is_left() {
     let mut left: Vec<_> =
         std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
-    assert_eq!(left, ["console.log", "qemu.log", "screen.ppm"]);
+    let reports = ["junit.xml", "qemu.log", "report.json", "report.txt", "screen.ppm"];
+    assert_eq!(left, [&["console.log"][..], &reports].concat());
+    let text = std::fs::read_to_string(out.join("report.json")).unwrap();
+    assert_eq!(text, report.json());
 }
 
 #[test]
@@ -186,4 +190,67 @@ fn the_kubeadm_tier_needs_to_know_the_version() {
     let failure = validate(&request, &Silent, &Cancel::default()).unwrap_err();
     assert_eq!(failure.class(), Class::Input);
     assert!(failure.help().is_some_and(|help| help.contains("manifest.json")));
+}
+
+#[test]
+fn a_file_that_the_manifest_does_not_speak_of_is_refused_before_anything_boots() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let mut request = request(disk(folder.path(), "x", Then::Halt), &out);
+    request.expected_digest = Some(Sha256::of("what was built"));
+    let failure = validate(&request, &Silent, &Cancel::default()).unwrap_err();
+    assert_eq!(failure.class(), Class::Input);
+    assert!(
+        failure.to_string().contains("not the file that the manifest speaks of"),
+        "{failure:?}"
+    );
+    assert!(!out.join("console.log").exists());
+}
+
+#[test]
+fn a_run_that_does_not_end_leaves_no_report_of_an_earlier_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    std::fs::create_dir_all(out.join("guest")).unwrap();
+    for old in ["report.json", "report.txt", "junit.xml", "screen.ppm", "guest/journal.log"] {
+        std::fs::write(out.join(old), "passed").unwrap();
+    }
+    let mut request = request(disk(folder.path(), "x", Then::Halt), &out);
+    request.expected_digest = Some(Sha256::of("what was built"));
+    validate(&request, &Silent, &Cancel::default()).unwrap_err();
+    assert_eq!(std::fs::read_dir(&out).unwrap().count(), 0);
+}
+
+#[test]
+fn a_second_run_into_the_same_folder_is_refused_and_the_first_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let request = request(disk(folder.path(), "waiting\n", Then::Halt), &out);
+    let (first, cancel) = (request.clone(), Cancel::default());
+    let flag = cancel.clone();
+    let run = std::thread::spawn(move || validate(&first, &Silent, &cancel));
+    let started = Instant::now();
+    let speaks = || std::fs::read(out.join("console.log")).is_ok_and(|log| !log.is_empty());
+    while !speaks() {
+        assert!(started.elapsed() < Duration::from_secs(20), "the guest is silent");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let failure = validate(&request, &Silent, &Cancel::default()).unwrap_err();
+    assert_eq!(failure.class(), Class::Input);
+    assert!(failure.to_string().contains("another run"), "{failure:?}");
+    assert!(speaks(), "the first run's console is still there");
+    flag.cancel();
+    assert_eq!(run.join().unwrap().unwrap_err().class(), Class::Interrupted);
+}
+
+#[test]
+fn the_kubeadm_tier_refuses_a_machine_that_kubeadm_would_refuse() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut request = request(disk(folder.path(), "x", Then::Halt), &folder.path().join("out"));
+    request.tier = Tier::Kubeadm;
+    let kubernetes = Some("1.20.2".parse().unwrap());
+    request.expect = Some(Expectations { kubernetes, ..Expectations::default() });
+    let failure = validate(&request, &Silent, &Cancel::default()).unwrap_err();
+    assert_eq!(failure.class(), Class::Input);
+    assert!(failure.to_string().contains("too small"), "{failure:?}");
 }

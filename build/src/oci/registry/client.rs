@@ -1,3 +1,4 @@
+use std::ops::Deref;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use reqwest::{Response, StatusCode};
 use url::{Host, Url};
 
 use super::token::{Challenge, token_in};
-use crate::fetch::Fetcher;
+use crate::fetch::{Fetcher, cancelled, retry_after};
 use crate::oci::blob::DOCUMENT_LIMIT;
 use crate::oci::json::media_type;
 use crate::oci::{Blob, document_blob};
@@ -84,8 +85,7 @@ impl Client {
         let url = self.url(repository, "blobs", &format!("sha256:{digest}"))?;
         self.runtime.block_on(async {
             let mut response = self.get(&url, "*/*").await?;
-            while let Some(piece) = response.chunk().await.or_io(|| format!("reading {url}"))? {
-                self.cancel.check()?;
+            while let Some(piece) = self.piece(&mut response, &url).await? {
                 take(&piece).map_err(|failure| failure.context(format!("fetching {url}")))?;
             }
             Ok::<_, Failure>(())
@@ -108,7 +108,7 @@ impl Client {
             if let Some(token) = self.token() {
                 request = request.header(AUTHORIZATION, format!("Bearer {token}"));
             }
-            match request.send().await {
+            match self.unless_cancelled(request.send()).await? {
                 Ok(response) if response.status() == StatusCode::OK => return Ok(response),
                 Ok(response)
                     if response.status() == StatusCode::UNAUTHORIZED && !asked_for_token =>
@@ -116,14 +116,15 @@ impl Client {
                     asked_for_token = true;
                     self.authenticate(&response, url).await?;
                 }
-                Ok(response) if response.status().is_server_error() && attempt < ATTEMPTS => {
+                Ok(response) if is_busy(response.status()) && attempt < ATTEMPTS => {
                     attempt += 1;
-                    pause(attempt).await;
+                    let wish = retry_after(response.headers());
+                    self.unless_cancelled(pause(attempt, wish)).await?;
                 }
                 Ok(response) => return Err(refused(url, response.status())),
                 Err(error) if attempt < ATTEMPTS && (error.is_connect() || error.is_timeout()) => {
                     attempt += 1;
-                    pause(attempt).await;
+                    self.unless_cancelled(pause(attempt, None)).await?;
                 }
                 Err(error) => return Err(error).or_io(|| format!("asking for {url}")),
             }
@@ -137,7 +138,8 @@ impl Client {
         };
         let server = challenge.url()?;
         let asking = || format!("asking {server} for a token");
-        let answer = self.http.get(server.clone()).send().await.or_io(asking)?;
+        let request = self.http.get(server.clone()).send();
+        let answer = self.unless_cancelled(request).await?.or_io(asking)?;
         if answer.status() != StatusCode::OK {
             return Err(refused(&server, answer.status()));
         }
@@ -146,14 +148,30 @@ impl Client {
         Ok(())
     }
 
+    /// The next piece of a body; `None` at its end.
+    async fn piece(
+        &self,
+        response: &mut Response,
+        url: &Url,
+    ) -> Result<Option<impl Deref<Target = [u8]>>> {
+        self.unless_cancelled(response.chunk()).await?.or_io(|| format!("reading {url}"))
+    }
+
+    /// What `work` comes to, unless somebody asks to stop before.
+    async fn unless_cancelled<T>(&self, work: impl Future<Output = T>) -> Result<T> {
+        tokio::select! {
+            done = work => Ok(done),
+            () = cancelled(&self.cancel) => Err(Failure::interrupted()),
+        }
+    }
+
     fn token(&self) -> Option<String> {
         self.token.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     async fn small_body(&self, mut response: Response, url: &Url) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        while let Some(piece) = response.chunk().await.or_io(|| format!("reading {url}"))? {
-            self.cancel.check()?;
+        while let Some(piece) = self.piece(&mut response, url).await? {
             bytes.extend_from_slice(&piece);
             if bytes.len() as u64 > DOCUMENT_LIMIT {
                 return Err(Failure::io(format!("{url} has more than {DOCUMENT_LIMIT} bytes")));
@@ -174,8 +192,15 @@ fn refused(url: &Url, status: StatusCode) -> Failure {
     }
 }
 
-async fn pause(attempt: u32) {
-    tokio::time::sleep(Duration::from_millis(100 << attempt.min(5))).await;
+/// Whether the server may have an answer a moment later.
+fn is_busy(status: StatusCode) -> bool {
+    status.is_server_error()
+        || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
+}
+
+async fn pause(attempt: u32, wish: Option<Duration>) {
+    let usual = Duration::from_millis(100 << attempt.min(5));
+    tokio::time::sleep(wish.unwrap_or(usual)).await;
 }
 
 /// https everywhere; plain http only to this machine itself.

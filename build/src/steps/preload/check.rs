@@ -12,6 +12,8 @@ pub(super) struct Preloaded {
     pub(super) archive: PathBuf,
     /// Never collected by the kubelet.
     pub(super) pinned: bool,
+    /// Its layers are unpacked here rather than on the node.
+    pub(super) unpack: bool,
 }
 
 /// What CRI marks its images with.
@@ -29,9 +31,9 @@ impl Preloaded {
     }
 }
 
-/// Compares nodekiln's list of images with kubeadm's.
-pub(super) fn same_list(known: &[Reference], printed: &[Reference]) -> Result<()> {
-    if known == printed {
+/// Compares the lock's list of images, sorted, with what kubeadm printed.
+pub(super) fn same_list(locked: &[Reference], printed: &[Reference]) -> Result<()> {
+    if locked == printed {
         return Ok(());
     }
     let texts = |images: &[Reference]| {
@@ -39,7 +41,7 @@ pub(super) fn same_list(known: &[Reference], printed: &[Reference]) -> Result<()
     };
     Err(Failure::new(
         Class::Verdict,
-        format!("kubeadm lists {}; nodekiln expected {}", texts(printed), texts(known)),
+        format!("kubeadm lists {}; the lock has {}", texts(printed), texts(locked)),
     )
     .with_help("this kubeadm is not of the version that its number says, or was changed"))
 }
@@ -148,7 +150,7 @@ mod tests {
             config: blob("config"),
             layers: vec![blob("layer")],
         };
-        Preloaded { image, archive: PathBuf::new(), pinned: true }
+        Preloaded { image, archive: PathBuf::new(), pinned: true, unpack: true }
     }
 
     fn listing(preload: &Preloaded, labels: &str) -> String {

@@ -1,10 +1,10 @@
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use nodekiln_words::{Class, Failure, Result, ResultExt, SourceDate};
 
 use super::check::{Preloaded, digests};
-use crate::layer::Root;
+use crate::layer::{Root, is_opaque, is_whiteout};
 
 /// What of containerd's root is the store itself: blobs, names, unpacked layers. All else is of one
 /// run (leases of shims, temporary mounts) or of one machine (the server's id).
@@ -59,25 +59,34 @@ pub(super) fn check_content(store: &Path, preloads: &[Preloaded]) -> Result<()> 
     }
 }
 
-/// Paths in unpacked layers that overlayfs takes for deleted (character device 0:0).
-pub(super) fn whiteouts(store: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
+/// Checks that no unpacked layer has a mark of overlayfs's, a whiteout or an opaque directory: in a
+/// layer of the tree it would be one of the tree's, and the image's file system another.
+pub(super) fn check_unpacked(store: &Path) -> Result<()> {
     let mut folders = vec![store.join(SNAPSHOTS)];
     let reading = || "reading unpacked layers".to_owned();
     while let Some(folder) = folders.pop() {
+        if is_opaque(&folder).or_io(reading)? {
+            return Err(marked(store, &folder));
+        }
         for entry in fs_err::read_dir(&folder).or_io(reading)? {
             let entry = entry.or_io(reading)?;
-            let kind = entry.file_type().or_io(reading)?;
-            if kind.is_dir() {
+            if entry.file_type().or_io(reading)?.is_dir() {
                 folders.push(entry.path());
-            } else if kind.is_char_device() && entry.metadata().or_io(reading)?.rdev() == 0 {
-                let path = entry.path();
-                found.push(path.strip_prefix(store).unwrap_or(&path).to_owned());
+            } else if is_whiteout(&entry.metadata().or_io(reading)?) {
+                return Err(marked(store, &entry.path()));
             }
         }
     }
-    found.sort();
-    Ok(found)
+    Ok(())
+}
+
+fn marked(store: &Path, path: &Path) -> Failure {
+    let path = path.strip_prefix(store).unwrap_or(path).display();
+    let message = format!("the container store has a deletion unpacked, at {path}");
+    Failure::new(Class::Verdict, message).with_help(
+        "an image deletes files of its lower layers in a way that nodekiln did not see beforehand: \
+         leave the image out, and report its name",
+    )
 }
 
 /// Moves the store to its place in the node's output.
@@ -89,4 +98,27 @@ pub(super) fn hand_over(store: &Path, scratch: &Path, source_date: SourceDate) -
     fs_err::set_permissions(store, std::fs::Permissions::from_mode(MODE)).or_io(moving)?;
     fs_err::rename(store, parent.join("containerd")).or_io(moving)?;
     output.finish(source_date)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{CWD, FileType, Mode};
+
+    use super::*;
+
+    #[test]
+    fn marks_of_overlayfs_in_unpacked_layers_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let layer = folder.path().join(SNAPSHOTS).join("1/fs/etc");
+        fs_err::create_dir_all(&layer).unwrap();
+        check_unpacked(folder.path()).unwrap();
+        xattr::set(&layer, "trusted.overlay.opaque", b"y").unwrap();
+        let text = check_unpacked(folder.path()).unwrap_err().to_string();
+        assert!(text.ends_with("snapshots/1/fs/etc"), "{text}");
+        xattr::remove(&layer, "trusted.overlay.opaque").unwrap();
+        let gone = layer.join("gone");
+        rustix::fs::mknodat(CWD, &gone, FileType::CharacterDevice, Mode::empty(), 0).unwrap();
+        let text = check_unpacked(folder.path()).unwrap_err().to_string();
+        assert!(text.ends_with("snapshots/1/fs/etc/gone"), "{text}");
+    }
 }

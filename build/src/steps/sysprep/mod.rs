@@ -3,14 +3,15 @@
 
 mod rules;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
+use std::ops::Bound;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use nodekiln_words::{Result, ResultExt as _};
+use nodekiln_words::{Event, Result, ResultExt as _};
 use rustix::fs::{FileType, OFlags};
 
 pub use rules::{Action, RULES, Rule};
@@ -19,17 +20,26 @@ use crate::execution::Execution;
 use crate::layer::confined::{Confined, is_absent, kind};
 use crate::layer::{Attributes, Root};
 
-/// Applies all rules. Facts: `sysprep.AREA`, the number of things taken out or reset in each area
-/// where there were any.
+/// Areas whose things clones of an image must not share.
+const OWN: [&str; 2] = ["identity", "seeds"];
+/// What of these areas is shared without harm.
+const SHAREABLE: [&str; 2] = ["/etc/hostname", "/etc/hosts"];
+
+/// Applies all rules but to `keep`, the paths that the recipe itself writes: it has the last word.
+/// Facts: `sysprep.AREA`, the number of things taken out or reset in each area where there were any.
 ///
 /// # Errors
 /// When something cannot be deleted or written.
-pub fn run(execution: &Execution<'_>) -> Result<BTreeMap<String, String>> {
+pub fn run(keep: &[String], execution: &Execution<'_>) -> Result<BTreeMap<String, String>> {
     let root = execution.root()?;
+    let kept = Kept(keep.iter().map(PathBuf::from).collect());
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for rule in RULES {
         execution.cancel.check()?;
-        let changed = apply(rule, &root).map_err(|failure| {
+        if OWN.contains(&rule.area) && !SHAREABLE.contains(&rule.path) {
+            kept.warn(rule, &root, execution)?;
+        }
+        let changed = apply(rule, &kept, &root).map_err(|failure| {
             failure.context(format!("sysprep of {}: {}", rule.path, rule.why))
         })?;
         *counts.entry(rule.area).or_default() += changed;
@@ -39,20 +49,68 @@ pub fn run(execution: &Execution<'_>) -> Result<BTreeMap<String, String>> {
     Ok(counts.map(|(area, count)| (format!("sysprep.{area}"), count.to_string())).collect())
 }
 
+/// Paths that stay.
+struct Kept(BTreeSet<PathBuf>);
+
+impl Kept {
+    fn has(&self, path: &Path) -> bool {
+        self.0.contains(path)
+    }
+
+    /// Whether `path` is one of them or leads to one.
+    fn touches(&self, path: &Path) -> bool {
+        let next = self.0.range::<Path, _>((Bound::Included(path), Bound::Unbounded)).next();
+        next.is_some_and(|kept| kept.starts_with(path))
+    }
+
+    /// Deletes `path` with all below it, apart from what stays and the folders that lead there.
+    fn remove(&self, path: &Path, tree: &Confined) -> io::Result<usize> {
+        if !self.touches(path) {
+            return Ok(usize::from(tree.remove(path)?));
+        }
+        match tree.stat(path) {
+            Ok(stat) if kind(&stat) == FileType::Directory => {
+                let names = tree.list(path)?;
+                names.iter().map(|name| self.remove(&path.join(name), tree)).sum()
+            }
+            Ok(_) => Ok(0),
+            Err(error) if is_absent(&error) => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Says which things stay that every machine should have of its own.
+    fn warn(&self, rule: &Rule, root: &Root, execution: &Execution<'_>) -> Result<()> {
+        let paths = expand(rule.path, root.confined());
+        for path in paths.or_io(|| format!("cannot look for {}", rule.path))? {
+            if self.has(&path) {
+                let (path, why) = (path.display(), rule.why);
+                let text = format!("{path} stays, since the recipe writes it ({why})");
+                execution.progress.event(Event::Warning(text));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Applies one rule; returns how many things changed.
-fn apply(rule: &Rule, root: &Root) -> Result<usize> {
+fn apply(rule: &Rule, kept: &Kept, root: &Root) -> Result<usize> {
     if let Action::Write { text, mode } = rule.action {
-        return write(rule.path, text, mode, root);
+        let stays = kept.has(Path::new(rule.path));
+        return if stays { Ok(0) } else { write(rule.path, text, mode, root) };
     }
     let tree = root.confined();
     let act = || -> io::Result<usize> {
         let mut changed = 0;
         for path in expand(rule.path, tree)? {
             changed += match rule.action {
-                Action::Remove => usize::from(tree.remove(&path)?),
+                Action::Remove => kept.remove(&path, tree)?,
+                _ if kept.has(&path) => 0,
                 Action::RemoveUnlessLink => remove_unless_link(&path, tree)?,
                 Action::RemoveLinksTo(target) => remove_link_to(&path, target, tree)?,
-                Action::RemoveFilesBelow { except } => remove_files_below(&path, except, tree)?,
+                Action::RemoveFilesBelow { except } => {
+                    remove_files_below(&path, except, kept, tree)?
+                }
                 Action::Truncate => truncate(&path, tree)?,
                 Action::Write { .. } => 0,
             };
@@ -93,13 +151,18 @@ fn remove_link_to(path: &Path, target: &str, tree: &Confined) -> io::Result<usiz
     }
 }
 
-fn remove_files_below(folder: &Path, except: &[&str], tree: &Confined) -> io::Result<usize> {
+fn remove_files_below(
+    folder: &Path,
+    except: &[&str],
+    kept: &Kept,
+    tree: &Confined,
+) -> io::Result<usize> {
     let mut removed = 0;
     for name in tree.list(folder)? {
         let path = folder.join(&name);
         if kind(&tree.stat(&path)?) == FileType::Directory {
-            removed += remove_files_below(&path, except, tree)?;
-        } else if !except.iter().any(|kept| path == Path::new(kept)) {
+            removed += remove_files_below(&path, except, kept, tree)?;
+        } else if !kept.has(&path) && !except.iter().any(|except| path == Path::new(except)) {
             removed += usize::from(tree.remove(&path)?);
         }
     }

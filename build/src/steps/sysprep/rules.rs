@@ -84,8 +84,6 @@ pub const RULES: &[Rule] = &[
         "a random seed shared by clones"),
     rule("seeds", "/var/lib/systemd/credential.secret", Action::Remove,
         "a key shared by clones"),
-    rule("seeds", "/boot/grub/grubenv", Action::Remove,
-        "boot state of another machine"),
     rule("seeds", "/etc/popularity-contest.conf", Action::Remove,
         "an id for package statistics"),
     rule("seeds", "/etc/.updated", Action::Remove,

@@ -105,7 +105,7 @@ fn sysprep_takes_out_what_belongs_to_one_machine_and_keeps_the_rest() {
         write(tree, "/etc/machine-id", "0123\n");
         write(tree, "/etc/hostname", "builder\n");
     });
-    let (facts, layer) = bench.run(sysprep::run).unwrap();
+    let (facts, layer) = bench.run(|execution| sysprep::run(&[], execution)).unwrap();
     let tree = LayeredTree::new(bench.below.clone());
     for path in gone {
         assert!(tree.find(Path::new(path)).unwrap().is_none(), "{path} is still there");
@@ -120,7 +120,7 @@ fn sysprep_takes_out_what_belongs_to_one_machine_and_keeps_the_rest() {
     assert!(tree.find(Path::new("/var/log/apt")).unwrap().is_some(), "folders of logs stay");
     assert_eq!(facts["sysprep.accounts"], "3");
     // Nothing is left to do the second time.
-    let (again, layer) = bench.run(sysprep::run).unwrap();
+    let (again, layer) = bench.run(|execution| sysprep::run(&[], execution)).unwrap();
     assert!(again.is_empty(), "{again:?}");
     assert_eq!(paths(&layer), ["/"]);
 }

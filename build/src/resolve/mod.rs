@@ -1,20 +1,22 @@
 //! Resolving: from a recipe to its lock, and to where each locked file is to be had.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+mod images;
+mod kubernetes;
 
-use nodekiln_recipes::lock::{Lock, LockedFile, LockedTree};
+use std::collections::{BTreeMap, BTreeSet};
+
+use nodekiln_recipes::lock::{Lock, LockedTree};
 use nodekiln_recipes::plan::{Node, PlannedFileNode, Work};
-use nodekiln_recipes::recipe::{Content, Kubernetes, KubernetesSource, Recipe};
+use nodekiln_recipes::recipe::{Content, Recipe};
 use nodekiln_recipes::tree_name;
-use nodekiln_words::{Bytes, Failure, Result, ResultExt as _, Sha256};
+use nodekiln_words::{Event, Failure, Result, Sha256};
 
 use crate::debian::{Archive, ArchiveSpec, ResolveOptions};
 use crate::fetch::{Fetcher, Wanted};
-use crate::kubernetes;
-use crate::oci::Reference;
-use crate::oci::registry::Registry;
+use crate::sandbox::Sandbox;
 use crate::store::Store;
+
+use self::images::ImageBlob;
 
 /// Release whose packages make file systems: the oldest with mke2fs 1.47.2, which honours the source
 /// date.
@@ -32,15 +34,6 @@ pub struct Resolution {
     image_blobs: BTreeMap<Sha256, ImageBlob>,
 }
 
-/// A config or layer of an image in a registry.
-struct ImageBlob {
-    reference: Reference,
-    /// Address of the registry, where it is not `https://HOST`.
-    base: Option<String>,
-    /// Length in bytes.
-    size: u64,
-}
-
 impl Resolution {
     /// Brings into the store what `nodes` take in: files by their addresses, images' blobs from their
     /// registries. What is there already is not asked for.
@@ -52,20 +45,9 @@ impl Resolution {
         let wanted: Vec<Wanted> =
             digests.iter().filter_map(|digest| self.sources.get(digest).cloned()).collect();
         fetcher.fetch(&wanted)?;
-        let store = fetcher.store();
         let blobs =
-            digests.iter().filter_map(|digest| Some((digest, self.image_blobs.get(digest)?)));
-        for (digest, blob) in blobs.filter(|(digest, _)| !store.has_blob(digest)) {
-            let ImageBlob { reference, base, size } = blob;
-            let title = format!("fetch {reference} {}", digest.short());
-            let task = fetcher.progress().start(&title, None, "");
-            let registry = Registry::new(&reference.registry, base.as_deref(), fetcher)?;
-            let mut writer = store.blob_writer()?;
-            registry.blob(&reference.repository, *digest, *size, &mut writer)?;
-            writer.commit(Some(*digest))?;
-            fetcher.progress().finish(task, &Bytes(*size).to_string());
-        }
-        Ok(())
+            digests.iter().filter_map(|digest| Some((*digest, self.image_blobs.get(digest)?)));
+        images::fetch(blobs.collect(), fetcher)
     }
 }
 
@@ -108,18 +90,33 @@ pub fn digest_of(content: &Content, store: &Store) -> Result<Sha256> {
 }
 
 /// Resolves `recipe`: package sets of every tree, files and images, each by digest. `now` (seconds
-/// since 1970) is the time at which archives' indexes must be valid.
+/// since 1970) is the time at which archives' indexes must be valid. In `sandbox` a prebuilt kubeadm
+/// is asked which images it needs.
 ///
 /// # Errors
 /// When an archive cannot be reached or trusted, a package does not exist or conflicts, or a file that
 /// the recipe names is missing.
-pub fn resolve(recipe: &Recipe, fetcher: &Fetcher, store: &Store, now: u64) -> Result<Resolution> {
+pub fn resolve(
+    recipe: &Recipe,
+    fetcher: &Fetcher,
+    store: &Store,
+    sandbox: &Sandbox,
+    now: u64,
+) -> Result<Resolution> {
     let progress = fetcher.progress();
+    if recipe.source_date.unix() > now {
+        progress.event(Event::Warning(format!(
+            "the source date {} lies ahead: times between now and then stay in the image, so a later \
+             build will have other bytes",
+            recipe.source_date
+        )));
+    }
     let task = progress.start("resolve", None, "");
     let mut resolving = Resolving {
         recipe,
         fetcher,
         store,
+        sandbox,
         now,
         archives: BTreeMap::new(),
         lock: Lock::default(),
@@ -146,6 +143,7 @@ struct Resolving<'a> {
     recipe: &'a Recipe,
     fetcher: &'a Fetcher,
     store: &'a Store,
+    sandbox: &'a Sandbox,
     now: u64,
     archives: BTreeMap<String, Archive>,
     lock: Lock,
@@ -211,101 +209,6 @@ impl Resolving<'_> {
         Ok(())
     }
 
-    fn kubernetes(&mut self, kubernetes: &Kubernetes) -> Result<()> {
-        match &kubernetes.source {
-            KubernetesSource::Source { package, release } => {
-                let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-                let compiler: Vec<String> = owned(&kubernetes::compile::PACKAGES);
-                self.tree(tree_name::COMPILER, release, &compiler, true)?;
-                let images: Vec<String> = owned(&kubernetes::images::PACKAGES);
-                self.tree(tree_name::CONTROL_PLANE, release, &images, false)?;
-                self.source_package(package, release)
-            }
-            KubernetesSource::Directory { path } => self.directory(path),
-            KubernetesSource::Release { url, registry, sha256 } => {
-                let files = kubernetes::release::resolve(
-                    kubernetes.version,
-                    self.recipe.os.architecture,
-                    url,
-                    sha256,
-                    &|url| self.fetcher.fetch_text(url),
-                )?;
-                self.lock.files.extend(files);
-                let version = kubernetes.version;
-                let references = kubernetes::images::listed(version, &kubernetes.image_repository)?;
-                self.registry_images(&references, registry.as_deref())
-            }
-        }
-    }
-
-    fn source_package(&mut self, package: &str, release: &str) -> Result<()> {
-        let archive = self.archive(release)?;
-        let files = archive.source(package)?;
-        let mut found = Vec::new();
-        for (name, file) in files {
-            let wanted = Wanted {
-                what: name.clone(),
-                urls: archive.urls(&file.url),
-                sha256: file.sha256,
-                size: file.size,
-            };
-            found.push((name, file, wanted));
-        }
-        for (name, file, wanted) in found {
-            self.sources.insert(file.sha256, wanted);
-            self.lock.files.insert(format!("source/{name}"), file);
-        }
-        Ok(())
-    }
-
-    /// Puts `bin/*` and `images/*.tar` of a folder into the store and the lock.
-    fn directory(&mut self, folder: &Path) -> Result<()> {
-        for (below, suffix) in [("bin", ""), ("images", ".tar")] {
-            for path in files_in(&folder.join(below))? {
-                let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-                if !name.ends_with(suffix) {
-                    continue;
-                }
-                let sha256 = self.store.put_file(&path)?;
-                let size = fs_err::metadata(&path).or_io(|| format!("cannot read {name}"))?.len();
-                let file = LockedFile { url: format!("{below}/{name}"), sha256, size: Some(size) };
-                self.lock.files.insert(format!("kubernetes/{below}/{name}"), file);
-            }
-        }
-        Ok(())
-    }
-
-    fn extra_images(&mut self) -> Result<()> {
-        let extra: Vec<Reference> =
-            self.recipe.images.iter().map(|text| text.parse()).collect::<Result<_>>()?;
-        self.registry_images(&extra, None)
-    }
-
-    /// Asks registries what `references` stand for; index and manifest go into the store at once, the
-    /// blobs are fetched when they are needed.
-    fn registry_images(&mut self, references: &[Reference], base: Option<&str>) -> Result<()> {
-        let architecture = self.recipe.os.architecture.as_str();
-        for reference in references {
-            let registry = Registry::new(&reference.registry, base, self.fetcher)?;
-            let resolved = registry.resolve(reference, architecture)?;
-            for document in &resolved.documents {
-                let mut bytes = Vec::new();
-                document.copy_to(&mut bytes)?;
-                self.store.put_bytes(&bytes)?;
-            }
-            for (digest, size) in &resolved.locked.blobs {
-                let image = ImageBlob {
-                    reference: reference.clone(),
-                    base: base.map(str::to_owned),
-                    size: *size,
-                };
-                self.image_blobs.insert(*digest, image);
-            }
-            self.lock.images.insert(reference.to_string(), resolved.locked);
-        }
-        Ok(())
-    }
-
     /// Files and scripts that the recipe takes from a URL, and upstream's binaries.
     fn urls(&mut self) {
         for (name, file) in &self.lock.files {
@@ -336,18 +239,4 @@ impl Resolving<'_> {
             }
         }
     }
-}
-
-/// The regular files of a folder, sorted.
-fn files_in(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
-    let cannot = || format!("cannot read the Kubernetes folder {}", folder.display());
-    let mut files = Vec::new();
-    for entry in fs_err::read_dir(folder).or_fail(nodekiln_words::Class::Input, cannot)? {
-        let path = entry.or_io(cannot)?.path();
-        if path.is_file() {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
 }

@@ -1,0 +1,191 @@
+//! The evidence folder: it belongs to one run at a time, and nothing of an earlier run is left in it
+//! to be taken for this one's.
+
+use std::fs::TryLockError;
+use std::path::{Path, PathBuf};
+
+use nodekiln_words::{Failure, Result, ResultExt as _};
+
+use crate::report::Report;
+
+/// The console's log.
+pub(crate) const CONSOLE: &str = "console.log";
+/// What QEMU itself said.
+pub(crate) const QEMU_LOG: &str = "qemu.log";
+/// A picture of the guest's screen.
+pub(crate) const SCREEN: &str = "screen.ppm";
+/// Folder of the guest's own logs; its files are called by what they are and end in `.log`.
+pub(crate) const GUEST: &str = "guest";
+/// Folders of overlay, seed and UEFI variables while a guest runs; random letters follow.
+pub(crate) const OVERLAY: &str = ".overlay-";
+/// A report while it is being written.
+const PARTIAL: &str = ".partial-";
+/// The report in its forms; who finds the last one finds all.
+const REPORTS: [&str; 3] = ["report.txt", "junit.xml", "report.json"];
+
+/// An evidence folder that this run alone writes to, as long as the value lives.
+#[derive(Debug)]
+pub(crate) struct Evidence {
+    folder: PathBuf,
+    _lock: fs_err::File,
+}
+
+impl Evidence {
+    /// Makes `folder` where it is missing, locks it, and clears it of what earlier runs left.
+    ///
+    /// # Errors
+    /// When another run has it, or it cannot be written.
+    pub(crate) fn open(folder: &Path) -> Result<Self> {
+        fs_err::create_dir_all(folder).or_io(|| "make the output folder".into())?;
+        let lock = fs_err::File::open(folder).or_io(|| "open the output folder".into())?;
+        match lock.file().try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(busy(folder)),
+            Err(TryLockError::Error(error)) => {
+                return Err(error).or_io(|| format!("lock {}", folder.display()));
+            }
+        }
+        clear(folder)?;
+        Ok(Self { folder: folder.to_owned(), _lock: lock })
+    }
+
+    /// Writes the report in each of its forms, each whole or not at all, `report.json` last.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn keep(&self, report: &Report) -> Result<()> {
+        for (name, text) in REPORTS.iter().zip([report.text(), report.junit(), report.json()]) {
+            let path = self.folder.join(name);
+            let cannot = || format!("cannot write {}", path.display());
+            let partial = self.folder.join(format!("{PARTIAL}{name}"));
+            fs_err::write(&partial, text).or_io(cannot)?;
+            fs_err::File::open(&partial).and_then(|file| file.sync_all()).or_io(cannot)?;
+            fs_err::rename(&partial, &path).or_io(cannot)?;
+        }
+        Ok(())
+    }
+}
+
+fn busy(folder: &Path) -> Failure {
+    Failure::input(format!("another run writes its evidence to {}", folder.display()))
+        .with_help("wait until it is through, or name another folder with `--out FOLDER`")
+}
+
+/// Removes what a run writes, by name: the folder may hold things of its owner too. Who holds the lock
+/// knows that no run lives that the overlays could belong to.
+fn clear(folder: &Path) -> Result<()> {
+    for name in REPORTS.iter().chain(&[CONSOLE, QEMU_LOG, SCREEN]) {
+        remove(&folder.join(name))?;
+    }
+    remove_logs(&folder.join(GUEST))?;
+    let entries = fs_err::read_dir(folder).or_io(|| "look into the output folder".into())?;
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(PARTIAL) {
+            remove(&entry.path())?;
+        } else if name.starts_with(OVERLAY) {
+            remove_overlay(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Names of the files below an overlay's folder.
+pub(crate) const OVERLAY_FILES: [&str; 3] = ["root.qcow2", "seed.img", "VARS.fd"];
+
+fn remove_overlay(folder: &Path) -> Result<()> {
+    for name in OVERLAY_FILES {
+        remove(&folder.join(name))?;
+    }
+    let _ = fs_err::remove_dir(folder); // what else is in it is not ours
+    Ok(())
+}
+
+fn remove_logs(folder: &Path) -> Result<()> {
+    for entry in folder.read_dir().into_iter().flatten().flatten() {
+        if entry.path().extension().is_some_and(|extension| extension == "log") {
+            remove(&entry.path())?;
+        }
+    }
+    let _ = fs_err::remove_dir(folder);
+    Ok(())
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs_err::remove_file(path) {
+        Err(error) if !absent(&error) => {
+            Err(error).or_io(|| "clear away an earlier run's evidence".into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn absent(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+}
+
+#[cfg(test)]
+mod tests {
+    use nodekiln_words::Class;
+
+    use super::*;
+    use crate::report::testing::sample;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<String> = entries.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn nothing_of_an_earlier_run_is_left_and_nothing_else_is_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for name in [GUEST, ".overlay-abc123", ".overlay-mine", "kept"] {
+            fs_err::create_dir(path(name)).unwrap();
+        }
+        for name in REPORTS.iter().chain(&[CONSOLE, QEMU_LOG, SCREEN]).chain(&[
+            "guest/journal.log",
+            ".overlay-abc123/root.qcow2",
+            ".overlay-abc123/seed.img",
+            ".overlay-mine/letter.txt",
+            ".partial-report.json",
+            "kept/report.json",
+            "notes.txt",
+        ]) {
+            fs_err::write(path(name), "old").unwrap();
+        }
+        let _evidence = Evidence::open(folder.path()).unwrap();
+        assert_eq!(names(folder.path()), [".overlay-mine", "kept", "notes.txt"]);
+        assert_eq!(names(&path("kept")), ["report.json"]);
+        assert_eq!(names(&path(".overlay-mine")), ["letter.txt"]);
+    }
+
+    #[test]
+    fn a_folder_belongs_to_one_run_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Evidence::open(folder.path()).unwrap();
+        fs_err::write(folder.path().join(CONSOLE), "the first run's").unwrap();
+        let failure = Evidence::open(folder.path()).unwrap_err();
+        assert_eq!(failure.class(), Class::Input);
+        assert!(failure.help().is_some_and(|help| help.contains("--out")));
+        assert_eq!(names(folder.path()), [CONSOLE]);
+        drop(first);
+        Evidence::open(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn report_json_is_written_last_and_only_after_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let evidence = Evidence::open(folder.path()).unwrap();
+        evidence.keep(&sample()).unwrap();
+        assert_eq!(names(folder.path()), ["junit.xml", "report.json", "report.txt"]);
+        fs_err::remove_file(folder.path().join("report.json")).unwrap();
+        fs_err::remove_file(folder.path().join("junit.xml")).unwrap();
+        fs_err::create_dir(folder.path().join("junit.xml")).unwrap(); // nothing can take its place
+        assert_eq!(evidence.keep(&sample()).unwrap_err().class(), Class::Io);
+        assert!(!folder.path().join("report.json").exists());
+    }
+}
