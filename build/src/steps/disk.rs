@@ -64,9 +64,21 @@ pub fn run(
     };
     disk::assemble(parts)?.write_memory_into(&file)?; // 5. table, loader, ESP around it
     tree.finish(execution.source_date)?;
-    let map = Disk::over_file(&Arc::new(file), size.get());
-    let payload = map.digest(execution.progress, execution.cancel)?; // 6. one digest for all artifacts
+    let file = Arc::new(file);
+    let map = Disk::over_file(&file, size.get());
+    let payload = flushed_digest(&map, &file, execution)?; // 6. one digest for all artifacts
     made(size, payload, &output, execution.source_date)
+}
+
+/// The digest of the disk's content; meanwhile the file is flushed, which its commit would wait for.
+fn flushed_digest(map: &Disk, file: &File, execution: &Execution<'_>) -> Result<Sha256> {
+    std::thread::scope(|scope| {
+        let flush = scope.spawn(|| file.sync_all());
+        let digest = map.digest(execution.progress, execution.cancel);
+        let flushed = flush.join().unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into()));
+        flushed.or_io(|| "cannot flush the disk".to_owned())?;
+        digest
+    })
 }
 
 /// The block map of a disk that this step made.

@@ -54,8 +54,19 @@ pub fn run(work: &Work, execution: &Execution<'_>) -> Result<Made> {
     if !work.makes_layer() {
         settle_times(&output, execution.source_date)?; // layers have settled theirs
     }
-    let inventory = scan(&output, work.makes_layer(), execution.cancel)?;
+    let inventory = std::thread::scope(|scope| {
+        scope.spawn(|| flush_ahead(&output)); // while the files are read once more
+        scan(&output, work.makes_layer(), execution.cancel)
+    })?;
     Ok(Made { facts, inventory })
+}
+
+/// Begins to flush the file system that the output lies on, so that its commit, which must wait until
+/// all is on the disk, finds little left. What goes wrong here goes wrong there again, and is told.
+fn flush_ahead(output: &Path) {
+    if let Ok(folder) = fs_err::File::open(output) {
+        let _ = rustix::fs::syncfs(folder.file());
+    }
 }
 
 /// Gives everything below `folder`, and the folder, the source date, so that the digest of an output

@@ -4,6 +4,7 @@
 //! that is now in the tree configures them. The others follow as a system's packages do: `preinst`,
 //! unpacking, configuring; see [`crate::deb::Schedule`].
 
+mod byte_compile;
 mod configure;
 mod preinst;
 mod tidy;
@@ -11,6 +12,7 @@ mod tidy;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use byte_compile::Calls;
 use nodekiln_recipes::plan::PlannedPackage;
 use nodekiln_words::{Cancel, Failure, Progress, Result, SourceDate};
 use rayon::prelude::*;
@@ -42,6 +44,7 @@ pub fn run(
     let root = execution.root()?;
     let installation = Installation {
         root: &root,
+        scratch: execution.scratch,
         essential,
         sandbox: execution.sandbox,
         log: execution.log,
@@ -91,6 +94,8 @@ fn facts(packages: &[PlannedPackage]) -> BTreeMap<String, String> {
 pub struct Installation<'a> {
     /// The tree.
     pub root: &'a Root,
+    /// A folder for what is no part of the tree.
+    pub scratch: &'a Path,
     /// Packages to be there before all others, besides those marked so.
     pub essential: BTreeSet<&'a str>,
     /// Where maintainer scripts run.
@@ -122,6 +127,7 @@ impl Installation<'_> {
         if merges_usr(release) {
             unpacker.merge_usr()?;
         }
+        let compiling = Calls::new(self.scratch)?;
         let waves = schedule.waves.len();
         for (number, wave) in schedule.waves.into_iter().enumerate() {
             let parcels: Vec<_> =
@@ -134,8 +140,9 @@ impl Installation<'_> {
                 self.run_preinsts(&parcels)?;
                 self.unpack(&mut unpacker, &parcels)?;
             }
-            self.configure(&parcels, number + 1 == waves)?;
+            self.configure(&parcels, number + 1 == waves, &compiling)?;
         }
+        compiling.make(self)?;
         let database = Database::open(self.root.path())?;
         configure::all_installed(&database)?;
         database.hold(holds)?;

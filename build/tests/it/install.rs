@@ -16,7 +16,7 @@ use crate::deb::{Making, parcel, real_debs, run, text};
 use crate::place::source_date;
 
 /// What dpkg insists on, and what the scripts below use.
-const PROGRAMS: [&str; 14] = [
+const PROGRAMS: [&str; 15] = [
     "sh",
     "cat",
     "mv",
@@ -30,6 +30,7 @@ const PROGRAMS: [&str; 14] = [
     "dpkg-split",
     "dpkg-trigger",
     "ldconfig",
+    "xargs",
     "start-stop-daemon",
 ];
 
@@ -97,7 +98,9 @@ fn install_parcels(
     holds: &[String],
     progress: &dyn Progress,
 ) -> Result<()> {
+    let scratch = log.with_file_name("scratch-of-the-installation");
     let installation = Installation {
+        scratch: &scratch,
         root,
         essential: BTreeSet::new(),
         sandbox: &sandbox(),
@@ -108,6 +111,45 @@ fn install_parcels(
         cancel: &Cancel::default(),
     };
     installation.install("bookworm", parcels, holds)
+}
+
+#[test]
+fn python_modules_are_compiled_when_all_packages_are_configured() {
+    let installed = install(&[], |place| {
+        let python = Making::new(place, "python3-minimal", "X-Own: x");
+        let program = script("echo \"compiled $*\" >> /opt/order");
+        python.write("usr/bin/py3compile", &program, 0o755);
+        python.write("opt/python", "", 0o644);
+        let using = |(name, needs): (&str, &str)| {
+            let package = Making::new(place, name, &format!("Depends: {needs}"));
+            let text =
+                format!("py3compile -p {name} -V 3.0-\necho \"configured {name}\" >> /opt/order");
+            package.write("DEBIAN/postinst", &script(&text), 0o755);
+            package.write(&format!("opt/{name}"), "", 0o644);
+            package
+        };
+        vec![python, using(("a", "python3-minimal")), using(("b", "a"))]
+    });
+    installed.result.as_ref().unwrap();
+    let order = installed.read("opt/order");
+    let mut lines: Vec<&str> = order.lines().collect();
+    lines[2..].sort_unstable(); // made at the same time
+    let wanted = ["configured a", "configured b", "compiled -p a -V 3.0-", "compiled -p b -V 3.0-"];
+    assert_eq!(lines, wanted, "{order}");
+}
+
+#[test]
+fn a_module_that_cannot_be_compiled_fails_the_installation() {
+    let installed = install(&[], |place| {
+        let python = Making::new(place, "python3-minimal", "X-Own: x");
+        python.write("usr/bin/py3compile", &script("echo syntax >&2; exit 1"), 0o755);
+        let package = Making::new(place, "a", "Depends: python3-minimal");
+        package.write("DEBIAN/postinst", &script("py3compile -p a"), 0o755);
+        package.write("opt/a", "", 0o644);
+        vec![python, package]
+    });
+    let failure = installed.result.unwrap_err();
+    assert!(format!("{failure:?}").contains("syntax"), "{failure:?}");
 }
 
 #[test]

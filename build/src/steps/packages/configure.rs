@@ -3,6 +3,7 @@
 use nodekiln_words::{Class, Failure, Result};
 
 use super::Installation;
+use super::byte_compile::Calls;
 use crate::deb::{Database, Parcel};
 
 /// What dpkg writes before it says which script of a package failed.
@@ -10,7 +11,7 @@ const ERROR: &str = "dpkg: error processing package ";
 
 impl Installation<'_> {
     /// Configures `parcels`, or everything that is not yet configured.
-    pub(super) fn configure(&self, parcels: &[Parcel], all: bool) -> Result<()> {
+    pub(super) fn configure(&self, parcels: &[Parcel], all: bool, compiling: &Calls) -> Result<()> {
         let title = format!("configure {} packages", parcels.len());
         let task = self.progress.start(&title, None, "");
         let options = [
@@ -30,7 +31,8 @@ impl Installation<'_> {
         } else {
             argv.extend(parcels.iter().map(|parcel| parcel.control.database_name()));
         }
-        let command = self.command(&title, argv);
+        let mut command = self.command(&title, argv);
+        command.binds = compiling.binds(self)?;
         match self.sandbox.run(&command, self.cancel) {
             Ok(_) => {
                 self.progress.finish(task, "");
