@@ -150,7 +150,7 @@ impl<'a> Board<'a> {
 
     fn work(&self, run: &Run) {
         while let Some((node, inputs)) = self.take() {
-            let result = execute_or_fail(self.plan, node, &inputs, run, &self.stop);
+            let result = caught(&node.name, || execute(self.plan, node, &inputs, run, &self.stop));
             let mut state = self.lock();
             state.running -= 1;
             match result {
@@ -200,25 +200,16 @@ impl<'a> Board<'a> {
     }
 }
 
-/// Executes one node; a panic is its failure, since the other workers wait for its end.
+/// What executing a node comes to; a panic is a failure, since the other workers wait for its end.
 ///
 /// What the node shares with others stays valid: the store takes a node in by one rename, and the
 /// board is not touched while a node is executed.
-fn execute_or_fail(
-    plan: &Plan,
-    node: &Node,
-    inputs: &BTreeMap<String, StoredNode>,
-    run: &Run,
-    stop: &Cancel,
-) -> Result<StoredNode> {
-    catch_unwind(AssertUnwindSafe(|| execute(plan, node, inputs, run, stop))).unwrap_or_else(
-        |panic| {
-            let what = panic_text(&*panic);
-            let message = format!("`{}` failed: nodekiln panicked: {what}", node.name);
-            Err(Failure::io(message)
-                .with_help("this is a fault of nodekiln: report it with what was printed before"))
-        },
-    )
+fn caught(name: &str, execute: impl FnOnce() -> Result<StoredNode>) -> Result<StoredNode> {
+    catch_unwind(AssertUnwindSafe(execute)).unwrap_or_else(|panic| {
+        let what = panic_text(&*panic);
+        Err(Failure::io(format!("`{name}` failed: nodekiln panicked: {what}"))
+            .with_help("this is a fault of nodekiln: report it with what was printed before"))
+    })
 }
 
 /// What a panic said, where it said so in words.

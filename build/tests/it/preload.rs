@@ -218,6 +218,28 @@ fn the_store_has_kubeadms_list_but_for_what_the_source_lacks() {
 }
 
 #[test]
+fn what_the_source_lacks_may_be_named_as_an_extra() {
+    let bench = Bench::new();
+    let tree = tree(&bench);
+    let list = control_plane();
+    put_kubeadm(&tree, &list);
+    let images = archives(&bench, &list.iter().map(String::as_str).collect::<Vec<_>>());
+    let coredns: Vec<String> =
+        list.iter().filter(|image| image.contains("coredns")).cloned().collect();
+    let request = Request {
+        kubernetes: Some(VERSION),
+        source: "source",
+        image_repository: "k8s.gcr.io",
+        kubeadm_images: &list,
+        images: &coredns,
+    };
+    let (_, facts) = preload(&bench, "scratch", &tree, &images, &request);
+    let facts = facts.unwrap();
+    assert_eq!(facts["images.unavailable"], "{}");
+    assert!(facts["images"].contains(&coredns[0]), "{facts:?}");
+}
+
+#[test]
 fn a_kubeadm_with_another_list_is_found_out() {
     let bench = Bench::new();
     let tree = tree(&bench);

@@ -14,7 +14,7 @@ use nodekiln_build::steps::{fetched_images, kubernetes_files};
 use nodekiln_recipes::load::load;
 use nodekiln_recipes::plan::{Plan, Work};
 use nodekiln_recipes::plan_of;
-use nodekiln_recipes::recipe::Recipe;
+use nodekiln_recipes::recipe::{ProviderSpec, Recipe, Units};
 use nodekiln_words::{Cancel, Result, Sha256, Silent};
 
 use crate::archive::{Fixture, NOW, package};
@@ -137,7 +137,11 @@ impl Setting {
     }
 
     fn plan(&self, recipe: &Recipe, resolution: &Resolution) -> Plan {
-        plan_of(recipe, &resolution.lock, &["qemu"], &|content| {
+        self.plan_for(recipe, resolution, &["qemu"])
+    }
+
+    fn plan_for(&self, recipe: &Recipe, resolution: &Resolution, providers: &[&str]) -> Plan {
+        plan_of(recipe, &resolution.lock, providers, &|content| {
             digest_of(content, &self.bench.store)
         })
         .unwrap()
@@ -213,6 +217,22 @@ fn a_releases_own_images_come_from_archives_where_the_recipe_says_so() {
     assert_eq!(archived(&setting, &plan, &resolution), LISTED);
     assert_eq!(setting.asked("/v2/kube-"), 0);
     assert_eq!(resolution.lock.images.len(), 3, "pause, etcd and CoreDNS");
+}
+
+#[test]
+fn providers_with_equal_additions_share_a_disk_and_no_other() {
+    let setting = Setting::new(kubeadm);
+    let mut recipe = setting.recipe("");
+    let resolution = setting.resolve_in(&recipe, &setting.bench.sandbox).unwrap();
+    for provider in ["b", "c"] {
+        let units = Units { enable: vec!["x.service".to_owned()], ..Units::default() };
+        let spec = ProviderSpec { units, ..ProviderSpec::default() };
+        recipe.providers.insert(provider.to_owned(), spec);
+    }
+    let plan = setting.plan_for(&recipe, &resolution, &["a", "b", "c"]);
+    let disk = |provider| &plan.disk_for(provider).unwrap().name;
+    assert_ne!(disk("a"), disk("b"));
+    assert_eq!(disk("b"), disk("c"));
 }
 
 #[test]

@@ -124,3 +124,23 @@ fn sysprep_takes_out_what_belongs_to_one_machine_and_keeps_the_rest() {
     assert!(again.is_empty(), "{again:?}");
     assert_eq!(paths(&layer), ["/"]);
 }
+
+#[test]
+fn sysprep_leaves_what_the_recipe_writes_and_nothing_beside_it() {
+    let kept = ["/etc/kubernetes/manifests/vip.yaml", "/root/.ssh/authorized_keys", "/etc/hosts"];
+    let gone = ["/etc/kubernetes/manifests/other.yaml", "/root/.ssh/id_ed25519", "/root/.cache/x"];
+    let mut bench = Bench::with(|tree| {
+        for path in kept.iter().chain(&gone) {
+            write(tree, path, "text");
+        }
+    });
+    let keep: Vec<String> = kept.map(str::to_owned).into();
+    bench.run(|execution| sysprep::run(&keep, execution)).unwrap();
+    let tree = LayeredTree::new(bench.below.clone());
+    for path in kept {
+        assert_eq!(tree.read(path).unwrap().as_deref(), Some(&b"text"[..]), "{path}");
+    }
+    for path in gone {
+        assert!(tree.find(Path::new(path)).unwrap().is_none(), "{path} is still there");
+    }
+}
