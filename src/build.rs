@@ -10,7 +10,7 @@ use nodekiln_build::graph::{Ran, Run, run_graph};
 use nodekiln_build::layer::private_mounts;
 use nodekiln_build::sandbox::Sandbox;
 use nodekiln_build::steps;
-use nodekiln_build::store::StoredNode;
+use nodekiln_disk::{Disk, Payload};
 use nodekiln_providers::{Artifact, ArtifactRequest, Compression};
 use nodekiln_recipes::Inventory;
 use nodekiln_words::{Bytes, Cancel, Failure, Progress, Result, ResultExt as _, Sha256};
@@ -88,10 +88,13 @@ fn emit(
     progress: &Arc<dyn Progress>,
 ) -> Result<Manifest> {
     let recipe = &resolved.loaded.recipe;
-    let artifacts = write_artifacts(resolved, ran, verb, staging, context, progress)?;
+    let disks = disks(resolved, ran, context)?;
+    let payloads: BTreeMap<&str, Payload> =
+        disks.iter().map(|(node, disk)| (*node, Payload::of(disk))).collect();
+    let write = Writing { resolved, disks: &disks, payloads: &payloads, staging, verb };
+    let artifacts = write.artifacts(progress, &context.cancel)?;
     let first = resolved.providers.first().map_or("", String::as_str);
-    let (disk, _) = stored_disk(resolved, ran, first)?;
-    let payload = steps::disk::payload(disk)?;
+    let payload = write.disk(first)?.1.digest(&**progress, &context.cancel)?;
     let account = Account::of(&resolved.plan, first, &ran.nodes)?;
     let task = progress.start("bill of materials", None, "");
     let bom = bom(resolved, &account, &artifacts, payload)?;
@@ -168,46 +171,79 @@ fn bom(
 /// Names the manifest's format; raised when a field changes its meaning.
 const SCHEMA: &str = "nodekiln manifest 1";
 
-/// Writes every provider's artifact, all at the same time.
-fn write_artifacts(
-    resolved: &Resolved,
+/// The providers' disks by their nodes' names, those from earlier builds verified: they may have lain
+/// in the store for months.
+fn disks<'a>(
+    resolved: &'a Resolved,
     ran: &Ran,
-    verb: &arguments::Build,
-    staging: &Staging,
     context: &Context,
-    progress: &Arc<dyn Progress>,
-) -> Result<Vec<Artifact>> {
-    let request = ArtifactRequest {
-        name: resolved.loaded.recipe.name.clone(),
-        folder: staging.folder().to_owned(),
-        compression: compression(verb),
-    };
-    let write = |name: &String| {
-        let (disk, executed) = stored_disk(resolved, ran, name)?;
-        let provider = nodekiln_providers::by_name(name)?;
-        if !executed {
-            disk.verify(&scan_files, &context.cancel)?; // it may have lain in the store for months
+) -> Result<BTreeMap<&'a str, Disk>> {
+    let mut disks = BTreeMap::new();
+    for provider in &resolved.providers {
+        let node = resolved.plan.disk_for(provider);
+        let found = node.and_then(|node| Some((node.name.as_str(), ran.nodes.get(&node.name)?)));
+        let (name, stored) =
+            found.ok_or_else(|| Failure::io(format!("the plan made no disk for `{provider}`")))?;
+        if !disks.contains_key(name) {
+            let scan = |folder: &Path, expected: &Inventory, cancel: &Cancel| {
+                nodekiln_build::layer::scan_as(folder, expected, false, cancel)
+            };
+            stored.verify(&scan, &context.cancel)?; // those of this build are known to be intact
+            disks.insert(name, steps::disk::open(stored)?);
         }
-        let payload = steps::disk::payload(disk)?;
-        let map = steps::disk::open(disk)?;
+    }
+    Ok(disks)
+}
+
+/// What all artifacts of a build are written from, and where.
+struct Writing<'a> {
+    resolved: &'a Resolved,
+    disks: &'a BTreeMap<&'a str, Disk>,
+    payloads: &'a BTreeMap<&'a str, Payload<'a>>,
+    staging: &'a Staging,
+    verb: &'a arguments::Build,
+}
+
+impl Writing<'_> {
+    /// A provider's disk, which several may share, and its digest.
+    fn disk(&self, provider: &str) -> Result<(&Disk, &Payload<'_>)> {
+        let node = self.resolved.plan.disk_for(provider).map(|node| node.name.as_str());
+        node.and_then(|node| Some((self.disks.get(node)?, self.payloads.get(node)?)))
+            .ok_or_else(|| Failure::io(format!("the plan made no disk for `{provider}`")))
+    }
+
+    /// Writes every provider's artifact, all at the same time.
+    fn artifacts(&self, progress: &Arc<dyn Progress>, cancel: &Cancel) -> Result<Vec<Artifact>> {
+        let write = |name: &str| self.artifact(name, progress, cancel);
+        std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                self.resolved.providers.iter().map(|name| scope.spawn(|| write(name))).collect();
+            let stopped = |_| Err(Failure::io("a writer stopped unexpectedly"));
+            threads.into_iter().map(|thread| thread.join().unwrap_or_else(stopped)).collect()
+        })
+    }
+
+    fn artifact(
+        &self,
+        provider: &str,
+        progress: &Arc<dyn Progress>,
+        cancel: &Cancel,
+    ) -> Result<Artifact> {
+        let (disk, payload) = self.disk(provider)?;
+        let provider = nodekiln_providers::by_name(provider)?;
+        let request = ArtifactRequest {
+            name: self.resolved.loaded.recipe.name.clone(),
+            folder: self.staging.folder().to_owned(),
+            compression: compression(self.verb),
+        };
         let task = progress.start(&provider.file_name(&request.name), None, "");
-        let artifact = provider.write(&map, payload, &request, &**progress, &context.cancel);
+        let artifact = provider.write(disk, payload, &request, &**progress, cancel);
         match &artifact {
             Ok(artifact) => progress.finish(task, &Bytes(artifact.size).to_string()),
             Err(_) => progress.fail(task),
         }
         artifact
-    };
-    std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            resolved.providers.iter().map(|name| scope.spawn(move || write(name))).collect();
-        threads
-            .into_iter()
-            .map(|thread| {
-                thread.join().unwrap_or_else(|_| Err(Failure::io("a writer stopped unexpectedly")))
-            })
-            .collect()
-    })
+    }
 }
 
 fn compression(verb: &arguments::Build) -> Compression {
@@ -216,24 +252,6 @@ fn compression(verb: &arguments::Build) -> Compression {
         arguments::Compression::Zstd => Compression::Zstd,
         arguments::Compression::None => Compression::None,
     }
-}
-
-/// A provider's disk, and whether this build made it.
-fn stored_disk<'a>(
-    resolved: &Resolved,
-    ran: &'a Ran,
-    provider: &str,
-) -> Result<(&'a StoredNode, bool)> {
-    resolved
-        .plan
-        .disk_for(provider)
-        .and_then(|node| Some((ran.nodes.get(&node.name)?, ran.executed.contains(&node.name))))
-        .ok_or_else(|| Failure::io(format!("the plan made no disk for `{provider}`")))
-}
-
-/// Lists a node's output that is no layer.
-fn scan_files(folder: &Path, cancel: &Cancel) -> Result<Inventory> {
-    nodekiln_build::layer::scan(folder, false, cancel)
 }
 
 fn recipe_digest(resolved: &Resolved) -> Sha256 {

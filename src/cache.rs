@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nodekiln_build::store::{Keep, Store};
+use nodekiln_recipes::Inventory;
 use nodekiln_words::{Bytes, Cancel, Failure, Progress, Result};
 
 use crate::Context;
@@ -56,7 +57,9 @@ fn stats(store: &Store, json: bool) -> Result<ExitCode> {
 
 fn verify(store: &Store, json: bool, context: &Context) -> Result<ExitCode> {
     let progress = renderer(context.global.progress);
-    let scan = |folder: &Path, cancel: &Cancel| nodekiln_build::layer::scan(folder, true, cancel);
+    let scan = |folder: &Path, expected: &Inventory, cancel: &Cancel| {
+        nodekiln_build::layer::scan_as(folder, expected, true, cancel)
+    };
     let found = store.verify(&scan, &*progress, &context.cancel)?;
     if json {
         print_json(&found)?;

@@ -16,7 +16,7 @@ use nodekiln_recipes::plan::{Node, Plan};
 use nodekiln_words::{Bytes, Cancel, Failure, Progress, Result, ResultExt as _};
 
 use crate::execution::Execution;
-use crate::layer::scan;
+use crate::layer::scan_as;
 use crate::sandbox::Sandbox;
 use crate::steps;
 use crate::store::{Begun, NodeInProgress, NodeRecord, Store, StoredNode};
@@ -297,7 +297,8 @@ fn make(
 
 /// How many regular files there are, each name of a file counted.
 fn files(inventory: &Inventory) -> u64 {
-    let is_file = |entry: &&Entry| matches!(entry.kind, EntryKind::File { .. });
+    let is_file =
+        |entry: &&Entry| matches!(entry.kind, EntryKind::File { .. } | EntryKind::Disk { .. });
     inventory.entries.values().filter(is_file).count() as u64
 }
 
@@ -332,7 +333,7 @@ fn below(
 
 /// Compares a node with its inventory before anything is built upon it; once per process.
 fn verify(stored: &StoredNode, run: &Run) -> Result<()> {
-    stored.verify(&|folder, cancel| scan(folder, true, cancel), run.cancel)
+    stored.verify(&|folder, expected, cancel| scan_as(folder, expected, true, cancel), run.cancel)
 }
 
 /// What the layers below found out; a higher layer has the last word.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use nodekiln_disk::qcow2::{self, Compression, Options};
-use nodekiln_disk::{Disk, Ids, ext4, raw};
+use nodekiln_disk::{Disk, Ids, Payload, ext4, raw};
 use nodekiln_words::{Cancel, Silent};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -60,7 +60,8 @@ fn main() -> Outcome<()> {
             mib(written.bytes)
         );
     }
-    let (wall, written) = timed(|| Ok(raw::write(&disk, &ours, &Silent, &Cancel::default())?))?;
+    let (wall, written) =
+        timed(|| Ok(raw::write(&disk, &Payload::of(&disk), &ours, &Silent, &Cancel::default())?))?;
     println!("raw                         {wall:6.2} s  {:8.1} MiB", mib(written.allocated));
     Ok(())
 }

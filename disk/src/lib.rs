@@ -19,6 +19,7 @@ mod image;
 mod layout;
 mod ordered;
 mod output;
+mod payload;
 pub mod qcow2;
 pub mod raw;
 
@@ -29,3 +30,4 @@ pub use image::{Format, Image, open};
 pub use layout::{BootMode, Layout, Partition, Role, SECTOR};
 pub use ordered::ordered;
 pub use output::{Output, Written};
+pub use payload::Payload;

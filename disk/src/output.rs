@@ -13,7 +13,8 @@ use crate::disk::Disk;
 /// What a writer wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Written {
-    /// SHA-256 of all bytes of the file, which was read back for it.
+    /// SHA-256 of all bytes of the file, which was read back and digested, or compared with what has
+    /// this digest.
     pub sha256: Sha256,
     /// Length of the file in bytes.
     pub bytes: u64,
@@ -73,23 +74,55 @@ impl Output {
     /// # Errors
     /// When reading or flushing fails, or somebody asked to stop.
     pub fn sync_and_digest(&self, cancel: &Cancel) -> Result<Sha256> {
+        self.syncing(|| self.digest(cancel))
+    }
+
+    /// Flushes the file to its device and meanwhile reads it back, from the kernel's cache, and
+    /// compares it with `disk`.
+    ///
+    /// # Errors
+    /// When the two differ, when reading or flushing fails, or somebody asked to stop.
+    pub fn sync_and_compare(&self, disk: &Disk, cancel: &Cancel) -> Result<()> {
+        self.syncing(|| {
+            let written = self.read_back()?;
+            let Some(offset) = disk.first_difference(&written, cancel)? else { return Ok(()) };
+            let path = self.path.display();
+            Err(Failure::io(format!("{path} differs from its disk at or behind offset {offset}"))
+                .with_help(
+                    "the stored disk changed while it was read, or the memory or device is \
+                            bad; run `nodekiln cache verify`",
+                ))
+        })
+    }
+
+    /// Does `work` while the file is flushed.
+    fn syncing<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         std::thread::scope(|scope| {
             let flushed = scope.spawn(|| self.sync());
-            let digest = self.digest(cancel);
+            let done = work();
             match flushed.join() {
-                Ok(result) => result.and(digest),
+                Ok(result) => result.and(done),
                 Err(_) => Err(Failure::io(format!("flushing {} panicked", self.path.display()))),
             }
         })
     }
 
+    /// The file as a disk.
+    fn read_back(&self) -> Result<Disk> {
+        let metadata = self.file.metadata();
+        let length = metadata.or_io(|| self.cannot_read_back())?.len();
+        Ok(Disk::over_file(&self.file, length))
+    }
+
+    fn cannot_read_back(&self) -> String {
+        format!("cannot read {} back", self.path.display())
+    }
+
     fn digest(&self, cancel: &Cancel) -> Result<Sha256> {
-        let failed = || format!("cannot read {} back", self.path.display());
-        let length = self.file.metadata().or_io(failed)?.len();
-        let digest = Disk::over_file(&self.file, length).digest(&Silent, cancel);
+        let digest = self.read_back()?.digest(&Silent, cancel);
         digest.map_err(|failure| match failure.class() {
             Class::Interrupted => failure,
-            _ => failure.context(failed()),
+            _ => failure.context(self.cannot_read_back()),
         })
     }
 

@@ -2,29 +2,42 @@
 
 use std::path::Path;
 
-use nodekiln_words::{Cancel, Progress, Result};
+use nodekiln_words::{Cancel, Failure, Progress, Result, Sha256};
 
 use crate::disk::{Disk, data_runs};
 use crate::ordered::ordered;
 use crate::output::{Output, Written};
+use crate::payload::Payload;
 
-/// Writes `disk` to `path` as a sparse file, flushes it and reads it back for its digest.
+/// Writes `disk`, whose digest is `payload`, to `path` as a sparse file and flushes it.
 ///
-/// Clusters of 64 KiB that hold only zeros become holes, whatever the sources say. The digest is
-/// that of the file, zeros included, and not of what was meant to be written: the caller may compare
-/// the two. Progress counts bytes of the disk.
+/// Clusters of 64 KiB that hold only zeros become holes, whatever the sources say. The file has the
+/// disk's digest, which is computed meanwhile, unless somebody did so before: what was written is read
+/// back and compared with the disk, which all cores do and which passes over holes, where hashing four
+/// gigabytes a second time would take one core for seconds. Progress counts bytes of the disk.
 ///
 /// # Errors
-/// When a source cannot be read, the file cannot be written, or somebody asked to stop.
+/// When a source cannot be read, the file cannot be written or reads back as something else, or
+/// somebody asked to stop.
 pub fn write(
     disk: &Disk,
+    payload: &Payload,
     path: &Path,
     progress: &dyn Progress,
     cancel: &Cancel,
 ) -> Result<Written> {
     let task = progress.start(&format!("write {}", path.display()), Some(disk.size()), "B");
     let advance = |done| progress.advance(task, done);
-    let written = write_sparse(disk, path, &advance, cancel);
+    let digesting = cancel.child();
+    let written = std::thread::scope(|scope| {
+        let digest = scope.spawn(|| payload.digest(progress, &digesting));
+        let allocated = write_sparse(disk, path, &advance, cancel);
+        if allocated.is_err() {
+            digesting.cancel();
+        }
+        let digest = joined(digest.join());
+        Ok(Written { allocated: allocated?, sha256: digest?, bytes: disk.size() })
+    });
     match &written {
         Ok(written) => progress.finish(task, &format!("sha256 {}", written.sha256.short())),
         Err(_) => progress.fail(task),
@@ -32,12 +45,12 @@ pub fn write(
     written
 }
 
-fn write_sparse(
-    disk: &Disk,
-    path: &Path,
-    advance: &dyn Fn(u64),
-    cancel: &Cancel,
-) -> Result<Written> {
+fn joined(digest: std::thread::Result<Result<Sha256>>) -> Result<Sha256> {
+    digest.unwrap_or_else(|_| Err(Failure::io("digesting the disk panicked")))
+}
+
+/// Writes, flushes and compares; returns how many bytes of the file are no holes.
+fn write_sparse(disk: &Disk, path: &Path, advance: &dyn Fn(u64), cancel: &Cancel) -> Result<u64> {
     let output = Output::create(path)?;
     output.set_length(disk.size())?;
     let batches = disk.batches();
@@ -53,9 +66,8 @@ fn write_sparse(
             Ok(())
         },
     )?;
-    // Hashing while the device takes the bytes costs no more than hashing them on their way did.
-    let sha256 = output.sync_and_digest(cancel)?;
-    Ok(Written { sha256, bytes: disk.size(), allocated })
+    output.sync_and_compare(disk, cancel)?;
+    Ok(allocated)
 }
 
 /// Writes the clusters of `bytes` that are not zero, neighbours in one call; returns their length.

@@ -10,7 +10,7 @@ mod raw;
 
 use std::path::{Path, PathBuf};
 
-use nodekiln_disk::Disk;
+use nodekiln_disk::{Disk, Payload};
 use nodekiln_words::{Cancel, Class, Failure, Progress, Result, Sha256};
 use serde::{Deserialize, Serialize};
 
@@ -71,7 +71,8 @@ pub trait Provider: Sync {
     /// The file that [`Provider::write`] makes for an image of this name.
     fn file_name(&self, image: &str) -> String;
 
-    /// Writes the artifact of `disk`, whose content has the digest `payload`.
+    /// Writes the artifact of `disk`, whose content has the digest `payload`; a format that does not
+    /// need it need not ask for it.
     ///
     /// # Errors
     /// When the folder cannot be written or has no room; nothing of the file is left to be mistaken
@@ -79,7 +80,7 @@ pub trait Provider: Sync {
     fn write(
         &self,
         disk: &Disk,
-        payload: Sha256,
+        payload: &Payload,
         request: &ArtifactRequest,
         progress: &dyn Progress,
         cancel: &Cancel,

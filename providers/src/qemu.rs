@@ -1,5 +1,5 @@
-use nodekiln_disk::{Disk, qcow2};
-use nodekiln_words::{Cancel, Progress, Result, Sha256};
+use nodekiln_disk::{Disk, Payload, qcow2};
+use nodekiln_words::{Cancel, Progress, Result};
 
 use crate::{Artifact, ArtifactRequest, Compression, MachineProfile, Provider, target};
 
@@ -26,7 +26,7 @@ impl Provider for Qemu {
     fn write(
         &self,
         disk: &Disk,
-        _payload: Sha256,
+        _payload: &Payload,
         request: &ArtifactRequest,
         progress: &dyn Progress,
         cancel: &Cancel,

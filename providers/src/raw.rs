@@ -1,5 +1,5 @@
-use nodekiln_disk::{Disk, raw};
-use nodekiln_words::{Cancel, Class, Failure, Progress, Result, Sha256};
+use nodekiln_disk::{Disk, Payload, raw};
+use nodekiln_words::{Cancel, Progress, Result};
 
 use crate::{Artifact, ArtifactRequest, MachineProfile, Provider, target};
 
@@ -26,24 +26,13 @@ impl Provider for Raw {
     fn write(
         &self,
         disk: &Disk,
-        payload: Sha256,
+        payload: &Payload,
         request: &ArtifactRequest,
         progress: &dyn Progress,
         cancel: &Cancel,
     ) -> Result<Artifact> {
         let file = self.file_name(&request.name);
-        let path = target(request, &file);
-        let written = raw::write(disk, &path, progress, cancel)?;
-        if written.sha256 != payload {
-            let message = format!(
-                "{} has the digest {} where the disk's payload has {payload}",
-                path.display(),
-                written.sha256
-            );
-            return Err(Failure::new(Class::Io, message).with_help(
-                "the stored disk changed while it was read; run `nodekiln cache verify`",
-            ));
-        }
+        let written = raw::write(disk, payload, &target(request, &file), progress, cancel)?;
         Ok(Artifact {
             provider: self.name().to_owned(),
             format: "raw".to_owned(),

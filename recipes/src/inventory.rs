@@ -46,6 +46,14 @@ pub enum EntryKind {
         /// Digest of its content.
         sha256: Sha256,
     },
+    /// A disk image, mostly holes.
+    Disk {
+        /// Length in bytes.
+        size: u64,
+        /// Digest over the digests of its blocks, as the disk room's `Disk::block_digest` makes it:
+        /// holes need not be read, and blocks are read on all cores.
+        blocks: Sha256,
+    },
     /// A directory. In a layer, `opaque` hides everything that lower layers have below it.
     Directory {
         /// Hides lower layers.
@@ -123,7 +131,10 @@ impl Inventory {
     pub fn size(&self) -> u64 {
         self.entries
             .values()
-            .map(|entry| if let EntryKind::File { size, .. } = entry.kind { size } else { 0 })
+            .map(|entry| match entry.kind {
+                EntryKind::File { size, .. } | EntryKind::Disk { size, .. } => size,
+                _ => 0,
+            })
             .sum()
     }
 

@@ -238,8 +238,8 @@ pub enum PlannedFileNode {
 }
 
 impl Work {
-    /// Version of the executor of this kind: raised whenever its code would leave other bytes behind
-    /// for the same declared inputs.
+    /// Version of the executor of this kind: raised whenever its code would leave other bytes or
+    /// another record behind for the same declared inputs.
     #[must_use]
     pub const fn executor(&self) -> u32 {
         match self {
@@ -257,9 +257,8 @@ impl Work {
             | Self::Initramfs
             | Self::Remove { .. }
             | Self::Boot { .. }
-            | Self::Sysprep { .. }
-            | Self::Disk { .. } => 1,
-            Self::KubernetesInstall { .. } | Self::Preload { .. } => 2,
+            | Self::Sysprep { .. } => 1,
+            Self::KubernetesInstall { .. } | Self::Preload { .. } | Self::Disk { .. } => 2,
         }
     }
 

@@ -92,6 +92,9 @@ fn special<'a>(kind: &EntryKind) -> Option<(&'a str, String)> {
         }
         EntryKind::Fifo => Some(("special", "fifo".to_owned())),
         EntryKind::Socket => Some(("special", "socket".to_owned())),
-        EntryKind::File { .. } | EntryKind::Directory { .. } | EntryKind::Whiteout => None,
+        EntryKind::File { .. }
+        | EntryKind::Disk { .. }
+        | EntryKind::Directory { .. }
+        | EntryKind::Whiteout => None,
     }
 }

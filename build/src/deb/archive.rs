@@ -4,7 +4,9 @@
 //! the latter two plain or compressed with gzip, xz or zstd.
 
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Take};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fs_err::File;
 use nodekiln_words::{Class, Failure, Result, ResultExt};
@@ -24,6 +26,17 @@ pub struct Deb {
     path: PathBuf,
     control: Part,
     data: Part,
+    /// The file tree decompressed already.
+    decompressed: Option<Decompressed>,
+}
+
+/// A tar stream in a file that several readers may read at the same time.
+#[derive(Clone, Debug)]
+struct Decompressed {
+    file: Arc<std::fs::File>,
+    /// Bytes read, and bytes there are.
+    at: u64,
+    length: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +82,13 @@ impl Deb {
             None => Err(malformed(Malformed::new(length, format!("no member `{stem}`")))),
         };
         let (control, data) = (part("control.tar")?, part("data.tar")?);
-        Ok(Self { label: label.to_owned(), path: path.to_owned(), control, data })
+        Ok(Self {
+            label: label.to_owned(),
+            path: path.to_owned(),
+            control,
+            data,
+            decompressed: None,
+        })
     }
 
     /// What messages call this package.
@@ -95,7 +114,15 @@ impl Deb {
 
     /// The bytes of the file tree, an uncompressed tar stream.
     pub(crate) fn data(&self) -> Result<TarBytes> {
-        self.bytes(self.data)
+        match &self.decompressed {
+            Some(bytes) => Ok(Box::new(BufReader::with_capacity(READ_BUFFER, bytes.clone()))),
+            None => self.bytes(self.data),
+        }
+    }
+
+    /// From now on the file tree's bytes are those of `file`, which [`Deb::data`] gave: `length` bytes.
+    pub(crate) fn read_data_from(&mut self, file: Arc<std::fs::File>, length: u64) {
+        self.decompressed = Some(Decompressed { file, at: 0, length });
     }
 
     fn bytes(&self, part: Part) -> Result<TarBytes> {
@@ -104,6 +131,17 @@ impl Deb {
             .or_io(|| format!("package {}: no offset {}", self.label, part.start))?;
         let raw = BufReader::with_capacity(READ_BUFFER, file.take(part.size));
         decoder(raw, part.compression).or_io(|| format!("package {}: no decoder", self.label))
+    }
+}
+
+impl Read for Decompressed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.at)?;
+        if read == 0 && self.at < self.length && !buffer.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.at += read as u64;
+        Ok(read)
     }
 }
 

@@ -8,6 +8,7 @@
 //!   the dpkg in the tree carries on from there.
 //! - *Configuring* is left to that dpkg, in the sandbox: maintainer scripts are programs.
 
+mod ahead;
 mod ar;
 mod archive;
 mod claims;
@@ -21,6 +22,7 @@ mod tree;
 mod triggers;
 mod unpack;
 
+pub use ahead::decompress;
 pub use archive::Deb;
 pub use control::{Conffile, Control, ControlFile};
 pub use database::Database;

@@ -20,4 +20,4 @@ pub use layered::LayeredTree;
 pub(crate) use layered::is_whiteout;
 pub(crate) use root::unshare;
 pub use root::{Attributes, Root, private_mounts};
-pub use scan::scan;
+pub use scan::{scan, scan_as};

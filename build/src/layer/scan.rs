@@ -7,7 +7,9 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use nodekiln_disk::Disk;
 use nodekiln_recipes::Inventory;
 use nodekiln_recipes::inventory::{Entry, EntryKind};
 use nodekiln_words::{Cancel, Digester, Failure, Result, ResultExt as _, Sha256};
@@ -34,7 +36,20 @@ struct Item {
 /// # Errors
 /// When something cannot be read, and on cancellation.
 pub fn scan(layer: &Path, whiteouts: bool, cancel: &Cancel) -> Result<Inventory> {
-    let scan = Scan { layer, cancel };
+    scan_as(layer, &Inventory::default(), whiteouts, cancel)
+}
+
+/// As [`scan`], for comparing with `expected`: what is a disk there is digested as a disk here.
+///
+/// # Errors
+/// As [`scan`].
+pub fn scan_as(
+    layer: &Path,
+    expected: &Inventory,
+    whiteouts: bool,
+    cancel: &Cancel,
+) -> Result<Inventory> {
+    let scan = Scan { layer, expected, cancel };
     // Worker threads may live in another mount namespace than the caller, where a mounted tree is
     // an empty folder; an open folder is the same for all.
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -43,8 +58,9 @@ pub fn scan(layer: &Path, whiteouts: bool, cancel: &Cancel) -> Result<Inventory>
     let metadata = fs::metadata(&place).or_io(|| scan.cannot("read", "/"))?;
     let mut items = scan.walk(&place, "")?;
     items.push(Item { path: "/".to_owned(), place, metadata });
+    let (disks, items): (Vec<_>, Vec<_>) = items.into_iter().partition(|item| scan.is_disk(item));
     let digests = scan.digests(&items)?;
-    let entries = items
+    let mut entries = items
         .par_iter()
         .map(|item| {
             let digest = digests.get(&identity(&item.metadata)).copied();
@@ -52,12 +68,17 @@ pub fn scan(layer: &Path, whiteouts: bool, cancel: &Cancel) -> Result<Inventory>
             Ok((item.path.clone(), entry.or_io(|| scan.cannot("read", &item.path))?))
         })
         .collect::<Result<BTreeMap<_, _>>>()?;
+    for disk in disks {
+        let entry = scan.disk(&disk)?;
+        entries.insert(disk.path, entry);
+    }
     Ok(Inventory { entries })
 }
 
 /// A scan under way.
 struct Scan<'a> {
     layer: &'a Path,
+    expected: &'a Inventory,
     cancel: &'a Cancel,
 }
 
@@ -84,6 +105,20 @@ impl Scan<'_> {
             .map(|item| self.walk(&item.place, &item.path))
             .collect::<Result<Vec<_>>>()?;
         Ok(items.into_iter().chain(below.into_iter().flatten()).collect())
+    }
+
+    /// Whether a regular file is expected to be a disk.
+    fn is_disk(&self, item: &Item) -> bool {
+        let expected = self.expected.entries.get(&item.path).map(|entry| &entry.kind);
+        item.metadata.is_file() && matches!(expected, Some(EntryKind::Disk { .. }))
+    }
+
+    fn disk(&self, item: &Item) -> Result<Entry> {
+        let cannot = || self.cannot("read", &item.path);
+        let size = item.metadata.len();
+        let file = Arc::new(File::open(&item.place).or_io(cannot)?);
+        let blocks = Disk::over_file(&file, size).block_digest(self.cancel)?;
+        attributed(item, EntryKind::Disk { size, blocks }).or_io(cannot)
     }
 
     /// Digests of all regular files, each read once however many names it has, the largest first
@@ -150,6 +185,12 @@ fn entry(item: &Item, digest: Option<Sha256>, whiteouts: bool) -> io::Result<Ent
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a file of an unknown kind"));
         }
     };
+    attributed(item, kind)
+}
+
+/// The entry of `kind` with the item's owner, bits, time and extended attributes.
+fn attributed(item: &Item, kind: EntryKind) -> io::Result<Entry> {
+    let Item { place, metadata, .. } = item;
     let xattrs = extended(place)?.into_iter().map(|(name, value)| (name, hexadecimal(&value)));
     Ok(Entry {
         kind,

@@ -34,8 +34,6 @@ const OUTPUT: &str = "/mnt/output";
 const TREE: &str = "/mnt/tree";
 /// Label of the root file system.
 const LABEL: &str = "root";
-/// The fact that holds the digest of the disk's content.
-const PAYLOAD: &str = "disk.payload";
 
 /// Makes the disk of `size` bytes over the tree below.
 ///
@@ -66,15 +64,15 @@ pub fn run(
     tree.finish(execution.source_date)?;
     let file = Arc::new(file);
     let map = Disk::over_file(&file, size.get());
-    let payload = flushed_digest(&map, &file, execution)?; // 6. one digest for all artifacts
-    made(size, payload, &output, execution.source_date)
+    let blocks = flushed_digest(&map, &file, execution)?; // 6. what the store compares it with
+    made(size, blocks, &output, execution.source_date)
 }
 
 /// The digest of the disk's content; meanwhile the file is flushed, which its commit would wait for.
 fn flushed_digest(map: &Disk, file: &File, execution: &Execution<'_>) -> Result<Sha256> {
     std::thread::scope(|scope| {
         let flush = scope.spawn(|| file.sync_all());
-        let digest = map.digest(execution.progress, execution.cancel);
+        let digest = map.block_digest(execution.cancel);
         let flushed = flush.join().unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into()));
         flushed.or_io(|| "cannot flush the disk".to_owned())?;
         digest
@@ -90,16 +88,6 @@ pub fn open(disk: &StoredNode) -> Result<Disk> {
     let file = File::open(&path).or_io(|| format!("cannot open {}", path.display()))?;
     let size = file.metadata().or_io(|| format!("cannot read {}", path.display()))?.len();
     Ok(Disk::over_file(&Arc::new(file), size))
-}
-
-/// The digest of a made disk's content.
-///
-/// # Errors
-/// When the node's record has none, which means that it is no disk.
-pub fn payload(disk: &StoredNode) -> Result<Sha256> {
-    let fact = disk.record.facts.get(PAYLOAD);
-    fact.and_then(|digest| digest.parse().ok())
-        .ok_or_else(|| Failure::io(format!("the node {} is no disk", disk.id)))
 }
 
 fn mode(boot: Option<BootMode>) -> disk::BootMode {
@@ -221,9 +209,9 @@ fn required(tree: &Root, path: &str) -> Result<Vec<u8>> {
     tree.read_file(path)?.ok_or_else(|| Failure::input(format!("the tree has no {path}")))
 }
 
-/// The record of a disk in `output`: its file's digest is that of its content, so nothing is read
-/// again. Bits and times are set to what is recorded.
-fn made(size: Bytes, payload: Sha256, output: &Path, source_date: SourceDate) -> Result<Made> {
+/// The record of a disk in `output` with the digest of its `blocks`, so that nothing is read again.
+/// Bits and times are set to what is recorded.
+fn made(size: Bytes, blocks: Sha256, output: &Path, source_date: SourceDate) -> Result<Made> {
     let permit = |path: &Path, mode| {
         fs_err::set_permissions(path, Permissions::from_mode(mode))
             .or_io(|| format!("cannot set permissions of {}", path.display()))
@@ -239,13 +227,10 @@ fn made(size: Bytes, payload: Sha256, output: &Path, source_date: SourceDate) ->
         mtime: source_date.unix().cast_signed(),
         xattrs: BTreeMap::new(),
     };
-    let file = EntryKind::File { size: size.get(), sha256: payload };
+    let file = EntryKind::Disk { size: size.get(), blocks };
     let entries = BTreeMap::from([
         ("/".to_owned(), entry(EntryKind::Directory { opaque: false }, 0o755)),
         (format!("/{FILE}"), entry(file, 0o644)),
     ]);
-    Ok(Made {
-        facts: BTreeMap::from([(PAYLOAD.to_owned(), payload.to_string())]),
-        inventory: Inventory { entries },
-    })
+    Ok(Made { facts: BTreeMap::new(), inventory: Inventory { entries } })
 }

@@ -30,6 +30,10 @@ pub fn run(execution: &Execution<'_>) -> Result<BTreeMap<String, String>> {
         let title = format!("make the initial RAM disk of kernel {version}");
         let arguments = ["update-initramfs", "-c", "-k", version];
         let mut command = execution.command(title, &root, arguments);
+        // Thousands of small programs load no locale.
+        command.environment.insert("LC_ALL".to_owned(), "C".to_owned());
+        // All cores, whatever their number: zstd(1) writes the same bytes with any number of workers.
+        command.environment.insert("ZSTD_NBTHREADS".to_owned(), "0".to_owned());
         // Scratch space outside of the layer.
         command.environment.insert("TMPDIR".to_owned(), "/tmp".to_owned());
         execution.run(&command)?;

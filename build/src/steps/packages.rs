@@ -9,7 +9,7 @@ mod configure;
 mod preinst;
 mod tidy;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 
 use byte_compile::Calls;
@@ -17,7 +17,7 @@ use nodekiln_recipes::plan::PlannedPackage;
 use nodekiln_words::{Cancel, Failure, Progress, Result, SourceDate};
 use rayon::prelude::*;
 
-use crate::deb::{Conffiles, Control, Database, Parcel, Schedule, Unpacker};
+use crate::deb::{Conffiles, Control, Database, Parcel, Schedule, Unpacker, decompress};
 use crate::execution::Execution;
 use crate::layer::Root;
 use crate::sandbox::{Sandbox, SandboxCommand};
@@ -128,11 +128,13 @@ impl Installation<'_> {
             unpacker.merge_usr()?;
         }
         let compiling = Calls::new(self.scratch)?;
-        let waves = schedule.waves.len();
-        for (number, wave) in schedule.waves.into_iter().enumerate() {
-            let parcels: Vec<_> =
-                wave.packages.iter().map(|&index| parcels[index].clone()).collect();
-            if number == 0 {
+        let waves = schedule.waves.into_iter();
+        let mut waves: VecDeque<Vec<Parcel>> = waves
+            .map(|wave| wave.packages.iter().map(|&index| parcels[index].clone()).collect())
+            .collect();
+        let mut first = true;
+        while let Some(parcels) = waves.pop_front() {
+            if std::mem::take(&mut first) {
                 // There is no shell yet that could run a script.
                 self.unpack(&mut unpacker, &parcels)?;
                 self.run_preinsts(&parcels)?;
@@ -140,13 +142,31 @@ impl Installation<'_> {
                 self.run_preinsts(&parcels)?;
                 self.unpack(&mut unpacker, &parcels)?;
             }
-            self.configure(&parcels, number + 1 == waves, &compiling)?;
+            let all = waves.is_empty();
+            self.decompressing(waves.front_mut(), || self.configure(&parcels, all, &compiling))?;
         }
         compiling.make(self)?;
         let database = Database::open(self.root.path())?;
         configure::all_installed(&database)?;
         database.hold(holds)?;
         tidy::tidy(self.root)
+    }
+
+    /// Does `work`; meanwhile the file trees of `next` are decompressed as far as time allows.
+    fn decompressing<T>(
+        &self,
+        next: Option<&mut Vec<Parcel>>,
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let stop = self.cancel.child();
+        std::thread::scope(|scope| {
+            if let Some(next) = next {
+                scope.spawn(|| decompress(next, self.scratch, &stop));
+            }
+            let done = work();
+            stop.cancel();
+            done
+        })
     }
 
     /// A command in the tree for running maintainer scripts.
@@ -157,6 +177,9 @@ impl Installation<'_> {
         command.environment.extend([
             // Hooks of the kernel packages read it: the initrd is made once, by a later step.
             ("INITRD".to_owned(), "No".to_owned()),
+            // Scripts start thousands of small programs, each of which would load another locale's
+            // files; Debian's own builders run them like this as well.
+            ("LC_ALL".to_owned(), "C".to_owned()),
             // Python writes a .pyc with the source's time wherever it imports a module. Packages
             // compile their modules themselves, with the source's digest in place of its time.
             ("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned()),

@@ -17,7 +17,7 @@ const INVENTORY: &str = "inventory.jsonl";
 const OUTPUT: &str = "output";
 
 /// Lists what stands in a folder, with a digest of every file; overlay whiteouts are understood.
-pub type Scan<'a> = &'a (dyn Fn(&Path, &Cancel) -> Result<Inventory> + Sync);
+pub type Scan<'a> = &'a (dyn Fn(&Path, &Inventory, &Cancel) -> Result<Inventory> + Sync);
 
 /// What is known about a node's result without reading it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -187,7 +187,7 @@ impl StoredNode {
     /// The first difference between output and inventory.
     pub(super) fn damage(&self, scan: Scan<'_>, cancel: &Cancel) -> Result<Option<String>> {
         let expected = self.inventory()?;
-        let found = scan(&self.output(), cancel)?;
+        let found = scan(&self.output(), &expected, cancel)?;
         Ok(first_difference(&expected, &found))
     }
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use nodekiln_build::deb::{Conffiles, Database, Parcel, Unpacker};
+use nodekiln_build::deb::{Conffiles, Database, Parcel, Unpacker, decompress};
 use nodekiln_words::{Cancel, Result, Sha256, Silent};
 
 /// Runs a program of Debian's package `package` and returns its output.
@@ -170,6 +170,37 @@ fn every_kind_of_entry_in_every_compression_equals_dpkgs() {
         let debs = [rich(place.path()), other].map(|making| making.pack(compression));
         compare_with_dpkg(&debs);
     }
+}
+
+/// The second time the file is gone: nothing but what was decompressed beforehand can be read.
+#[test]
+fn a_tree_decompressed_beforehand_is_the_same_tree() {
+    let place = tempfile::tempdir().unwrap();
+    let making = Making::new(place.path(), "small", "X-Own: x");
+    making.write("usr/file", &"content\n".repeat(100_000), 0o644);
+    let deb = making.pack("xz");
+    let unpacked = |mut parcels: Vec<Parcel>, stopped: bool, gone: bool| {
+        let root = tempfile::tempdir().unwrap();
+        let stop = Cancel::default();
+        if stopped {
+            stop.cancel();
+        }
+        decompress(&mut parcels, place.path(), &stop);
+        if gone {
+            fs::remove_file(&deb).unwrap();
+        }
+        Unpacker::new(root.path(), Conffiles::InPlace)?.unpack(
+            &parcels,
+            &Silent,
+            &Cancel::default(),
+        )?;
+        Ok::<_, nodekiln_words::Failure>(tree(root.path()))
+    };
+    let plain = unpacked(vec![parcel(&deb)], true, false).unwrap();
+    let again = parcel(&deb);
+    assert_eq!(differences(&unpacked(vec![again.clone()], false, true).unwrap(), &plain), [""; 0]);
+    // What cannot be read is passed over beforehand, and fails when it is unpacked.
+    unpacked(vec![again], false, false).unwrap_err();
 }
 
 #[test]

@@ -3,10 +3,12 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use nodekiln_build::layer::{Attributes, Confined, LayeredTree, Root, private_mounts, scan};
+use nodekiln_build::layer::{
+    Attributes, Confined, LayeredTree, Root, private_mounts, scan, scan_as,
+};
 use nodekiln_recipes::inventory::{EntryKind, Inventory, TreeReader as _};
 use nodekiln_words::Cancel;
 use proptest::prelude::*;
@@ -371,6 +373,28 @@ fn every_kind_of_file_is_listed() {
     assert_eq!(*kind("/gone"), EntryKind::CharDevice { major: 0, minor: 0 });
     assert_eq!(*kind("/pipe"), EntryKind::Fifo);
     assert_eq!(*kind("/socket"), EntryKind::Socket);
+}
+
+#[test]
+fn a_disk_is_digested_by_its_blocks_where_a_disk_is_expected() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disk.raw");
+    let file = fs::File::create(&path).unwrap();
+    file.set_len(64 << 20).unwrap();
+    file.write_all_at(b"data", 9 << 20).unwrap();
+    let mut expected = scan(folder.path(), false, &Cancel::default()).unwrap();
+    let plain = scan_as(folder.path(), &expected, false, &Cancel::default()).unwrap();
+    assert_eq!(plain, expected);
+    let disk = nodekiln_disk::Disk::over_file(&fs::File::open(&path).unwrap().into(), 64 << 20);
+    let blocks = disk.block_digest(&Cancel::default()).unwrap();
+    expected.entries.get_mut("/disk.raw").unwrap().kind =
+        EntryKind::Disk { size: 64 << 20, blocks };
+    assert_eq!(scan_as(folder.path(), &expected, false, &Cancel::default()).unwrap(), expected);
+    let modified = fs::metadata(&path).unwrap().modified().unwrap();
+    file.write_all_at(b"z", 40 << 20).unwrap();
+    file.set_modified(modified).unwrap();
+    let changed = scan_as(folder.path(), &expected, false, &Cancel::default()).unwrap();
+    assert_ne!(changed, expected);
 }
 
 /// Something done to a tree, at a path of few letters so that deeds meet.

@@ -28,7 +28,7 @@ fn start(test: &str, store: &Path) -> Child {
         .unwrap()
 }
 
-fn scan(folder: &Path, _: &Cancel) -> Result<Inventory> {
+fn scan(folder: &Path, _: &Inventory, _: &Cancel) -> Result<Inventory> {
     let bytes = fs_err::read(folder.join("file")).unwrap_or_default();
     let kind = EntryKind::File { size: bytes.len() as u64, sha256: Sha256::of(&bytes) };
     let entry = Entry { kind, mode: 0, uid: 0, gid: 0, mtime: 0, xattrs: BTreeMap::new() };
@@ -55,7 +55,7 @@ fn make(store: &Store, id: NodeId, text: &str) -> bool {
             let output = node.dir().join("output");
             fs_err::create_dir(&output).unwrap();
             fs_err::write(output.join("file"), text).unwrap();
-            let inventory = scan(&output, &Cancel::default()).unwrap();
+            let inventory = scan(&output, &Inventory::default(), &Cancel::default()).unwrap();
             node.commit(record(&inventory), &inventory).unwrap();
             true
         }
@@ -131,7 +131,9 @@ fn makes_one_node_slowly() {
         Begun::Mine(node) => {
             std::thread::sleep(Duration::from_millis(300));
             fs_err::create_dir(node.dir().join("output")).unwrap();
-            let inventory = scan(&node.dir().join("output"), &Cancel::default()).unwrap();
+            let inventory =
+                scan(&node.dir().join("output"), &Inventory::default(), &Cancel::default())
+                    .unwrap();
             node.commit(record(&inventory), &inventory).unwrap();
             println!("made it myself");
         }
@@ -228,7 +230,8 @@ fn a_record_that_does_not_fit_its_inventory_is_not_kept() {
         panic!("nobody made it");
     };
     fs_err::create_dir(node.dir().join("output")).unwrap();
-    let inventory = scan(&node.dir().join("output"), &Cancel::default()).unwrap();
+    let inventory =
+        scan(&node.dir().join("output"), &Inventory::default(), &Cancel::default()).unwrap();
     assert!(node.commit(record(&inventory), &Inventory::default()).is_err());
     assert!(store.node(id("n")).unwrap().is_none());
     assert_eq!(store.stats().unwrap().scratch.number, 0);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use nodekiln_disk::qcow2::{self, Compression, Options};
-use nodekiln_disk::{Disk, Extent, Format, Written, open};
+use nodekiln_disk::{Disk, Extent, Format, Payload, Written, open};
 use nodekiln_words::{Cancel, Event, Progress, Sha256, Silent};
 
 use crate::tools::{mixed_disk, noise, qemu_img, with_threads, write_raw};
@@ -79,14 +79,14 @@ impl Progress for Meddler {
 }
 
 #[test]
-fn digests_are_those_of_the_files_and_not_of_what_was_meant_to_be_in_them() {
+fn what_changes_while_it_is_written_is_refused_or_digested_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("disk");
     let (disk, cancel, meddler) = (mixed_disk(), Cancel::default(), Meddler(path.clone()));
-    let raw = nodekiln_disk::raw::write(&disk, &path, &meddler, &cancel).unwrap();
-    let bytes = std::fs::read(&path).unwrap();
-    assert_eq!(raw.sha256, Sha256::of(&bytes));
-    assert!(bytes != crate::tools::content(&disk), "nothing was overwritten");
+    let raw = nodekiln_disk::raw::write(&disk, &Payload::of(&disk), &path, &meddler, &cancel)
+        .unwrap_err();
+    let expected = format!("{} differs from its disk at or behind offset 4194304", path.display());
+    assert_eq!(raw.to_string(), expected);
     let options = Options { compression: Compression::None };
     let qcow2 = qcow2::write(&disk, &path, options, &meddler, &cancel).unwrap();
     assert_eq!(qcow2.sha256, Sha256::of(std::fs::read(&path).unwrap()));
@@ -240,7 +240,7 @@ fn a_writer_that_cannot_begin_leaves_no_task_open() {
     let (disk, open, cancel) = (mixed_disk(), Open::default(), Cancel::default());
     let options = Options { compression: Compression::zlib() };
     assert!(qcow2::write(&disk, path, options, &open, &cancel).is_err());
-    assert!(nodekiln_disk::raw::write(&disk, path, &open, &cancel).is_err());
+    assert!(nodekiln_disk::raw::write(&disk, &Payload::of(&disk), path, &open, &cancel).is_err());
     assert_eq!(open.0.into_inner(), 0);
 }
 
@@ -255,6 +255,7 @@ fn cancelling_stops_every_writer() {
     let class = nodekiln_words::Class::Interrupted;
     let qcow2 = qcow2::write(&disk, &path, options, &Silent, &cancel).unwrap_err();
     assert_eq!(qcow2.class(), class);
-    let raw = nodekiln_disk::raw::write(&disk, &path, &Silent, &cancel).unwrap_err();
+    let raw =
+        nodekiln_disk::raw::write(&disk, &Payload::of(&disk), &path, &Silent, &cancel).unwrap_err();
     assert_eq!(raw.class(), class);
 }

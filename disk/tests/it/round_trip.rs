@@ -82,5 +82,28 @@ proptest! {
         prop_assert!(content(&over) == bytes);
         let digest = over.digest(&Silent, &Cancel::default()).unwrap();
         prop_assert_eq!(digest, written.sha256);
+        let (ours, its) = (disk.block_digest(&Cancel::default()), over.block_digest(&Cancel::default()));
+        prop_assert_eq!(ours.unwrap(), its.unwrap());
+    }
+
+    #[test]
+    fn a_block_digest_knows_every_byte_and_the_size(
+        disk in disk(),
+        at in any::<prop::sample::Index>(),
+        by in 1..=u8::MAX,
+    ) {
+        let digest = |disk: &Disk| disk.block_digest(&Cancel::default()).unwrap();
+        let of = |bytes: &[u8]| {
+            digest(&Disk::new(bytes.len() as u64, vec![Extent::memory(0, bytes)]).unwrap())
+        };
+        let mut bytes = content(&disk);
+        bytes.push(0);
+        let longer = of(&bytes);
+        prop_assert_ne!(digest(&disk), longer);
+        let at = at.index(bytes.len());
+        bytes[at] ^= by;
+        prop_assert_ne!(of(&bytes), longer);
+        let alone = crate::tools::with_threads(1, || of(&bytes));
+        prop_assert_eq!(alone, crate::tools::with_threads(3, || of(&bytes)));
     }
 }

@@ -41,7 +41,14 @@ pub(crate) fn qemu_img(words: &[&str], paths: &[&Path]) -> String {
 
 /// Nobody watches, nobody cancels.
 pub(crate) fn write_raw(disk: &Disk, path: &Path) -> nodekiln_disk::Written {
-    nodekiln_disk::raw::write(disk, path, &Silent, &Cancel::default()).unwrap()
+    nodekiln_disk::raw::write(
+        disk,
+        &nodekiln_disk::Payload::of(disk),
+        path,
+        &Silent,
+        &Cancel::default(),
+    )
+    .unwrap()
 }
 
 /// Bytes of `disk`, all of them.
