@@ -158,14 +158,25 @@ pub(crate) enum Compression {
     None,
 }
 
-/// Print what a build would do.
+/// Print what a build would do: each node with its id, whether the store has it, how long it took or is
+/// expected to take, and for what is missing, the first input that differs from the nearest earlier node.
 #[derive(Args)]
 pub(crate) struct Plan {
     #[command(flatten)]
     pub(crate) selection: Selection,
     /// Print JSON.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "graph")]
     pub(crate) json: bool,
+    /// Print the graph for another program to draw, as in `nodekiln plan quickstart --graph dot | dot -Tsvg`.
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) graph: Option<GraphFormat>,
+}
+
+/// Formats of `plan --graph`.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GraphFormat {
+    /// Graphviz.
+    Dot,
 }
 
 /// Boot an image and judge it.

@@ -1,9 +1,11 @@
-//! `nodekiln plan`: what a build would do, and what it would reuse.
+//! `nodekiln plan`: what a build would do, what it would reuse, and why not the rest.
 
 use std::process::ExitCode;
 
+use nodekiln_build::explain::{Explainer, Explanation};
 use nodekiln_build::graph;
 use nodekiln_recipes::Plan;
+use nodekiln_recipes::plan::Node;
 use nodekiln_words::Result;
 use serde::Serialize;
 
@@ -18,12 +20,24 @@ use crate::resolve::{Resolved, resolve};
 pub(crate) fn plan(verb: &arguments::Plan, context: &Context) -> Result<ExitCode> {
     let progress = renderer(context.global.progress);
     let resolved = resolve(&verb.selection, context, &progress)?;
-    if verb.json {
-        print_json(&rows(&resolved)?)?;
-    } else {
-        print(&text(&resolved)?)?;
+    let rows = rows(&resolved)?;
+    match verb.graph {
+        Some(arguments::GraphFormat::Dot) => print(&dot(&resolved.plan.name, &rows))?,
+        None if verb.json => print_json(&rows)?,
+        None => print(&text(&resolved.plan.name, &rows))?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether the store has a node.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum State {
+    Hit,
+    Miss,
+    /// Nobody reads it: what it is for is there.
+    #[serde(rename = "not needed")]
+    NotNeeded,
 }
 
 /// One node of the plan, as printed.
@@ -31,25 +45,33 @@ pub(crate) fn plan(verb: &arguments::Plan, context: &Context) -> Result<ExitCode
 struct Row {
     name: String,
     id: String,
-    state: &'static str,
+    state: State,
     below: Option<String>,
     uses: Vec<String>,
     /// Seconds that it took when it was made, where that is known.
     seconds: Option<f64>,
+    /// Why it is missing, and how long it may take.
+    #[serde(flatten)]
+    explanation: Option<Explanation>,
 }
 
 fn rows(resolved: &Resolved) -> Result<Vec<Row>> {
     let plan = &resolved.plan;
     let targets = targets(plan, &resolved.providers);
     let needs = graph::needs(plan, &targets, &resolved.store)?;
-    let row = |node: &nodekiln_recipes::plan::Node| {
+    let explainer = match needs.iter().all(|need| need.found.is_some()) {
+        true => None, // reading all records takes longer than saying that nothing is missing
+        false => Some(Explainer::over(&resolved.store)?),
+    };
+    let row = |node: &Node| {
         let need = needs.iter().find(|need| need.node.name == node.name);
-        let state = match need {
-            None => "not needed",
-            Some(need) if need.found.is_some() => "hit",
-            Some(_) => "miss",
-        };
         let found = need.and_then(|need| need.found.as_ref());
+        let state = match (need, found) {
+            (None, _) => State::NotNeeded,
+            (_, Some(_)) => State::Hit,
+            (_, None) => State::Miss,
+        };
+        let explanation = explainer.as_ref().filter(|_| state == State::Miss);
         Row {
             name: node.name.clone(),
             id: node.id.to_string(),
@@ -57,6 +79,7 @@ fn rows(resolved: &Resolved) -> Result<Vec<Row>> {
             below: node.below.clone(),
             uses: node.uses.clone(),
             seconds: found.map(|stored| stored.record.seconds),
+            explanation: explanation.map(|explainer| explainer.explain(plan, node)),
         }
     };
     Ok(plan.nodes.iter().map(row).collect())
@@ -75,24 +98,83 @@ pub(crate) fn targets<'a>(plan: &'a Plan, providers: &[String]) -> Vec<&'a str> 
     targets
 }
 
-fn text(resolved: &Resolved) -> Result<String> {
-    let rows = rows(resolved)?;
+impl State {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::NotNeeded => "not needed",
+        }
+    }
+}
+
+impl Row {
+    /// `took 1.2 s`, `about 1.2 s`, or nothing where nobody knows.
+    fn time(&self) -> String {
+        let expected = self.explanation.as_ref().and_then(|why| why.expected_seconds);
+        match (self.seconds, expected) {
+            (Some(seconds), _) => format!("took {seconds:.1} s"),
+            (None, Some(seconds)) => format!("about {seconds:.1} s"),
+            (None, None) => String::new(),
+        }
+    }
+}
+
+fn text(name: &str, rows: &[Row]) -> String {
+    let count = |state| rows.iter().filter(|row| row.state == state).count();
+    let expected = |row: &Row| row.explanation.as_ref().map(|why| why.expected_seconds);
+    let expected: Vec<Option<f64>> = rows.iter().filter_map(expected).collect();
+    let (hits, misses) = (count(State::Hit), count(State::Miss));
+    let mut text = format!("{name}: {} nodes, {hits} hits, {misses} misses", rows.len());
+    let seconds: f64 = expected.iter().flatten().sum();
+    match expected.iter().filter(|seconds| seconds.is_none()).count() {
+        _ if misses == 0 => text.push_str("; nothing to build"),
+        0 => text.push_str(&format!("; about {seconds:.0} s of work")),
+        unknown if unknown == misses => {}
+        unknown => text.push_str(&format!(
+            "; about {seconds:.0} s of work and {unknown} nodes never built before"
+        )),
+    }
+    text.push('\n');
     let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
-    let mut text = format!("{}: {} nodes\n", resolved.plan.name, rows.len());
-    for row in &rows {
-        let took =
-            row.seconds.map(|seconds| format!("  (took {seconds:.1} s)")).unwrap_or_default();
-        let on = row.below.as_deref().map(|below| format!("  on {below}")).unwrap_or_default();
-        let uses = if row.uses.is_empty() {
-            String::new()
-        } else {
-            format!("  uses {}", row.uses.join(", "))
+    for row in rows {
+        let id = row.id.get(..12).unwrap_or(&row.id);
+        let line =
+            format!("  {:<10}  {id}  {:<width$}  {}", row.state.word(), row.name, row.time());
+        text.push_str(line.trim_end());
+        text.push('\n');
+        if let Some(why) = &row.explanation {
+            text.push_str(&format!("{:14}{}\n", "", why.reason));
+        }
+    }
+    text
+}
+
+/// The graph in Graphviz' language: layers upon what they lie on, dashed what else is read.
+fn dot(name: &str, rows: &[Row]) -> String {
+    let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+    let mut text =
+        format!("digraph {} {{\n  rankdir=BT;\n  node [shape=box, style=filled];\n", quoted(name));
+    for row in rows {
+        let color = match row.state {
+            State::Hit => "palegreen",
+            State::Miss => "lightsalmon",
+            State::NotNeeded => "gray90",
         };
         let id = row.id.get(..12).unwrap_or(&row.id);
-        text.push_str(&format!(
-            "  {:<10}  {id}  {:<width$}{took}{on}{uses}\n",
-            row.state, row.name
-        ));
+        let why = row.explanation.as_ref().map(|why| why.reason.to_string()).unwrap_or_default();
+        let lines = [row.name.as_str(), id, &row.time(), &why].map(str::to_owned);
+        let lines: Vec<String> = lines.into_iter().filter(|line| !line.is_empty()).collect();
+        let label = quoted(&lines.join("\n")).replace('\n', "\\n");
+        text.push_str(&format!("  {} [label={label}, fillcolor={color}];\n", quoted(&row.name)));
+        if let Some(below) = &row.below {
+            text.push_str(&format!("  {} -> {};\n", quoted(&row.name), quoted(below)));
+        }
+        for used in &row.uses {
+            let (from, to) = (quoted(&row.name), quoted(used));
+            text.push_str(&format!("  {from} -> {to} [style=dashed];\n"));
+        }
     }
-    Ok(text)
+    text.push_str("}\n");
+    text
 }

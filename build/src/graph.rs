@@ -283,7 +283,7 @@ fn make(
     };
     let record = NodeRecord {
         name: node.name.clone(),
-        preimage: preimage(plan, node),
+        preimage: plan.preimage(node),
         output: made.inventory.digest(),
         files: files(&made.inventory),
         bytes: made.inventory.size(),
@@ -305,13 +305,6 @@ fn files(inventory: &Inventory) -> u64 {
 fn log_path(logs: &Path, name: &str) -> Result<PathBuf> {
     fs_err::create_dir_all(logs).or_io(|| "cannot make the folder for logs".to_owned())?;
     Ok(logs.join(format!("{}.log", name.replace('/', "-"))))
-}
-
-/// The text whose digest the node's id is.
-fn preimage(plan: &Plan, node: &Node) -> String {
-    let id_of = |name: &str| plan.node(name).map(|node| node.id);
-    let uses: Vec<_> = node.uses.iter().filter_map(|name| id_of(name)).collect();
-    Node::preimage(&node.work, plan.source_date, node.below.as_deref().and_then(id_of), &uses)
 }
 
 /// Folders of the layers below `node`, bottom first, each verified against its inventory.

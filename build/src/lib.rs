@@ -8,6 +8,7 @@ pub mod account;
 pub mod deb;
 pub mod debian;
 pub mod execution;
+pub mod explain;
 pub mod fetch;
 pub mod graph;
 pub mod kubernetes;

@@ -283,6 +283,14 @@ impl Plan {
         self.nodes.iter().find(|node| node.name == name)
     }
 
+    /// The text whose digest the id of `node`, one of this plan, is.
+    #[must_use]
+    pub fn preimage(&self, node: &Node) -> String {
+        let id_of = |name: &str| self.node(name).map(|node| node.id);
+        let uses: Vec<_> = node.uses.iter().filter_map(|name| id_of(name)).collect();
+        Node::preimage(&node.work, self.source_date, node.below.as_deref().and_then(id_of), &uses)
+    }
+
     /// The disk node that `provider`'s artifact is written from.
     #[must_use]
     pub fn disk_for(&self, provider: &str) -> Option<&Node> {

@@ -53,17 +53,69 @@ pub fn plan_of(
         nodes: Vec::new(),
     };
     let mut disks = BTreeMap::new();
-    let tree = planning.operating_system()?; // 1. packages, the node's own settings, files, units
+    let base = planning.operating_system()?; // 1. packages, the node's own settings, files, units
     for provider in providers {
         let spec = recipe.providers.get(*provider).cloned().unwrap_or_default();
-        let tree = planning.provider(&tree, provider, &spec)?; // 2. what this provider adds
-        let tree = planning.runtime(&tree)?; // 3. containerd, Kubernetes, images
-        let tree = planning.finishing(&tree, &spec)?; // 4. post, initramfs, boot, sysprep
-        let disk = planning.disk(provider, &tree)?; // 5. one disk; equal ones are one node
+        let order = Order::of(recipe, &spec);
+        let mut tree = base.clone();
+        if order.provider_early {
+            tree = planning.provider(&tree, provider, &spec)?;
+        }
+        if order.initramfs_early {
+            tree = planning.initramfs(&tree);
+        }
+        tree = planning.runtime(&tree)?; // 2. containerd, Kubernetes, images
+        tree = planning.post(&tree)?; // 3. the recipe's last changes, the initial RAM disk
+        if !order.provider_early {
+            tree = planning.provider(&tree, provider, &spec)?; // 4. what this provider adds
+        }
+        if !order.initramfs_early {
+            tree = planning.initramfs(&tree);
+        }
+        let tree = planning.finishing(&tree, &spec)?; // 5. boot loader's menu, sysprep
+        let disk = planning.disk(provider, &tree)?; // 6. one disk; equal ones are one node
         disks.insert((*provider).to_owned(), disk);
     }
     let Planning { source_date, seed, nodes, .. } = planning;
     Ok(Plan { name: recipe.name.clone(), source_date, seed, nodes, disks })
+}
+
+/// Where two things stand that are shared the more, the earlier or later they come.
+struct Order {
+    /// A provider's layer comes last, so that providers share everything else. Scripts of the hook
+    /// `provider` follow it and what comes after may depend on them, so with any the layer stands where
+    /// image-builder has it, before the container runtime.
+    provider_early: bool,
+    /// The initial RAM disk comes before the container runtime, so that another Kubernetes leaves it as
+    /// it is. What nodekiln itself adds from there on is none of its business; what a recipe's scripts
+    /// and removals and a provider's files change may be.
+    initramfs_early: bool,
+}
+
+impl Order {
+    fn of(recipe: &Recipe, spec: &ProviderSpec) -> Self {
+        let has = |hook: Hook| recipe.scripts.get(&hook).is_some_and(|scripts| !scripts.is_empty());
+        let changes = [Hook::Containerd, Hook::Kubernetes, Hook::Post].into_iter().any(has)
+            || recipe.remove != crate::recipe::Remove::default()
+            || spec.files.iter().any(|file| !is_beside_initramfs(&file.path));
+        Self { provider_early: has(Hook::Provider), initramfs_early: !changes }
+    }
+}
+
+/// Whether no hook of initramfs-tools reads what stands at `path`: folders of cloud-init, the container
+/// runtime, Kubernetes, time service, and what people keep apart from the system.
+fn is_beside_initramfs(path: &str) -> bool {
+    const BESIDE: [&str; 8] = [
+        "/etc/chrony/",
+        "/etc/cloud/",
+        "/etc/containerd/",
+        "/etc/kubernetes/",
+        "/etc/ssh/",
+        "/home/",
+        "/opt/",
+        "/srv/",
+    ];
+    BESIDE.iter().any(|folder| path.starts_with(folder))
 }
 
 /// The seed of an image: UUIDv5 of its name below a name space that is itself derived.
@@ -322,18 +374,30 @@ impl Planning<'_> {
             .collect()
     }
 
-    fn finishing(&mut self, tree: &str, spec: &ProviderSpec) -> Result<String> {
+    fn post(&mut self, tree: &str) -> Result<String> {
         let recipe = self.recipe;
-        let mut tree = self.scripts(tree.to_owned(), Hook::Post)?;
+        let tree = self.scripts(tree.to_owned(), Hook::Post)?;
         if recipe.remove != crate::recipe::Remove::default() {
             let work = Work::Remove {
                 packages: recipe.remove.packages.clone(),
                 paths: recipe.remove.paths.clone(),
             };
-            tree = self.add("remove", work, Some(&tree), &[]);
+            return Ok(self.add("remove", work, Some(&tree), &[]));
         }
+        Ok(tree)
+    }
+
+    fn initramfs(&mut self, tree: &str) -> String {
+        match self.recipe.kernel.package {
+            Some(_) => self.add("initramfs", Work::Initramfs, Some(tree), &[]),
+            None => tree.to_owned(),
+        }
+    }
+
+    fn finishing(&mut self, tree: &str, spec: &ProviderSpec) -> Result<String> {
+        let recipe = self.recipe;
+        let mut tree = tree.to_owned();
         if recipe.kernel.package.is_some() {
-            tree = self.add("initramfs", Work::Initramfs, Some(&tree), &[]);
             let work = Work::Boot {
                 boot: recipe.disk.boot,
                 kernel_args: [&recipe.kernel.args[..], &spec.kernel_args[..]].concat(),

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::Mutex;
 
+use nodekiln_build::explain::{Explainer, Explanation, Reason};
 use nodekiln_build::graph::{Ran, Run, run_graph};
 use nodekiln_recipes::plan::{Node, NodeId, Plan, PlannedFile, PlannedFileNode, Work};
 use nodekiln_recipes::recipe::Hook;
@@ -105,6 +106,42 @@ fn only_what_changed_and_what_stands_on_it_is_done_again() {
     changed.script("one", "echo 1 > /one", "shell");
     changed.script("two", "echo other > /two", "one");
     assert_eq!(executed(&changed.run(&["two"], false).unwrap()), ["two"]);
+}
+
+#[test]
+fn a_miss_is_explained_by_the_first_input_that_differs_from_the_nearest_earlier_node() {
+    let bench = Bench::new();
+    let mut sketch = Sketch::new(&bench);
+    sketch.script("one", "echo 1 > /one", "shell");
+    sketch.script("two", "echo 2 > /two", "one");
+    let reason = |sketch: &Sketch, name: &str| {
+        let explainer = Explainer::over(&bench.store).unwrap();
+        explainer.explain(&sketch.plan, sketch.plan.node(name).unwrap())
+    };
+    let never = Explanation { reason: Reason::First, expected_seconds: None };
+    assert_eq!(reason(&sketch, "one"), never);
+    let ran = sketch.run(&["two"], false).unwrap();
+
+    let mut changed = Sketch::new(&bench);
+    changed.script("one", "echo 9 > /one", "shell");
+    changed.script("two", "echo 2 > /two", "one");
+    let digest = |text: &str| Sha256::of(text).to_string();
+    let why = reason(&changed, "one");
+    let expected = format!(
+        "scripts.post[one].content: {} → {}",
+        digest("echo 1 > /one"),
+        digest("echo 9 > /one")
+    );
+    assert_eq!(why.reason.to_string(), expected);
+    assert_eq!(why.expected_seconds, Some(ran.nodes["one"].record.seconds));
+    assert_eq!(reason(&changed, "two").reason, Reason::Parent { parent: "one".to_owned() });
+
+    // Of two earlier nodes the one on the same parent is nearer, though its own inputs differ more.
+    changed.run(&["two"], false).unwrap();
+    let mut third = Sketch::new(&bench);
+    third.script("one", "echo 9 > /one", "shell");
+    third.script("two", "echo 3 > /two", "one");
+    assert!(reason(&third, "two").reason.to_string().starts_with("scripts.post[two].content: "));
 }
 
 #[test]
