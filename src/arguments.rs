@@ -87,6 +87,8 @@ pub(crate) enum Verb {
     Build(Build),
     /// Print what a build would do: the nodes, their ids, and which are already there.
     Plan(Plan),
+    /// Lock what a recipe is built from, move the lock, or check it.
+    Lock(Lock),
     /// Boot an image and judge it.
     Validate(Validate),
     /// List, show and check recipes.
@@ -111,6 +113,12 @@ pub(crate) struct Selection {
     /// Providers to build for, separated by commas.
     #[arg(long, value_delimiter = ',', default_value = "qemu,raw", value_name = "NAMES")]
     pub(crate) provider: Vec<String>,
+    /// The lock to follow; by default `NAME.lock.yaml` beside the recipe, if it is there.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) lock: Option<PathBuf>,
+    /// Take the newest of everything, though there is a lock.
+    #[arg(long, conflicts_with = "lock")]
+    pub(crate) no_lock: bool,
     /// Use what was fetched before and ask no server.
     #[arg(long)]
     pub(crate) offline: bool,
@@ -177,6 +185,30 @@ pub(crate) struct Plan {
 pub(crate) enum GraphFormat {
     /// Graphviz.
     Dot,
+}
+
+/// Lock what a recipe is built from: every package, file and image by digest, in NAME.lock.yaml beside the
+/// recipe. `build` and `plan` follow it and take nothing that is not in it.
+///
+/// Without options a lock is made, or an existing one is brought in line with the recipe while everything
+/// else stays as it is.
+#[derive(Args)]
+pub(crate) struct Lock {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// Move to the newest: everything, or the packages named.
+    #[arg(long, num_args = 0.., value_name = "NAME")]
+    pub(crate) update: Option<Vec<String>>,
+    /// Only tell whether the lock is whole and fits the recipe; asks no server, and ends with 1 if not.
+    #[arg(long, conflicts_with_all = ["update", "verify"])]
+    pub(crate) check: bool,
+    /// Hold all that is locked against archives, release servers and registries as they answer now:
+    /// signatures, versions and digests.
+    #[arg(long, conflicts_with = "update")]
+    pub(crate) verify: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Boot an image and judge it.

@@ -8,6 +8,7 @@ mod build;
 mod cache;
 mod evidence;
 mod exit;
+mod lock;
 mod output;
 mod plan;
 mod progress;
@@ -43,6 +44,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.verb {
         Verb::Build(verb) => build::build(&verb, &context),
         Verb::Plan(verb) => plan::plan(&verb, &context),
+        Verb::Lock(verb) => lock::lock(&verb, &context),
         Verb::Validate(verb) => validate::validate(&verb, &context),
         Verb::Recipe(verb) => recipe::recipe(&verb, &context),
         Verb::Provider(verb) => provider::provider(&verb),

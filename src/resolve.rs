@@ -1,17 +1,28 @@
-//! From the command line to a plan: load the recipe, resolve it, lay out the nodes.
+//! From the command line to a plan: load the recipe, follow its lock or resolve it, lay out the nodes.
 
 use std::sync::Arc;
 
 use nodekiln_build::fetch::{FetchSettings, Fetcher};
-use nodekiln_build::resolve::{Resolution, digest_of, resolve as resolve_recipe};
+use nodekiln_build::resolve::{Keep, Resolution, digest_of, follow, resolve as resolve_recipe};
 use nodekiln_build::sandbox::Sandbox;
 use nodekiln_build::store::Store;
 use nodekiln_recipes::load::Loaded;
 use nodekiln_recipes::{Plan, plan_of};
-use nodekiln_words::{Progress, Result};
+use nodekiln_words::{Event, Progress, Result};
 
 use crate::Context;
 use crate::arguments::Selection;
+use crate::lock;
+
+/// A recipe, and what it takes to resolve it.
+pub(crate) struct Setting {
+    /// The recipe and the texts that it was read from.
+    pub(crate) loaded: Loaded,
+    /// The store.
+    pub(crate) store: Arc<Store>,
+    /// What brings files into the store.
+    pub(crate) fetcher: Fetcher,
+}
 
 /// A recipe with everything decided that a build needs.
 pub(crate) struct Resolved {
@@ -29,31 +40,63 @@ pub(crate) struct Resolved {
     pub(crate) providers: Vec<String>,
 }
 
-/// Loads and resolves the recipe that `selection` names.
+impl Setting {
+    /// Loads the recipe that `selection` names and opens the store.
+    pub(crate) fn of(
+        selection: &Selection,
+        context: &Context,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<Self> {
+        let mut loaded = crate::recipe::load(&selection.recipe, &selection.sets, context)?;
+        if !selection.mirror.is_empty() {
+            loaded.recipe.os.mirrors.clone_from(&selection.mirror);
+        }
+        let store = Arc::new(crate::cache::open(context, progress)?);
+        let settings = FetchSettings {
+            ca_file: selection.ca_file.clone(),
+            offline: selection.offline,
+            ..FetchSettings::default()
+        };
+        let (kept, progress) = (Arc::clone(&store), Arc::clone(progress));
+        let fetcher = Fetcher::new(kept, progress, context.cancel.clone(), settings)?;
+        Ok(Self { loaded, store, fetcher })
+    }
+}
+
+/// Loads and resolves the recipe that `selection` names, by its lock where it has one.
 pub(crate) fn resolve(
     selection: &Selection,
     context: &Context,
     progress: &Arc<dyn Progress>,
 ) -> Result<Resolved> {
     let providers = providers(selection)?;
-    let mut loaded = crate::recipe::load(&selection.recipe, &selection.sets, context)?;
-    if !selection.mirror.is_empty() {
-        loaded.recipe.os.mirrors.clone_from(&selection.mirror);
-    }
-    let store = Arc::new(crate::cache::open(context, progress)?);
-    let settings = FetchSettings {
-        ca_file: selection.ca_file.clone(),
-        offline: selection.offline,
-        ..FetchSettings::default()
+    let setting = Setting::of(selection, context, progress)?;
+    let recipe = &setting.loaded.recipe;
+    let path = lock::path_of(selection, recipe);
+    let locked = match (&selection.lock, selection.no_lock) {
+        (_, true) => None,
+        (Some(_), _) => Some(lock::required(&path, recipe)?),
+        (None, _) => lock::existing(&path, recipe)?,
     };
-    let fetcher =
-        Fetcher::new(Arc::clone(&store), Arc::clone(progress), context.cancel.clone(), settings)?;
-    let resolution =
-        resolve_recipe(&loaded.recipe, &fetcher, &store, &Sandbox::new(), crate::cache::now())?;
+    let resolution = match locked {
+        Some(locked) => {
+            progress.event(Event::Note(format!("following the lock {}", path.display())));
+            follow(recipe, locked, &setting.fetcher, &setting.store)?
+        }
+        None => newest(&setting, None)?,
+    };
     let names: Vec<&str> = providers.iter().map(String::as_str).collect();
-    let plan =
-        plan_of(&loaded.recipe, &resolution.lock, &names, &|content| digest_of(content, &store))?;
+    let store = &setting.store;
+    let plan = plan_of(recipe, &resolution.lock, &names, &|content| digest_of(content, store))?;
+    let Setting { loaded, store, fetcher } = setting;
     Ok(Resolved { loaded, store, fetcher, resolution, plan, providers })
+}
+
+/// Resolves a recipe by what archives, servers and registries have now.
+pub(crate) fn newest(setting: &Setting, keep: Option<Keep<'_>>) -> Result<Resolution> {
+    let Setting { loaded, store, fetcher } = setting;
+    let now = crate::cache::now();
+    resolve_recipe(&loaded.recipe, fetcher, store, &Sandbox::new(), now, keep)
 }
 
 fn providers(selection: &Selection) -> Result<Vec<String>> {

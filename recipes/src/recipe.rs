@@ -63,6 +63,9 @@ pub struct Os {
     pub components: Vec<String>,
     /// Base URLs of archives; empty means "those this machine's own package manager uses".
     pub mirrors: Vec<String>,
+    /// Base URLs of archives that keep what the mirrors no longer have. `{archive}` stands for `debian`
+    /// or `debian-security`, `{timestamp}` for the date of the locked index (`20261101T000000Z`).
+    pub snapshots: Vec<String>,
     /// An armored or binary OpenPGP keyring to trust instead of the built-in one.
     pub keyring: Option<PathBuf>,
 }

@@ -180,6 +180,12 @@ static OS: Object = object(&[
         "Base URLs of archives; without any, those of this machine's own apt sources.",
     ),
     field(
+        "snapshots",
+        Shape::List(&MIRRORS),
+        "Base URLs of archives that keep old packages, for what is locked and no longer on a mirror; \
+         `{archive}` and `{timestamp}` are filled in.",
+    ),
+    field(
         "keyring",
         S(&kind::LOCAL_PATH),
         "An OpenPGP keyring to trust instead of the built-in one; relative to this file.",

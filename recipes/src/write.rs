@@ -74,13 +74,14 @@ fn recipe_yaml(recipe: &Recipe) -> Yaml {
 }
 
 fn os_yaml(os: &Os) -> Yaml {
-    let Os { family, release, architecture, components, mirrors, keyring } = os;
+    let Os { family, release, architecture, components, mirrors, snapshots, keyring } = os;
     Entries::default()
         .text("family", &word(family))
         .text("release", release)
         .text("architecture", architecture.as_str())
         .list("components", components)
         .list("mirrors", mirrors)
+        .list("snapshots", snapshots)
         .optional("keyring", keyring.as_deref().map(path).as_deref())
         .done()
 }

@@ -247,7 +247,8 @@ fn lock() -> Lock {
     let packages = packages.map(|(name, version, architecture, requested)| {
         locked(name, version, architecture, requested)
     });
-    let tree = LockedTree { release: "bookworm".to_owned(), packages: packages.into() };
+    let tree =
+        LockedTree { release: "bookworm".to_owned(), asked: Vec::new(), packages: packages.into() };
     let source = LockedFile {
         url: "pool/main/k/kubernetes/kubernetes.orig.tar.gz".to_owned(),
         sha256: Sha256::of("source"),
@@ -256,8 +257,7 @@ fn lock() -> Lock {
     Lock {
         trees: [("image".to_owned(), tree)].into(),
         files: [("source/kubernetes.orig.tar.gz".to_owned(), source)].into(),
-        images: BTreeMap::new(),
-        kubeadm_images: Vec::new(),
+        ..Lock::default()
     }
 }
 

@@ -42,7 +42,11 @@ fn lock(status: &str) -> Lock {
         let version = field(stanza, "Version");
         locked(&field(stanza, "Package"), &version, &field(stanza, "Architecture"), false)
     });
-    let tree = LockedTree { release: "bookworm".to_owned(), packages: packages.collect() };
+    let tree = LockedTree {
+        release: "bookworm".to_owned(),
+        asked: Vec::new(),
+        packages: packages.collect(),
+    };
     Lock { trees: [("image".to_owned(), tree)].into(), ..Lock::default() }
 }
 

@@ -20,7 +20,7 @@ pub(crate) mod version;
 
 use nodekiln_recipes::lock::{LockedFile, LockedPackage};
 use nodekiln_recipes::recipe::Os;
-use nodekiln_words::{Class, Event, Failure, Result, ResultExt};
+use nodekiln_words::{Class, Event, Failure, Result, ResultExt, Sha256};
 use rayon::prelude::*;
 
 use self::packages::{Kind, PackageIndex, cut_down, kept};
@@ -91,6 +91,8 @@ pub struct SuiteInfo<'a> {
     pub date: i64,
     /// Fingerprint of the key, or subkey, that signed it.
     pub fingerprint: &'a str,
+    /// Digest of the signed index.
+    pub sha256: Sha256,
 }
 
 impl Archive {
@@ -176,6 +178,14 @@ impl Archive {
         self.mirrors.urls_in(suite, path_below_base)
     }
 
+    /// The package of this name and version, as the verified indexes list it.
+    #[must_use]
+    pub fn listed(&self, name: &str, version: &str) -> Option<(Sha256, u64)> {
+        let packages = self.indexes.iter().flat_map(PackageIndex::packages);
+        let mut same = packages.filter(|p| p.name() == name && p.version() == version);
+        same.find_map(|package| package.file().ok())
+    }
+
     /// The mirrors in use.
     #[must_use]
     pub fn mirrors(&self) -> &Mirrors {
@@ -189,6 +199,7 @@ impl Archive {
             base: &suite.base,
             date: suite.release.date,
             fingerprint: &suite.fingerprint,
+            sha256: suite.sha256,
         })
     }
 

@@ -20,6 +20,9 @@ pub struct ResolveOptions {
     pub essential: bool,
     /// Take the packages of priority `required`.
     pub required: bool,
+    /// Versions to take, by package, as long as the archive has them and they fit together; else the
+    /// newest.
+    pub prefer: BTreeMap<String, String>,
     /// Stops the work.
     pub cancel: Cancel,
 }
@@ -38,7 +41,7 @@ pub(super) fn resolve(
     let mut groups: Vec<Vec<Relation<'_>>> =
         base_set(&universe, options).into_iter().map(|name| vec![any_version(name)]).collect();
     groups.extend(asked.iter().map(|relation| vec![*relation]));
-    let mut chosen = solve(&universe, &groups, &options.cancel)?;
+    let mut chosen = solve(&universe, &groups, &options.prefer, &options.cancel)?;
     chosen.sort_by_key(|id| universe.package(*id).name());
     let chosen = Chosen::new(&universe, chosen);
     chosen.check(&groups)?;

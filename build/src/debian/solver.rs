@@ -7,7 +7,7 @@
 //! goes back only where that cannot be; it finds a solution wherever there is one.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 
 use nodekiln_words::{Cancel, Class, Failure, Result};
@@ -20,16 +20,18 @@ use resolvo::{
 use super::dependency::Relation;
 use super::universe::{Choice, Id, Universe};
 
-/// Finds packages that fulfil one relation of each group and can be installed together.
+/// Finds packages that fulfil one relation of each group and can be installed together: of each the
+/// version in `prefer` where that fits, else the newest that does.
 ///
 /// # Errors
 /// When there are none, with the reasons; or when asked to stop.
 pub(super) fn solve<'a>(
     universe: &'a Universe<'a>,
     groups: &[Vec<Relation<'a>>],
-    cancel: &Cancel,
+    prefer: &'a BTreeMap<String, String>,
+    cancel: &'a Cancel,
 ) -> Result<Vec<Id>> {
-    let provider = Provider { universe, cancel, tables: RefCell::default() };
+    let provider = Provider { universe, prefer, cancel, tables: RefCell::default() };
     let requirements = groups.iter().map(|group| provider.requirement(group)).collect();
     let mut solver = Solver::new(provider);
     match solver.solve(Problem::new().requirements(requirements)) {
@@ -50,6 +52,8 @@ pub(super) fn solve<'a>(
 
 struct Provider<'a> {
     universe: &'a Universe<'a>,
+    /// Versions to try first, by name.
+    prefer: &'a BTreeMap<String, String>,
     cancel: &'a Cancel,
     tables: RefCell<Tables<'a>>,
 }
@@ -228,12 +232,17 @@ impl DependencyProvider for Provider<'_> {
         })
     }
 
-    /// Newest first, the order in which the universe lists them.
+    /// What is preferred, then newest first, the order in which the universe lists them.
     async fn sort_candidates(&self, _: &SolverCache<Self>, solvables: &mut [SolvableId]) {
         let Some(first) = solvables.first() else { return };
         let name = self.universe.package(first.into_raw()).name();
         let versions = self.universe.versions(name);
-        solvables.sort_by_key(|id| versions.iter().position(|known| *known == id.into_raw()));
+        let preferred = self.prefer.get(name).map(String::as_str);
+        solvables.sort_by_key(|id| {
+            let id = id.into_raw();
+            let other = Some(self.universe.package(id).version()) != preferred;
+            (other, versions.iter().position(|known| *known == id))
+        });
     }
 
     async fn get_dependencies(&self, solvable: SolvableId) -> Dependencies {

@@ -19,6 +19,8 @@ pub(super) struct Suite {
     pub(super) release: Release,
     /// Fingerprint of the key that signed it.
     pub(super) fingerprint: String,
+    /// Digest of the signed index.
+    pub(super) sha256: Sha256,
 }
 
 /// A suite to look for.
@@ -84,6 +86,7 @@ impl Lookup<'_> {
         let signed = opening.keyring.verify(url, &text, opening.now)?;
         let release = Release::read(url, &signed.text, &self.name)?;
         let seen = Seen { url: url.to_owned(), date: release.date, sha256: Sha256::of(&text) };
+        let sha256 = seen.sha256;
         opening.believe(seen, &release)?;
         if signed.key_expired {
             let key = &signed.fingerprint;
@@ -96,6 +99,7 @@ impl Lookup<'_> {
             others: self.bases[at + 1..].to_vec(),
             release,
             fingerprint: signed.fingerprint,
+            sha256,
         }))
     }
 }

@@ -29,6 +29,14 @@ pub(super) struct ImageBlob {
     size: u64,
 }
 
+impl ImageBlob {
+    /// A blob of `size` bytes of the image `reference`, whose registry is reached at `base` where that
+    /// is given.
+    pub(super) fn new(reference: Reference, base: Option<String>, size: u64) -> Self {
+        Self { reference, base, size }
+    }
+}
+
 impl Resolving<'_> {
     pub(super) fn extra_images(&mut self) -> Result<()> {
         let extra: Vec<Reference> =
@@ -55,7 +63,7 @@ impl Resolving<'_> {
             };
             for (digest, size) in &locked.blobs {
                 let (reference, base) = (reference.clone(), base.map(str::to_owned));
-                self.image_blobs.insert(*digest, ImageBlob { reference, base, size: *size });
+                self.image_blobs.insert(*digest, ImageBlob::new(reference, base, *size));
             }
             self.lock.images.insert(reference.to_string(), locked);
         }

@@ -6,17 +6,16 @@ use std::path::{Path, PathBuf};
 use nodekiln_recipes::lock::LockedFile;
 use nodekiln_recipes::plan::NodeId;
 use nodekiln_recipes::recipe::{Kubernetes, KubernetesSource, ReleaseImages};
-use nodekiln_recipes::tree_name;
 use nodekiln_words::{Class, Failure, Result, ResultExt as _, Sha256};
 use serde::Serialize;
 
 use super::Resolving;
 use crate::fetch::Wanted;
 use crate::kubernetes::images::KUBERNETES_IMAGES;
-use crate::kubernetes::{compile, elf, images, release};
+use crate::kubernetes::{elf, images, release};
 use crate::layer::scan;
 use crate::oci::Reference;
-use crate::store::{Begun, NodeInProgress, NodeRecord};
+use crate::store::{Begun, NodeInProgress, NodeRecord, Store};
 
 /// kubeadm's name in a lock of prebuilt files.
 const KUBEADM: &str = "kubernetes/bin/kubeadm";
@@ -36,17 +35,12 @@ impl Resolving<'_> {
     pub(super) fn kubernetes(&mut self, kubernetes: &Kubernetes) -> Result<()> {
         let listed = match &kubernetes.source {
             KubernetesSource::Source { package, release } => {
-                let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-                let compiler: Vec<String> = owned(&compile::PACKAGES);
-                self.tree(tree_name::COMPILER, release, &compiler, true)?;
-                let programs: Vec<String> = owned(&images::PACKAGES);
-                self.tree(tree_name::CONTROL_PLANE, release, &programs, false)?;
                 self.source_package(package, release)?;
                 // There is no kubeadm yet. What is expected of it here, it is asked when it is there.
                 images::listed(kubernetes.version, &kubernetes.image_repository)?
             }
             KubernetesSource::Directory { path } => {
-                self.directory(path)?;
+                self.lock.files.extend(files_of(path, self.store)?);
                 self.kubeadm_images(kubernetes)?
             }
             KubernetesSource::Release { url, registry, sha256, images } => {
@@ -186,23 +180,46 @@ impl Resolving<'_> {
         }
         Ok(())
     }
+}
 
-    /// Puts `bin/*` and `images/*.tar` of a folder into the store and the lock.
-    fn directory(&mut self, folder: &Path) -> Result<()> {
-        for (below, suffix) in [("bin", ""), ("images", ".tar")] {
-            for path in files_in(&folder.join(below))? {
-                let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-                if !name.ends_with(suffix) {
-                    continue;
-                }
-                let sha256 = self.store.put_file(&path)?;
-                let size = fs_err::metadata(&path).or_io(|| format!("cannot read {name}"))?.len();
-                let file = LockedFile { url: format!("{below}/{name}"), sha256, size: Some(size) };
-                self.lock.files.insert(format!("kubernetes/{below}/{name}"), file);
+/// Puts `bin/*` and `images/*.tar` of a folder into the store; returns them by their names in a lock.
+pub(super) fn files_of(folder: &Path, store: &Store) -> Result<BTreeMap<String, LockedFile>> {
+    let mut files = BTreeMap::new();
+    for (below, suffix) in [("bin", ""), ("images", ".tar")] {
+        for path in files_in(&folder.join(below))? {
+            let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+            if !name.ends_with(suffix) {
+                continue;
             }
+            let sha256 = store.put_file(&path)?;
+            let size = fs_err::metadata(&path).or_io(|| format!("cannot read {name}"))?.len();
+            let file = LockedFile { url: format!("{below}/{name}"), sha256, size: Some(size) };
+            files.insert(format!("kubernetes/{below}/{name}"), file);
         }
-        Ok(())
     }
+    Ok(files)
+}
+
+/// Fails unless the folder's files are just those that are locked.
+pub(super) fn same_files(
+    found: &BTreeMap<String, LockedFile>,
+    locked: &BTreeMap<String, LockedFile>,
+) -> Result<()> {
+    let locked = locked.iter().filter(|(name, _)| name.starts_with("kubernetes/"));
+    let locked: BTreeMap<&String, Sha256> =
+        locked.map(|(name, file)| (name, file.sha256)).collect();
+    let found: BTreeMap<&String, Sha256> =
+        found.iter().map(|(name, file)| (name, file.sha256)).collect();
+    let names = locked.keys().chain(found.keys());
+    let Some(name) = names.into_iter().find(|name| locked.get(*name) != found.get(*name)) else {
+        return Ok(());
+    };
+    let told = |digest: Option<&Sha256>| digest.map_or("none".to_owned(), Sha256::to_string);
+    let (expected, found) = (told(locked.get(*name)), told(found.get(*name)));
+    Err(Failure::input(format!(
+        "{name} is another file than the one locked: expected sha256 {expected}, found {found}"
+    ))
+    .with_help("run `nodekiln lock` to lock the folder as it is, or put the file back"))
 }
 
 /// The regular files of a folder, sorted.

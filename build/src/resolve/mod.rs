@@ -1,18 +1,24 @@
 //! Resolving: from a recipe to its lock, and to where each locked file is to be had.
 
+mod follow;
 mod images;
 mod kubernetes;
+mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use nodekiln_recipes::lock::{Lock, LockedTree};
+use nodekiln_recipes::lock::{
+    Lock, LockedFile, LockedKubernetes, LockedSuite, LockedTree, WantedTree, image_tree, url_name,
+    urls,
+};
 use nodekiln_recipes::plan::{Node, PlannedFileNode, Work};
-use nodekiln_recipes::recipe::{Content, Recipe};
+use nodekiln_recipes::recipe::{Content, KubernetesSource, Recipe};
 use nodekiln_recipes::tree_name;
-use nodekiln_words::{Event, Failure, Result, Sha256};
+use nodekiln_words::{Event, Failure, Result, Sha256, SourceDate};
 
-use crate::debian::{Archive, ArchiveSpec, ResolveOptions};
+use crate::debian::{Archive, ArchiveSpec, ResolveOptions, SuiteInfo};
 use crate::fetch::{Fetcher, Wanted};
+use crate::kubernetes::{compile, images as images_made};
 use crate::sandbox::Sandbox;
 use crate::store::Store;
 
@@ -23,6 +29,18 @@ use self::images::ImageBlob;
 const TOOLS_RELEASE: &str = "trixie";
 /// What makes the root file system.
 const DISK_PACKAGES: [&str; 1] = ["e2fsprogs"];
+
+pub use follow::follow;
+pub use verify::{Finding, verify};
+
+/// A lock to keep to where that can be: what is not to move.
+#[derive(Clone, Copy)]
+pub struct Keep<'a> {
+    /// The lock.
+    pub lock: &'a Lock,
+    /// Packages that may move all the same.
+    pub but: &'a BTreeSet<String>,
+}
 
 /// A lock, and where its files are to be had.
 pub struct Resolution {
@@ -91,7 +109,8 @@ pub fn digest_of(content: &Content, store: &Store) -> Result<Sha256> {
 
 /// Resolves `recipe`: package sets of every tree, files and images, each by digest. `now` (seconds
 /// since 1970) is the time at which archives' indexes must be valid. In `sandbox` a prebuilt kubeadm
-/// is asked which images it needs.
+/// is asked which images it needs. With `keep`, packages stay at the versions of that lock as long as
+/// the archive has them and they fit together.
 ///
 /// # Errors
 /// When an archive cannot be reached or trusted, a package does not exist or conflicts, or a file that
@@ -102,6 +121,7 @@ pub fn resolve(
     store: &Store,
     sandbox: &Sandbox,
     now: u64,
+    keep: Option<Keep<'_>>,
 ) -> Result<Resolution> {
     let progress = fetcher.progress();
     if recipe.source_date.unix() > now {
@@ -118,6 +138,7 @@ pub fn resolve(
         store,
         sandbox,
         now,
+        keep,
         archives: BTreeMap::new(),
         lock: Lock::default(),
         sources: BTreeMap::new(),
@@ -145,6 +166,7 @@ struct Resolving<'a> {
     store: &'a Store,
     sandbox: &'a Sandbox,
     now: u64,
+    keep: Option<Keep<'a>>,
     archives: BTreeMap<String, Archive>,
     lock: Lock,
     sources: BTreeMap<Sha256, Wanted>,
@@ -153,17 +175,20 @@ struct Resolving<'a> {
 
 impl Resolving<'_> {
     fn all(&mut self) -> Result<()> {
-        let recipe = self.recipe;
-        let mut packages = recipe.packages.clone();
-        packages.extend(recipe.kernel.package.clone());
-        self.tree(tree_name::IMAGE, &recipe.os.release, &packages, true)?;
-        let disk: Vec<String> = DISK_PACKAGES.map(str::to_owned).to_vec();
-        self.tree(tree_name::DISK, TOOLS_RELEASE, &disk, false)?;
-        if let Some(kubernetes) = &recipe.kubernetes {
+        for wanted in wanted_trees(self.recipe) {
+            self.tree(&wanted)?;
+        }
+        if let Some(kubernetes) = &self.recipe.kubernetes {
             self.kubernetes(kubernetes)?;
+            self.lock.kubernetes = Some(LockedKubernetes::from(kubernetes));
         }
         self.extra_images()?;
-        self.urls();
+        for (url, sha256) in urls(self.recipe) {
+            let file = LockedFile { url: url.to_owned(), sha256, size: None };
+            self.lock.files.insert(url_name(url), file);
+        }
+        self.sources.extend(addressed(&self.lock));
+        self.lock.archives = self.archives.values().flat_map(suites).collect();
         Ok(())
     }
 
@@ -178,17 +203,15 @@ impl Resolving<'_> {
         self.archives.get(release).ok_or_else(|| Failure::io("an archive was not opened"))
     }
 
-    fn tree(
-        &mut self,
-        name: &str,
-        release: &str,
-        wanted: &[String],
-        essential: bool,
-    ) -> Result<()> {
+    fn tree(&mut self, wanted: &WantedTree) -> Result<()> {
+        let WantedTree { name, release, asked, essential } = wanted;
         let cancel = self.fetcher.cancel().clone();
-        let options = ResolveOptions { essential, required: essential, cancel };
+        let kept = self.keep.and_then(|keep| Some((keep.lock.trees.get(name)?, keep.but)));
+        let prefer = kept.map(|(tree, but)| preferred(tree, but)).unwrap_or_default();
+        let options =
+            ResolveOptions { essential: *essential, required: *essential, prefer, cancel };
         let archive = self.archive(release)?;
-        let packages = archive.resolve(wanted, &options).map_err(|failure| {
+        let packages = archive.resolve(asked, &options).map_err(|failure| {
             failure.context(format!("cannot resolve the packages of `{name}`"))
         })?;
         let sources: Vec<(Sha256, Wanted)> = packages
@@ -204,39 +227,67 @@ impl Resolving<'_> {
             })
             .collect();
         self.sources.extend(sources);
-        let tree = LockedTree { release: release.to_owned(), packages };
-        self.lock.trees.insert(name.to_owned(), tree);
+        let asked: BTreeSet<String> = asked.iter().cloned().collect();
+        let tree =
+            LockedTree { release: release.clone(), asked: asked.into_iter().collect(), packages };
+        self.lock.trees.insert(name.clone(), tree);
         Ok(())
     }
+}
 
-    /// Files and scripts that the recipe takes from a URL, and upstream's binaries.
-    fn urls(&mut self) {
-        for (name, file) in &self.lock.files {
-            if file.url.contains("://") {
-                let wanted = Wanted {
-                    what: name.clone(),
-                    urls: vec![file.url.clone()],
-                    sha256: file.sha256,
-                    size: file.size,
-                };
-                self.sources.insert(file.sha256, wanted);
-            }
-        }
-        let files = self.recipe.files.iter().filter_map(|step| match &step.node {
-            nodekiln_recipes::recipe::FileNode::File(content) => Some(content),
-            _ => None,
-        });
-        let scripts = self.recipe.scripts.values().flatten().map(|script| &script.content);
-        for content in files.chain(scripts) {
-            if let Content::Url { url, sha256 } = content {
-                let wanted = Wanted {
-                    what: url.clone(),
-                    urls: vec![url.clone()],
-                    sha256: *sha256,
-                    size: None,
-                };
-                self.sources.insert(*sha256, wanted);
-            }
-        }
+/// Every package set that a build of `recipe` needs.
+#[must_use]
+pub fn wanted_trees(recipe: &Recipe) -> Vec<WantedTree> {
+    let wanted = |name: &str, release: &str, asked: &[&str], essential| WantedTree {
+        name: name.to_owned(),
+        release: release.to_owned(),
+        asked: asked.iter().map(|package| (*package).to_owned()).collect(),
+        essential,
+    };
+    let mut trees =
+        vec![image_tree(recipe), wanted(tree_name::DISK, TOOLS_RELEASE, &DISK_PACKAGES, false)];
+    let source = recipe.kubernetes.as_ref().map(|kubernetes| &kubernetes.source);
+    if let Some(KubernetesSource::Source { release, .. }) = source {
+        trees.push(wanted(tree_name::COMPILER, release, &compile::PACKAGES, true));
+        trees.push(wanted(tree_name::CONTROL_PLANE, release, &images_made::PACKAGES, false));
     }
+    trees
+}
+
+/// The versions of a locked tree that are to stay.
+fn preferred(tree: &LockedTree, but: &BTreeSet<String>) -> BTreeMap<String, String> {
+    let stay = tree.packages.iter().filter(|package| !but.contains(&package.name));
+    stay.map(|package| (package.name.clone(), package.version.clone())).collect()
+}
+
+/// What vouched for an archive's packages.
+fn suites(archive: &Archive) -> Vec<(String, LockedSuite)> {
+    let locked = |suite: SuiteInfo<'_>| {
+        // An index from before 1980 would be a lie of its maker; the earliest date stands for it.
+        let date = u64::try_from(suite.date).ok().and_then(SourceDate::from_unix);
+        let locked = LockedSuite {
+            base: suite.base.to_owned(),
+            date: date.or_else(|| SourceDate::from_unix(315_532_800))?,
+            sha256: suite.sha256,
+            signed_by: suite.fingerprint.to_owned(),
+        };
+        Some((suite.name.to_owned(), locked))
+    };
+    archive.suites().filter_map(locked).collect()
+}
+
+/// The locked files that have an address of their own, by digest.
+fn addressed(lock: &Lock) -> BTreeMap<Sha256, Wanted> {
+    let files = lock.files.iter().filter(|(_, file)| file.url.contains("://"));
+    files
+        .map(|(name, file)| {
+            let wanted = Wanted {
+                what: name.strip_prefix("url/").unwrap_or(name).to_owned(),
+                urls: vec![file.url.clone()],
+                sha256: file.sha256,
+                size: file.size,
+            };
+            (file.sha256, wanted)
+        })
+        .collect()
 }

@@ -66,7 +66,8 @@ impl Debian {
     /// Resolves and fetches packages with all that they need.
     fn packages(&self, names: &[&str], essential: bool) -> Vec<LockedPackage> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let options = ResolveOptions { essential, required: essential, cancel: Cancel::default() };
+        let options =
+            ResolveOptions { essential, required: essential, ..ResolveOptions::default() };
         let packages = self.archive.resolve(&names, &options).unwrap();
         for package in &packages {
             self.fetch(&package.name, &package.path, package.sha256, Some(package.size));

@@ -17,6 +17,7 @@ mod graph;
 mod image_archive;
 mod install;
 mod layer;
+mod locking;
 mod mirror;
 mod node;
 mod place;

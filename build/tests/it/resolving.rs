@@ -24,7 +24,7 @@ use crate::release::{Site, bytes, fetcher, image_called};
 const VERSION: &str = "1.31.4";
 const BIN: &str = "/release/v1.31.4/bin/linux/amd64";
 /// What kubeadm 1.31.4 lists, below the name that stands for its repository here.
-const LISTED: [&str; 7] = [
+pub(crate) const LISTED: [&str; 7] = [
     "k8s.example/coredns/coredns:v1.11.3",
     "k8s.example/etcd:3.5.15-0",
     "k8s.example/kube-apiserver:v1.31.4",
@@ -35,7 +35,7 @@ const LISTED: [&str; 7] = [
 ];
 
 /// A static program, as kubeadm is one.
-fn kubeadm(folder: &Path) -> Vec<u8> {
+pub(crate) fn kubeadm(folder: &Path) -> Vec<u8> {
     let lines: String = LISTED.iter().rev().map(|image| format!("puts(\"{image}\");")).collect();
     let source = format!(
         "#include <stdio.h>\n#include <string.h>\nint main(int n, char **a) {{\n\
@@ -89,15 +89,15 @@ fn site(folder: &Path, kubeadm: &[u8]) -> Site {
     site
 }
 
-struct Setting {
-    bench: Bench,
-    archive: Fixture,
-    address: String,
+pub(crate) struct Setting {
+    pub(crate) bench: Bench,
+    pub(crate) archive: Fixture,
+    pub(crate) address: String,
     site: Arc<Site>,
 }
 
 impl Setting {
-    fn new(kubeadm: impl FnOnce(&Path) -> Vec<u8>) -> Self {
+    pub(crate) fn new(kubeadm: impl FnOnce(&Path) -> Vec<u8>) -> Self {
         let (bench, archive) = (Bench::new(), Fixture::new());
         archive.suite("trixie", &(package("e2fsprogs", "1", "") + &package("thing", "1", "")), "");
         for suite in ["trixie-updates", "trixie-security"] {
@@ -109,7 +109,7 @@ impl Setting {
     }
 
     /// A recipe whose Kubernetes comes from the server, with these further lines.
-    fn recipe(&self, more: &str) -> Recipe {
+    pub(crate) fn recipe(&self, more: &str) -> Recipe {
         let (mirror, address) = (self.archive.server.base(), &self.address);
         let text = format!(
             "name: t\nos:\n  family: debian\n  release: trixie\n  mirrors: [\"{mirror}\"]\n  \
@@ -123,7 +123,7 @@ impl Setting {
         load(path.to_str().unwrap(), &[]).unwrap_or_else(|wrong| panic!("{wrong}")).recipe
     }
 
-    fn resolve_in(&self, recipe: &Recipe, sandbox: &Sandbox) -> Result<Resolution> {
+    pub(crate) fn resolve_in(&self, recipe: &Recipe, sandbox: &Sandbox) -> Result<Resolution> {
         self.resolve_with(recipe, sandbox, &fetcher(&self.bench.store))
     }
 
@@ -133,10 +133,10 @@ impl Setting {
         sandbox: &Sandbox,
         fetcher: &Fetcher,
     ) -> Result<Resolution> {
-        resolve(recipe, fetcher, &self.bench.store, sandbox, NOW)
+        resolve(recipe, fetcher, &self.bench.store, sandbox, NOW, None)
     }
 
-    fn plan(&self, recipe: &Recipe, resolution: &Resolution) -> Plan {
+    pub(crate) fn plan(&self, recipe: &Recipe, resolution: &Resolution) -> Plan {
         self.plan_for(recipe, resolution, &["qemu"])
     }
 
@@ -147,7 +147,7 @@ impl Setting {
         .unwrap()
     }
 
-    fn asked(&self, part: &str) -> usize {
+    pub(crate) fn asked(&self, part: &str) -> usize {
         self.site.asked.lock().unwrap().iter().filter(|(path, _)| path.contains(part)).count()
     }
 }

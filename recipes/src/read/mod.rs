@@ -101,6 +101,7 @@ impl Reader<'_> {
             architecture: architecture?,
             components: if components.is_empty() { vec!["main".to_owned()] } else { components },
             mirrors: texts(os, "mirrors"),
+            snapshots: texts(os, "snapshots"),
             keyring: keyring?,
         })
     }

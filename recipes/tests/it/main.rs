@@ -13,6 +13,7 @@ mod diagnostics;
 mod documentation;
 mod golden;
 mod library;
+mod locking;
 mod planning;
 mod properties;
 mod schema;

@@ -31,6 +31,7 @@ fn locked(name: &str, version: &str) -> LockedPackage {
 fn lock() -> Lock {
     let tree = |release: &str, packages: &[&str]| LockedTree {
         release: release.to_owned(),
+        asked: Vec::new(),
         packages: packages.iter().map(|name| locked(name, "1")).collect(),
     };
     let source = LockedFile {
@@ -48,6 +49,7 @@ fn lock() -> Lock {
         files: BTreeMap::from([("source/kubernetes.orig.tar.xz".to_owned(), source)]),
         images: BTreeMap::new(),
         kubeadm_images: vec!["k8s.example/pause:3.2".to_owned()],
+        ..Lock::default()
     }
 }
 

@@ -236,6 +236,7 @@ fn recipe(folder: &Path) -> impl Strategy<Value = Recipe> + use<> {
                     architecture: Architecture::Amd64,
                     components: vec!["main".into()],
                     mirrors: vec!["http://127.0.0.1:3142/debian".into()],
+                    snapshots: vec!["https://a.b/{archive}/{timestamp}".into()],
                     keyring: None,
                 },
                 source_date: SourceDate::from_unix(date).unwrap(),

@@ -1,0 +1,161 @@
+//! Following a lock: nobody is asked what there is; what the lock names is fetched, and nothing else.
+
+use nodekiln_recipes::lock::{Lock, LockedFile, LockedPackage};
+use nodekiln_recipes::recipe::{KubernetesSource, Recipe};
+use nodekiln_words::{Failure, Result, Sha256};
+
+use super::images::ImageBlob;
+use super::{Resolution, addressed, kubernetes, wanted_trees};
+use crate::debian::Mirrors;
+use crate::fetch::{Fetcher, Wanted};
+use crate::oci::Reference;
+use crate::oci::registry::Registry;
+use crate::store::Store;
+
+/// Where the files of `lock` are to be had, if it is a lock of `recipe`: packages from the mirrors and
+/// then from the recipe's snapshot archives, images from their registries by digest.
+///
+/// # Errors
+/// `Input` when the recipe asks for something that is not in the lock; when a folder's programs are
+/// others than those locked; when an image's manifest cannot be had.
+pub fn follow(recipe: &Recipe, lock: Lock, fetcher: &Fetcher, store: &Store) -> Result<Resolution> {
+    refuse_misfits(recipe, &lock)?;
+    let mirrors = Mirrors::find(&recipe.os.mirrors)?;
+    let mut resolution =
+        Resolution { sources: addressed(&lock), image_blobs: Default::default(), lock };
+    let lock = &resolution.lock;
+    for package in lock.trees.values().flat_map(|tree| &tree.packages) {
+        let wanted = locked_package(package, recipe, lock, &mirrors);
+        resolution.sources.insert(package.sha256, wanted);
+    }
+    for (name, file) in lock.files.iter().filter(|(name, _)| name.starts_with("source/")) {
+        let wanted = locked_source(name, file, recipe, lock, &mirrors);
+        resolution.sources.insert(file.sha256, wanted);
+    }
+    if let Some(KubernetesSource::Directory { path }) =
+        recipe.kubernetes.as_ref().map(|kubernetes| &kubernetes.source)
+    {
+        kubernetes::same_files(&kubernetes::files_of(path, store)?, &lock.files)?;
+    }
+    let base = registry_base(recipe);
+    for (reference, image) in &lock.images {
+        let extra = recipe.images.contains(reference);
+        let base = base.filter(|_| !extra);
+        let parsed: Reference = reference.parse()?;
+        for digest in image.index.iter().chain([&image.manifest]) {
+            keep_document(&parsed, *digest, base, fetcher, store)?;
+        }
+        for (digest, size) in &image.blobs {
+            let blob = ImageBlob::new(parsed.clone(), base.map(str::to_owned), *size);
+            resolution.image_blobs.insert(*digest, blob);
+        }
+    }
+    Ok(resolution)
+}
+
+fn refuse_misfits(recipe: &Recipe, lock: &Lock) -> Result<()> {
+    let misfits = lock.misfits(recipe, &wanted_trees(recipe));
+    let Some(first) = misfits.first() else { return Ok(()) };
+    let others = match misfits.len() - 1 {
+        0 => String::new(),
+        1 => " (and 1 other difference)".to_owned(),
+        others => format!(" (and {others} other differences)"),
+    };
+    Err(Failure::input(format!("the lock does not fit the recipe: {first}{others}")).with_help(
+        "run `nodekiln lock` with the same recipe and settings to bring the lock up to date, or build \
+         with `--no-lock`",
+    ))
+}
+
+fn locked_package(
+    package: &LockedPackage,
+    recipe: &Recipe,
+    lock: &Lock,
+    mirrors: &Mirrors,
+) -> Wanted {
+    let LockedPackage { name, version, suite, path, .. } = package;
+    let mut urls = mirrors.urls(package);
+    urls.extend(snapshots(recipe, lock, suite, path));
+    Wanted {
+        what: format!("{name} {version} of {}", seen(lock, suite)),
+        urls,
+        sha256: package.sha256,
+        size: Some(package.size),
+    }
+}
+
+fn locked_source(
+    name: &str,
+    file: &LockedFile,
+    recipe: &Recipe,
+    lock: &Lock,
+    mirrors: &Mirrors,
+) -> Wanted {
+    // The lock does not say which suite listed the source; its path says which archive has it.
+    let security = file.url.starts_with("pool/updates/");
+    let of = |suite: &&String| suite.ends_with("-security") == security;
+    let suite = lock.archives.keys().find(of).map_or("", String::as_str);
+    let mut urls = mirrors.urls_in(suite, &file.url);
+    urls.extend(snapshots(recipe, lock, suite, &file.url));
+    Wanted {
+        what: name.trim_start_matches("source/").to_owned(),
+        urls,
+        sha256: file.sha256,
+        size: file.size,
+    }
+}
+
+/// A suite, and where and when the lock's maker saw it.
+fn seen(lock: &Lock, suite: &str) -> String {
+    match lock.archives.get(suite) {
+        Some(locked) => format!("{suite} (last seen {} at {})", locked.date, locked.base),
+        None => suite.to_owned(),
+    }
+}
+
+/// The addresses of a file in the recipe's snapshot archives.
+fn snapshots(recipe: &Recipe, lock: &Lock, suite: &str, path: &str) -> Vec<String> {
+    let archive = if suite.ends_with("-security") { "debian-security" } else { "debian" };
+    // As snapshot.debian.org writes moments: 20261101T000000Z.
+    let date =
+        lock.archives.get(suite).map(|locked| locked.date.to_string().replace(['-', ':'], ""));
+    let snapshots = recipe.os.snapshots.iter();
+    snapshots
+        .filter_map(|base| {
+            let base = base.trim_end_matches('/').replace("{archive}", archive);
+            match &date {
+                Some(date) => Some(base.replace("{timestamp}", date)),
+                None => (!base.contains("{timestamp}")).then_some(base),
+            }
+        })
+        .map(|base| format!("{base}/{path}"))
+        .collect()
+}
+
+/// The address of the registry that a release's images come from, where it is not their own.
+pub(super) fn registry_base(recipe: &Recipe) -> Option<&str> {
+    match recipe.kubernetes.as_ref().map(|kubernetes| &kubernetes.source) {
+        Some(KubernetesSource::Release { registry, .. }) => registry.as_deref(),
+        _ => None,
+    }
+}
+
+/// Brings an index or manifest into the store.
+fn keep_document(
+    reference: &Reference,
+    digest: Sha256,
+    base: Option<&str>,
+    fetcher: &Fetcher,
+    store: &Store,
+) -> Result<()> {
+    if store.intact_place(&digest)?.is_some() {
+        return Ok(());
+    }
+    let registry = Registry::new(&reference.registry, base, fetcher)?;
+    let document = registry
+        .document(&reference.repository, digest)
+        .map_err(|failure| failure.context(format!("image {reference}")))?;
+    let mut bytes = Vec::new();
+    document.copy_to(&mut bytes)?;
+    store.put_bytes(&bytes).map(drop)
+}

@@ -1,0 +1,244 @@
+//! Locks: followed without asking anybody what there is, moved no further than asked, and held against
+//! archives that changed since.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use nodekiln_build::fetch::{FetchSettings, Fetcher};
+use nodekiln_build::resolve::{Finding, Keep, Resolution, follow, resolve, verify};
+use nodekiln_build::store::Store;
+use nodekiln_recipes::lock::{Lock, LockFile, moved};
+use nodekiln_recipes::recipe::Recipe;
+use nodekiln_words::{Cancel, Class, Failure, Sha256, Silent};
+
+use crate::archive::{NOW, package};
+use crate::release::fetcher;
+use crate::resolving::{Setting, kubeadm};
+use crate::server::Server;
+
+const VERSIONS: [&str; 2] = ["1", "2"];
+
+/// What the archive's files hold: see [`package`].
+fn deb(name: &str, version: &str) -> String {
+    format!("{name} {version}")
+}
+
+impl Setting {
+    /// Has the archive list these, and serve the last of each name.
+    fn publish(&self, packages: &[(&str, &str)]) {
+        let entry = |(name, version): &(&str, &str)| package(name, version, "");
+        self.archive.suite("trixie", &packages.iter().map(entry).collect::<String>(), "");
+        for (name, version) in packages {
+            self.archive.server.put(&format!("/pool/{name}.deb"), deb(name, version));
+        }
+    }
+
+    fn locked(&self, recipe: &Recipe, keep: Option<Keep<'_>>) -> Lock {
+        let store = &self.bench.store;
+        resolve(recipe, &fetcher(store), store, &self.bench.sandbox, NOW, keep).unwrap().lock
+    }
+
+    fn findings(&self, recipe: &Recipe, lock: &Lock) -> Vec<Finding> {
+        let store = &self.bench.store;
+        verify(recipe, lock, &fetcher(store), store, NOW).unwrap()
+    }
+}
+
+/// A store with nothing in it, as on another machine.
+struct Elsewhere {
+    _folder: tempfile::TempDir,
+    store: Store,
+}
+
+impl Elsewhere {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        Self { _folder: folder, store }
+    }
+
+    fn follow(&self, recipe: &Recipe, lock: &Lock) -> Result<Resolution, Failure> {
+        follow(recipe, lock.clone(), &fetcher(&self.store), &self.store)
+    }
+}
+
+fn version<'a>(lock: &'a Lock, name: &str) -> &'a str {
+    let packages = &lock.trees["image"].packages;
+    &packages.iter().find(|package| package.name == name).unwrap().version
+}
+
+fn without_kubernetes(setting: &Setting, more: &str) -> Recipe {
+    let mut recipe = setting.recipe(more);
+    recipe.kubernetes = None;
+    recipe
+}
+
+#[test]
+fn a_lock_leads_to_the_same_plan_on_another_machine_and_its_files_are_fetched() {
+    let setting = Setting::new(kubeadm);
+    setting.publish(&[("e2fsprogs", "1"), ("thing", "1")]);
+    let recipe = setting.recipe("");
+    let here = setting.resolve_in(&recipe, &setting.bench.sandbox).unwrap();
+    let text = LockFile {
+        recipe: "t".to_owned(),
+        architecture: "amd64".to_owned(),
+        nodekiln: "0".to_owned(),
+        lock: here.lock.clone(),
+    }
+    .text();
+    let lock = LockFile::parse("t.lock.yaml", &text).unwrap().lock;
+    assert_eq!(lock, here.lock);
+
+    setting.archive.server.remove("/dists/trixie/InRelease");
+    let asked = setting.asked("/manifests/v1.31.4");
+    let elsewhere = Elsewhere::new();
+    let there = elsewhere.follow(&recipe, &lock).unwrap();
+    assert_eq!(setting.plan(&recipe, &there), setting.plan(&recipe, &here));
+    assert_eq!(setting.asked("/manifests/v1.31.4"), asked, "no tag was asked for");
+    let plan = setting.plan(&recipe, &there);
+    let nodes: Vec<_> = plan.nodes.iter().collect();
+    there.fetch(&nodes, &fetcher(&elsewhere.store)).unwrap();
+    for package in &lock.trees["image"].packages {
+        let bytes = elsewhere.store.read_blob(&package.sha256).unwrap();
+        assert_eq!(bytes, deb(&package.name, &package.version).into_bytes());
+    }
+}
+
+#[test]
+fn what_is_not_in_the_lock_is_refused() {
+    let setting = Setting::new(kubeadm);
+    let recipe = setting.recipe("");
+    let lock = setting.locked(&recipe, None);
+    let refused = |change: &dyn Fn(&mut Recipe)| {
+        let mut recipe = setting.recipe("");
+        change(&mut recipe);
+        let failure = Elsewhere::new().follow(&recipe, &lock).err().unwrap();
+        assert_eq!(failure.class(), Class::Input);
+        assert!(failure.help().unwrap().contains("nodekiln lock"), "{failure:?}");
+        failure.to_string()
+    };
+    let text = refused(&|recipe| recipe.packages.push("other".to_owned()));
+    assert!(text.contains("`image` asks for other, which is not locked"), "{text}");
+    let text = refused(&|recipe| recipe.packages.clear());
+    assert!(text.contains("`image` no longer asks for thing"), "{text}");
+    let text = refused(&|recipe| recipe.os.release = "bookworm".to_owned());
+    assert!(text.contains("`image` wants the release bookworm, the lock has trixie"), "{text}");
+    let text = refused(&|recipe| recipe.images.push("k8s.example/extra:1".to_owned()));
+    assert!(text.contains("the image k8s.example/extra:1 is not locked"), "{text}");
+    let text = refused(&|recipe| {
+        recipe.kubernetes.as_mut().unwrap().version = "1.31.5".parse().unwrap();
+    });
+    assert!(text.contains("Kubernetes 1.31.5") && text.contains("1.31.4"), "{text}");
+}
+
+#[test]
+fn a_package_that_vanished_comes_from_a_snapshot_or_fails_by_name() {
+    let setting = Setting::new(kubeadm);
+    setting.publish(&[("e2fsprogs", "1"), ("thing", "1")]);
+    let mut recipe = without_kubernetes(&setting, "");
+    let lock = setting.locked(&recipe, None);
+    setting.publish(&[("e2fsprogs", "1"), ("thing", "2")]);
+
+    let fetch = |recipe: &Recipe| {
+        let elsewhere = Elsewhere::new();
+        let resolution = elsewhere.follow(recipe, &lock).unwrap();
+        let plan = setting.plan(recipe, &resolution);
+        let nodes: Vec<_> = plan.nodes.iter().collect();
+        let outcome = resolution.fetch(&nodes, &fetcher(&elsewhere.store));
+        outcome.map(|()| elsewhere.store.read_blob(&Sha256::of(deb("thing", "1"))).unwrap())
+    };
+    let text = fetch(&recipe).unwrap_err().chain().join(" ");
+    let seen = format!("last seen 2099-12-31T00:00:00Z at {}", setting.archive.server.base());
+    for part in ["thing 1 of trixie", &seen, &Sha256::of(deb("thing", "2")).to_string()] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+
+    let snapshot = Server::start();
+    let path = "/debian/20991231T000000Z/pool/thing.deb";
+    snapshot.put(path, deb("thing", "1"));
+    recipe.os.snapshots = vec![format!("{}/{{archive}}/{{timestamp}}/", snapshot.base())];
+    assert_eq!(fetch(&recipe).unwrap(), deb("thing", "1").into_bytes());
+    assert_eq!(snapshot.requests(path).len(), 1);
+}
+
+#[test]
+fn a_vanished_package_that_the_store_has_is_not_asked_for() {
+    let setting = Setting::new(kubeadm);
+    setting.publish(&[("e2fsprogs", "1"), ("thing", "1")]);
+    let recipe = without_kubernetes(&setting, "");
+    let lock = setting.locked(&recipe, None);
+    let elsewhere = Elsewhere::new();
+    for name in ["e2fsprogs", "thing"] {
+        elsewhere.store.put_bytes(deb(name, "1").as_bytes()).unwrap();
+        setting.archive.server.remove(&format!("/pool/{name}.deb"));
+    }
+    let store = Arc::new(elsewhere.store.clone());
+    let settings = FetchSettings { offline: true, ..FetchSettings::default() };
+    let offline = Fetcher::new(store, Arc::new(Silent), Cancel::default(), settings).unwrap();
+    let resolution = follow(&recipe, lock, &offline, &elsewhere.store).unwrap();
+    let plan = setting.plan(&recipe, &resolution);
+    resolution.fetch(&plan.nodes.iter().collect::<Vec<_>>(), &offline).unwrap();
+}
+
+#[test]
+fn a_lock_moves_no_further_than_it_is_asked_to() {
+    let setting = Setting::new(kubeadm);
+    setting.publish(&[("e2fsprogs", "1"), ("thing", "1"), ("other", "1")]);
+    let mut recipe = without_kubernetes(&setting, "");
+    recipe.packages.push("other".to_owned());
+    let old = setting.locked(&recipe, None);
+    let both: Vec<_> = ["thing", "other"]
+        .iter()
+        .flat_map(|name| VERSIONS.map(|version| (*name, version)))
+        .chain([("e2fsprogs", "1"), ("new", "1")])
+        .collect();
+    setting.publish(&both);
+
+    let none = BTreeSet::new();
+    recipe.packages.push("new".to_owned());
+    let kept = setting.locked(&recipe, Some(Keep { lock: &old, but: &none }));
+    assert_eq!(["thing", "other", "new"].map(|name| version(&kept, name)), ["1", "1", "1"]);
+    let told = moved(&old, &kept).to_string();
+    assert_eq!(told, "image: new none → 1 (asked for now)\n");
+
+    let one = BTreeSet::from(["thing".to_owned()]);
+    let some = setting.locked(&recipe, Some(Keep { lock: &kept, but: &one }));
+    assert_eq!(["thing", "other"].map(|name| version(&some, name)), ["2", "1"]);
+    let told = moved(&kept, &some).to_string();
+    assert_eq!(told, "image: thing 1 → 2 (trixie has this version)\n");
+
+    let all = setting.locked(&recipe, None);
+    assert_eq!(["thing", "other"].map(|name| version(&all, name)), ["2", "2"]);
+
+    // What the archive no longer has cannot be kept.
+    setting.publish(&[("e2fsprogs", "1"), ("thing", "2"), ("other", "2"), ("new", "1")]);
+    let forced = setting.locked(&recipe, Some(Keep { lock: &old, but: &none }));
+    assert_eq!(version(&forced, "thing"), "2");
+}
+
+#[test]
+fn what_an_archive_no_longer_has_and_what_it_contradicts_are_told_apart() {
+    let setting = Setting::new(kubeadm);
+    setting.publish(&[("e2fsprogs", "1"), ("thing", "1")]);
+    let recipe = setting.recipe("");
+    let lock = setting.locked(&recipe, None);
+    assert_eq!(setting.findings(&recipe, &lock), []);
+
+    setting.publish(&[("e2fsprogs", "1"), ("thing", "2")]);
+    let [gone] = &setting.findings(&recipe, &lock)[..] else { panic!("one finding") };
+    assert_eq!((gone.what.as_str(), gone.contradicts), ("image: thing 1", false));
+
+    setting.publish(&[("e2fsprogs", "1"), ("thing", "1")]);
+    let mut other = lock.clone();
+    other.trees.get_mut("image").unwrap().packages[0].sha256 = Sha256::of("evil");
+    other.files.get_mut("kubernetes/bin/kubelet").unwrap().sha256 = Sha256::of("evil");
+    other.images.values_mut().next().unwrap().manifest = Sha256::of("evil");
+    let found = setting.findings(&recipe, &other);
+    let told: Vec<_> = found.iter().map(|f| (f.what.as_str(), f.contradicts)).collect();
+    let image = other.images.keys().next().unwrap().as_str();
+    assert_eq!(
+        told,
+        [("image: thing 1", true), ("kubernetes/bin/kubelet", true), (image, false)],
+        "{found:?}"
+    );
+}
