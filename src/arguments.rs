@@ -56,6 +56,18 @@ pub(crate) enum ProgressStyle {
     Quiet,
 }
 
+impl ProgressStyle {
+    /// Its word on the command line.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Plain => "plain",
+            Self::Json => "json",
+            Self::Quiet => "quiet",
+        }
+    }
+}
+
 /// When to color messages.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ColorChoice {
@@ -89,6 +101,8 @@ pub(crate) enum Verb {
     Plan(Plan),
     /// Lock what a recipe is built from, move the lock, or check it.
     Lock(Lock),
+    /// Build a recipe twice under different circumstances and tell where the two differ.
+    VerifyReproducible(VerifyReproducible),
     /// Boot an image and judge it.
     Validate(Validate),
     /// List, show and check recipes.
@@ -206,6 +220,24 @@ pub(crate) struct Lock {
     /// signatures, versions and digests.
     #[arg(long, conflicts_with = "update")]
     pub(crate) verify: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Build a recipe twice, each time in an empty store and from one lock, and tell where the two differ: node,
+/// partition, file system, path, kind of difference, and the likely cause.
+///
+/// The second build sees other circumstances, which must not matter; and it always comes later.
+#[derive(Args)]
+pub(crate) struct VerifyReproducible {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// What differs for the second build: `all`, `none`, or some of `cores`, `environment` (language, time
+    /// zone, home), `hostname`, `umask`, `file-system` (a store in memory, where folders list their entries
+    /// in another order).
+    #[arg(long, value_delimiter = ',', default_value = "all", value_name = "WHAT")]
+    pub(crate) vary: Vec<String>,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -149,7 +149,7 @@ fn told(findings: &[Finding], lock: &Lock) -> String {
 }
 
 /// Writes the file beside its place and renames it.
-fn write(path: &Path, recipe: &Recipe, lock: Lock) -> Result<()> {
+pub(crate) fn write(path: &Path, recipe: &Recipe, lock: Lock) -> Result<()> {
     let file = LockFile {
         recipe: recipe.name.clone(),
         architecture: recipe.os.architecture.as_str().to_owned(),

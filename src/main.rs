@@ -16,6 +16,7 @@ mod provider;
 mod recipe;
 mod resolve;
 mod validate;
+mod verify_reproducible;
 
 use std::process::ExitCode;
 
@@ -45,6 +46,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Verb::Build(verb) => build::build(&verb, &context),
         Verb::Plan(verb) => plan::plan(&verb, &context),
         Verb::Lock(verb) => lock::lock(&verb, &context),
+        Verb::VerifyReproducible(verb) => verify_reproducible::verify_reproducible(&verb, &context),
         Verb::Validate(verb) => validate::validate(&verb, &context),
         Verb::Recipe(verb) => recipe::recipe(&verb, &context),
         Verb::Provider(verb) => provider::provider(&verb),

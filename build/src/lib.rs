@@ -14,6 +14,7 @@ pub mod graph;
 pub mod kubernetes;
 pub mod layer;
 pub mod oci;
+pub mod reproduce;
 pub mod resolve;
 pub mod sandbox;
 pub mod steps;

@@ -293,8 +293,11 @@ impl Disk {
         Ok(digester.finish())
     }
 
-    /// The first offset from which on a batch of `self` and `other` differs, if any does.
-    pub(crate) fn first_difference(&self, other: &Self, cancel: &Cancel) -> Result<Option<u64>> {
+    /// Where the first block of 2 MiB begins in which `self` and `other` differ, if any does.
+    ///
+    /// # Errors
+    /// When a source cannot be read or somebody asked to stop.
+    pub fn first_difference(&self, other: &Self, cancel: &Cancel) -> Result<Option<u64>> {
         if self.size != other.size {
             return Ok(Some(self.size.min(other.size)));
         }

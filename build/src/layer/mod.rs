@@ -19,5 +19,5 @@ pub(crate) use extended::is_opaque;
 pub use layered::LayeredTree;
 pub(crate) use layered::is_whiteout;
 pub(crate) use root::unshare;
-pub use root::{Attributes, Root, private_mounts};
+pub use root::{Attributes, Memory, Root, mount_memory, private_mounts};
 pub use scan::{scan, scan_as};

@@ -67,6 +67,22 @@ pub fn private_mounts() -> Result<()> {
         })
 }
 
+/// A file system in memory, unmounted when dropped.
+pub struct Memory {
+    _mount: Mount,
+}
+
+/// Mounts an empty file system in memory (tmpfs) on `folder`.
+///
+/// # Errors
+/// Without the privilege to do so (`CAP_SYS_ADMIN`).
+pub fn mount_memory(folder: &Path) -> Result<Memory> {
+    rustix::mount::mount("none", folder, "tmpfs", MountFlags::empty(), None)
+        .map_err(io::Error::from)
+        .or_io(|| format!("cannot mount a file system in memory on {}", folder.display()))?;
+    Ok(Memory { _mount: Mount(folder.to_owned()) })
+}
+
 /// `unshare(2)` for namespaces.
 pub(crate) fn unshare(flags: UnshareFlags) -> rustix::io::Result<()> {
     #[expect(

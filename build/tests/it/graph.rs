@@ -6,6 +6,7 @@ use std::sync::Mutex;
 
 use nodekiln_build::explain::{Explainer, Explanation, Reason};
 use nodekiln_build::graph::{Ran, Run, run_graph};
+use nodekiln_build::reproduce::{Conditions, Kind, compare};
 use nodekiln_recipes::plan::{Node, NodeId, Plan, PlannedFile, PlannedFileNode, Work};
 use nodekiln_recipes::recipe::Hook;
 use nodekiln_words::{Cancel, Class, Event, Progress, Result, Sha256, Silent};
@@ -34,6 +35,9 @@ impl<'a> Sketch<'a> {
             planned("/bin/busybox", PlannedFileNode::File(busybox)),
             link("/bin/sh"),
             link("/bin/sleep"),
+            link("/bin/head"),
+            link("/bin/cat"),
+            link("/bin/mkdir"),
         ];
         let plan = Plan {
             name: "test".to_owned(),
@@ -95,7 +99,7 @@ fn only_what_changed_and_what_stands_on_it_is_done_again() {
     let bench = Bench::new();
     let mut sketch = Sketch::new(&bench);
     sketch.script("one", "echo 1 > /one", "shell");
-    sketch.script("two", "cat() { while read l; do echo $l; done; }; cat < /one > /two", "one");
+    sketch.script("two", "cat < /one > /two", "one");
     let ran = sketch.run(&["two"], false).unwrap();
     assert_eq!(executed(&ran), ["one", "shell", "two"]);
     let two = ran.nodes["two"].output().join("two");
@@ -142,6 +146,34 @@ fn a_miss_is_explained_by_the_first_input_that_differs_from_the_nearest_earlier_
     third.script("one", "echo 9 > /one", "shell");
     third.script("two", "echo 3 > /two", "one");
     assert!(reason(&third, "two").reason.to_string().starts_with("scripts.post[two].content: "));
+}
+
+/// Two stores, and a plan whose script takes chance into a file: the path is told, once, with its cause.
+#[test]
+fn a_script_that_writes_chance_is_found_out_by_its_path() {
+    let mut plans = Vec::new();
+    let benches = [Bench::new(), Bench::new()];
+    for bench in &benches {
+        let mut sketch = Sketch::new(bench);
+        sketch.script("steady", "echo 1 > /steady", "shell");
+        sketch.script("chance", "mkdir /opt; head -c 32 /dev/urandom > /opt/chance", "steady");
+        sketch.script("after", "cat /opt/chance > /copy", "chance");
+        sketch.run(&["after"], false).unwrap();
+        plans.push(sketch.plan);
+    }
+    let [one, other] = &benches;
+    let conditions = Conditions::default();
+    let found =
+        compare(&plans[0], &one.store, &other.store, &conditions, &Cancel::default()).unwrap();
+    let [difference] = &found.differences[..] else { panic!("{found:?}") };
+    assert_eq!(difference.path.as_deref(), Some("/opt/chance"));
+    assert_eq!(difference.node, "chance");
+    assert!(matches!(difference.kind, Kind::Content { offset: 0..8 }), "{difference:?}");
+    assert!(difference.cause.as_ref().unwrap().starts_with("chance"), "{difference:?}");
+    assert_eq!(found.consequences, ["after"]);
+    assert_eq!(found.nodes, 4);
+    let same = compare(&plans[0], &one.store, &one.store, &conditions, &Cancel::default());
+    assert_eq!(same.unwrap().differences, []);
 }
 
 #[test]

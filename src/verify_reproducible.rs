@@ -1,0 +1,224 @@
+//! `nodekiln verify-reproducible`: builds a recipe twice under different circumstances and compares.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+
+use nodekiln_build::layer::{Memory, mount_memory, private_mounts};
+use nodekiln_build::reproduce::{Comparison, Condition, Conditions, compare};
+use nodekiln_build::store::{CACHE_VARIABLE, ScratchDir, Store};
+use nodekiln_recipes::plan::Node;
+use nodekiln_words::{Class, Event, Failure, Progress, Result, ResultExt as _};
+use serde::Serialize;
+
+use crate::Context;
+use crate::arguments::{self, ProgressStyle};
+use crate::exit::{print, print_json};
+use crate::output::{MANIFEST, Manifest};
+use crate::progress::renderer;
+use crate::resolve::{Resolved, resolve};
+
+/// Builds twice and tells where the two differ. Exit code 1 where they do.
+pub(crate) fn verify_reproducible(
+    verb: &arguments::VerifyReproducible,
+    context: &Context,
+) -> Result<ExitCode> {
+    let varied = varied(&verb.vary)?;
+    private_mounts()?;
+    let progress = renderer(context.global.progress);
+    let resolved = resolve(&verb.selection, context, &progress)?; // 1. one lock for both
+    let place = resolved.store.scratch_dir("verify-reproducible")?;
+    let lock = place.path().join("lock.yaml");
+    crate::lock::write(&lock, &resolved.loaded.recipe, resolved.resolution.lock.clone())?;
+    let nodes: Vec<&Node> = resolved.plan.nodes.iter().collect();
+    resolved.resolution.fetch(&nodes, &resolved.fetcher)?; // 2. all that enters, for both
+    let conditions = Conditions::of(&varied);
+    let check = Check { verb, context, resolved: &resolved, place: &place, lock: &lock };
+    let first = check.side("first", false)?;
+    progress.event(Event::Note("the first build, in an empty store".to_owned()));
+    let manifest = check.build(&first, &Conditions::default())?; // 3. once as it is
+    let other_file_system = varied.contains(&Condition::FileSystem);
+    let second = check.side("second", other_file_system)?;
+    let words: Vec<&str> = varied.iter().map(|condition| condition.word()).collect();
+    progress.event(Event::Note(format!(
+        "the second build, in an empty store, with other: {}",
+        if words.is_empty() { "nothing".to_owned() } else { words.join(", ") }
+    )));
+    let again = check.build(&second, &conditions)?; // 4. once otherwise
+    let comparison = check.compare(&first, &second, &conditions, &progress)?; // 5. where they differ
+    tell(&manifest, &again, &varied, comparison, verb.json)
+}
+
+/// The circumstances named, each once.
+fn varied(words: &[String]) -> Result<Vec<Condition>> {
+    let mut varied = Vec::new();
+    for word in words {
+        let named = match word.as_str() {
+            "all" => Condition::ALL.to_vec(),
+            "none" => Vec::new(),
+            word => vec![word.parse()?],
+        };
+        varied.extend(named);
+    }
+    varied.sort_unstable();
+    varied.dedup();
+    Ok(varied)
+}
+
+/// What both builds have in common.
+struct Check<'a> {
+    verb: &'a arguments::VerifyReproducible,
+    context: &'a Context,
+    resolved: &'a Resolved,
+    place: &'a ScratchDir,
+    lock: &'a Path,
+}
+
+/// Where one of the builds has its store and its output.
+struct Side {
+    cache: PathBuf,
+    out: PathBuf,
+    _memory: Option<Memory>,
+}
+
+impl Check<'_> {
+    /// A store with what was fetched and none of the results, on a file system of its own if asked.
+    fn side(&self, name: &str, memory: bool) -> Result<Side> {
+        let folder = self.place.path().join(name);
+        let cannot = || format!("cannot make a store for the {name} build");
+        fs_err::create_dir(&folder).or_io(cannot)?;
+        let memory = memory.then(|| mount_memory(&folder)).transpose()?;
+        let side = Side { cache: folder.join("cache"), out: folder.join("out"), _memory: memory };
+        fs_err::create_dir(&side.cache).or_io(cannot)?;
+        copy_tree(&self.resolved.store.root().join("blobs"), &side.cache.join("blobs"))
+            .or_io(cannot)?;
+        Ok(side)
+    }
+
+    fn build(&self, side: &Side, conditions: &Conditions) -> Result<Manifest> {
+        let selection = &self.verb.selection;
+        let program = std::env::current_exe().or_io(|| "cannot find this program".to_owned())?;
+        let mut command = Command::new(program);
+        command.arg("build").arg(&selection.recipe).arg("--lock").arg(self.lock).arg("--offline");
+        command.arg("--provider").arg(self.resolved.providers.join(","));
+        command.arg("--out").arg(&side.out).env(CACHE_VARIABLE, &side.cache);
+        command.args(selection.sets.iter().flat_map(|set| ["--set", set]));
+        let style = match self.context.global.progress {
+            ProgressStyle::Auto => "plain", // two bars in one place would be hard to read
+            style => style.word(),
+        };
+        command.args(["--progress", style]).stdout(std::process::Stdio::null());
+        let ended = conditions.otherwise(&mut command, |command| {
+            command.status().or_io(|| "cannot start a build".to_owned())
+        })?;
+        self.context.cancel.check()?;
+        if !ended.success() {
+            let message = format!("a build failed: {ended}");
+            return Err(Failure::new(Class::Verdict, message)
+                .with_help("what it said stands above; `nodekiln build` alone may tell more"));
+        }
+        let path = side.out.join(&self.resolved.loaded.recipe.name).join(MANIFEST);
+        Manifest::read(&path)?.ok_or_else(|| Failure::io("a build left no manifest"))
+    }
+
+    fn compare(
+        &self,
+        first: &Side,
+        second: &Side,
+        conditions: &Conditions,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<Comparison> {
+        let open = |side: &Side| Store::open_with(&side.cache, Arc::clone(progress));
+        let (first, second) = (open(first)?, open(second)?);
+        compare(&self.resolved.plan, &first, &second, conditions, &self.context.cancel)
+    }
+}
+
+/// Copies a folder of files; on one file system they are linked, since a store never writes into a blob.
+fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs_err::create_dir(to)?;
+    for entry in fs_err::read_dir(from)? {
+        let entry = entry?;
+        let place = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_tree(&entry.path(), &place)?;
+        } else if fs_err::hard_link(entry.path(), &place).is_err() {
+            fs_err::copy(entry.path(), &place)?;
+        }
+    }
+    Ok(())
+}
+
+/// What is told as JSON.
+#[derive(Serialize)]
+struct Told {
+    reproducible: bool,
+    varied: Vec<&'static str>,
+    /// Digest of each artifact in the first and in the second build, by file name.
+    artifacts: Vec<ToldArtifact>,
+    #[serde(flatten)]
+    comparison: Comparison,
+}
+
+#[derive(Serialize)]
+struct ToldArtifact {
+    file: String,
+    first: String,
+    second: String,
+}
+
+fn tell(
+    first: &Manifest,
+    second: &Manifest,
+    varied: &[Condition],
+    comparison: Comparison,
+    json: bool,
+) -> Result<ExitCode> {
+    let pairs = first.artifacts.iter().zip(&second.artifacts);
+    let artifacts: Vec<ToldArtifact> = pairs
+        .map(|(one, other)| ToldArtifact {
+            file: one.file.clone(),
+            first: one.sha256.to_string(),
+            second: other.sha256.to_string(),
+        })
+        .collect();
+    let same = artifacts.iter().all(|artifact| artifact.first == artifact.second);
+    let reproducible = same && comparison.differences.is_empty() && first.files == second.files;
+    let code = if reproducible { ExitCode::SUCCESS } else { ExitCode::from(1) };
+    let varied = varied.iter().map(|condition| condition.word()).collect();
+    let told = Told { reproducible, varied, artifacts, comparison };
+    if json {
+        print_json(&told)?;
+    } else {
+        print(&text(&told))?;
+    }
+    Ok(code)
+}
+
+fn text(told: &Told) -> String {
+    let mut text = String::new();
+    for difference in &told.comparison.differences {
+        text.push_str(&format!("{difference}\n"));
+    }
+    if !told.comparison.consequences.is_empty() {
+        let nodes = told.comparison.consequences.join(", ");
+        text.push_str(&format!("different in consequence: {nodes}\n"));
+    }
+    for ToldArtifact { file, first, second } in &told.artifacts {
+        match first == second {
+            true => text.push_str(&format!("{file}  sha256 {first}, both times\n")),
+            false => text.push_str(&format!("{file}  sha256 {first}, then {second}\n")),
+        }
+    }
+    let verdict = match told.reproducible {
+        true => "reproducible",
+        false => "NOT reproducible",
+    };
+    let nodes = told.comparison.nodes;
+    let varied = match told.varied.is_empty() {
+        true => "nothing".to_owned(),
+        false => told.varied.join(", "),
+    };
+    text.push_str(&format!("{verdict}: {nodes} nodes compared; varied: {varied}\n"));
+    text
+}
