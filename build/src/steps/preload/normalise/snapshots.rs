@@ -219,9 +219,9 @@ fn rename(folder: &Path, moves: &[(u64, u64)]) -> Result<()> {
 /// What a snapshot takes, in a way that only its files decide.
 ///
 /// containerd asks the file system for the blocks in use, which another file system, or the same on
-/// another day, answers differently. The kubelet's image collection (`ImageFsInfo` of CRI) and
-/// `crictl imagefsinfo` add these numbers up as an estimate of what the images take; nothing relies on
-/// their being exact.
+/// another day, answers differently. These numbers are estimates on a node too: CRI's `ImageFsInfo` adds
+/// them up for `crictl imagefsinfo` and the kubelet's statistics, and when to collect images the kubelet
+/// decides by the file system's free space.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Usage {
     inodes: u64,
