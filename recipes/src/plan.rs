@@ -258,7 +258,8 @@ impl Work {
             | Self::Remove { .. }
             | Self::Boot { .. }
             | Self::Sysprep { .. } => 1,
-            Self::KubernetesInstall { .. } | Self::Preload { .. } | Self::Disk { .. } => 2,
+            Self::KubernetesInstall { .. } | Self::Disk { .. } => 2,
+            Self::Preload { .. } => 3,
         }
     }
 

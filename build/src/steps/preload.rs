@@ -8,6 +8,7 @@
 
 mod check;
 mod deletions;
+mod normalise;
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -91,6 +92,7 @@ pub fn run(request: &Request<'_>, execution: &Execution<'_>) -> Result<BTreeMap<
     store::clean(&store)?; // 5. nothing of the run stays
     store::check_content(&store, &preloads)?; // 6. every blob belongs to an image
     store::check_unpacked(&store)?; // 7. what was unpacked is as a layer can hold it
+    normalise::normalise(&store, execution.source_date)?; // 8. and the records say nothing of this run
     store::hand_over(&store, execution.scratch, execution.source_date)?;
     fs_err::remove_dir_all(&tree).or_io(|| "removing scratch folders".to_owned())?;
     facts(&preloads, &missing)

@@ -40,10 +40,15 @@ pub(super) fn read_archives(execution: &Execution<'_>) -> Result<Vec<(Image, Pat
         if !folder.is_dir() {
             continue;
         }
-        let entries = fs_err::read_dir(&folder).or_io(|| "listing image archives".to_owned())?;
-        for entry in entries {
+        let listing = || "listing image archives".to_owned();
+        let entries = fs_err::read_dir(&folder).or_io(listing)?;
+        let mut paths = entries
+            .map(|entry| Ok(entry.or_io(listing)?.path()))
+            .collect::<Result<Vec<PathBuf>>>()?;
+        // Of two archives with an image of one name the first is taken, whatever the folder's order.
+        paths.sort();
+        for path in paths {
             execution.cancel.check()?;
-            let path = entry.or_io(|| "listing image archives".to_owned())?.path();
             let read = read::archive(&path, ARCHITECTURE)?;
             images.extend(read.into_iter().map(|image| (image, path.clone())));
         }

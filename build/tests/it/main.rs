@@ -8,6 +8,7 @@
 )]
 
 mod archive;
+mod bolt;
 mod compile;
 mod control_plane;
 mod deb;

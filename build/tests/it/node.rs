@@ -27,8 +27,13 @@ pub(crate) fn source_date() -> SourceDate {
 impl Bench {
     /// Mounts are private to the test's thread.
     pub(crate) fn new() -> Self {
+        Self::within(&std::env::temp_dir())
+    }
+
+    /// The same below `parent`, which may be of another file system.
+    pub(crate) fn within(parent: &Path) -> Self {
         private_mounts().unwrap();
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir_in(parent).unwrap();
         let store = Store::open(&folder.path().join("store")).unwrap();
         let log = folder.path().join("log");
         let launcher = PathBuf::from(env!("CARGO_BIN_EXE_nodekiln-sandbox"));

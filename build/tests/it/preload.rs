@@ -1,5 +1,7 @@
 //! Importing images with Debian's own containerd.
 
+mod same;
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -273,17 +275,24 @@ const DELETES: &str = "docker.io/library/deletes:1";
 
 /// An image whose upper layer deletes a file and all that a directory had in its lower layer.
 fn image_that_deletes(folder: &Path) -> Image {
-    let file = |entries: &mut Entries, path: &str| {
+    let lower = files(&["etc/gone", "etc/stays", "opaque/old"]);
+    let upper = files(&["etc/.wh.gone", "opaque/.wh..wh..opq", "opaque/new"]);
+    image_of_layers(DELETES, &[("lower", lower), ("upper", upper)], folder)
+}
+
+/// Files that have their own names in them.
+fn files(paths: &[&str]) -> Entries {
+    let mut entries = Entries::default();
+    for path in paths {
         entries.add(path, Node::Bytes(path.as_bytes().into()), 0o644).unwrap();
-    };
-    let (mut lower, mut upper) = (Entries::default(), Entries::default());
-    for path in ["etc/gone", "etc/stays", "opaque/old"] {
-        file(&mut lower, path);
     }
-    for path in ["etc/.wh.gone", "opaque/.wh..wh..opq", "opaque/new"] {
-        file(&mut upper, path);
-    }
-    let layers: Vec<layer::Layer> = [("lower", lower), ("upper", upper)]
+    entries
+}
+
+/// An image of these layers, the lowest first.
+fn image_of_layers(name: &str, layers: &[(&str, Entries)], folder: &Path) -> Image {
+    let folder = tempfile::tempdir_in(folder).unwrap().keep();
+    let layers: Vec<layer::Layer> = layers
         .iter()
         .map(|(name, entries)| {
             layer::write(entries, source_date(), &folder.join(name), &Cancel::default()).unwrap()
@@ -313,7 +322,7 @@ fn image_that_deletes(folder: &Path) -> Image {
             "layers": layers.iter().map(Blob::descriptor).collect::<Vec<_>>(),
         }),
     );
-    Image { reference: DELETES.parse().unwrap(), index: None, manifest, config, layers }
+    Image { reference: name.parse().unwrap(), index: None, manifest, config, layers }
 }
 
 /// Unpacks an image as CRI does at its first use, and lists what it has.
