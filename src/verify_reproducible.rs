@@ -1,14 +1,16 @@
 //! `nodekiln verify-reproducible`: builds a recipe twice under different circumstances and compares.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Child, Command, ExitCode, ExitStatus};
 use std::sync::Arc;
+use std::time::Duration;
 
 use nodekiln_build::layer::{Memory, mount_memory, private_mounts};
 use nodekiln_build::reproduce::{Comparison, Condition, Conditions, compare};
 use nodekiln_build::store::{CACHE_VARIABLE, ScratchDir, Store};
 use nodekiln_recipes::plan::Node;
-use nodekiln_words::{Class, Event, Failure, Progress, Result, ResultExt as _};
+use nodekiln_words::{Cancel, Class, Event, Failure, Progress, Result, ResultExt as _};
+use rustix::process::{Pid, Signal};
 use serde::Serialize;
 
 use crate::Context;
@@ -17,6 +19,9 @@ use crate::exit::{print, print_json};
 use crate::output::{MANIFEST, Manifest};
 use crate::progress::renderer;
 use crate::resolve::{Resolved, resolve};
+
+/// How often to look whether a build has ended.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Builds twice and tells where the two differ. Exit code 1 where they do.
 pub(crate) fn verify_reproducible(
@@ -103,14 +108,16 @@ impl Check<'_> {
         command.arg("--provider").arg(self.resolved.providers.join(","));
         command.arg("--out").arg(&side.out).env(CACHE_VARIABLE, &side.cache);
         command.args(selection.sets.iter().flat_map(|set| ["--set", set]));
+        command.args(selection.mirror.iter().flat_map(|mirror| ["--mirror", mirror]));
         let style = match self.context.global.progress {
             ProgressStyle::Auto => "plain", // two bars in one place would be hard to read
             style => style.word(),
         };
         command.args(["--progress", style]).stdout(std::process::Stdio::null());
-        let ended = conditions.otherwise(&mut command, |command| {
-            command.status().or_io(|| "cannot start a build".to_owned())
+        let mut build = conditions.otherwise(&mut command, |command| {
+            command.spawn().or_io(|| "cannot start a build".to_owned())
         })?;
+        let ended = waited(&mut build, &self.context.cancel)?;
         self.context.cancel.check()?;
         if !ended.success() {
             let message = format!("a build failed: {ended}");
@@ -131,6 +138,23 @@ impl Check<'_> {
         let open = |side: &Side| Store::open_with(&side.cache, Arc::clone(progress));
         let (first, second) = (open(first)?, open(second)?);
         compare(&self.resolved.plan, &first, &second, conditions, &self.context.cancel)
+    }
+}
+
+/// Waits for a build to end, and asks it to stop when somebody asks this program to.
+fn waited(build: &mut Child, cancel: &Cancel) -> Result<ExitStatus> {
+    let mut asked = false;
+    loop {
+        let ended = build.try_wait().or_io(|| "cannot wait for a build".to_owned())?;
+        if let Some(status) = ended {
+            return Ok(status);
+        }
+        if cancel.is_cancelled() && !asked {
+            // On Ctrl-C the terminal has told it already; once more does no harm.
+            rustix::process::kill_process(Pid::from_child(build), Signal::TERM).ok();
+            asked = true;
+        }
+        std::thread::sleep(PAUSE);
     }
 }
 
