@@ -124,6 +124,16 @@ fn seed_of(name: &str) -> Uuid {
     Uuid::new_v5(&space, name.as_bytes())
 }
 
+/// The nodes that Kubernetes comes from.
+struct KubernetesNodes {
+    /// The one that has its programs.
+    binaries: String,
+    /// The one that has kubeadm.
+    kubeadm: String,
+    /// Those that have archives of its images.
+    archives: Vec<String>,
+}
+
 struct Planning<'a> {
     recipe: &'a Recipe,
     lock: &'a Lock,
@@ -288,38 +298,44 @@ impl Planning<'_> {
             tree = self.add("containerd", work, Some(&tree), &[]);
         }
         tree = self.scripts(tree, Hook::Containerd)?;
-        let mut archives = Vec::new();
-        if let Some(kubernetes) = &recipe.kubernetes {
-            let (binaries, images) = self.kubernetes(kubernetes)?;
-            let work = Work::KubernetesInstall { version: kubernetes.version };
-            tree = self.add("kubernetes", work, Some(&tree), &[&binaries]);
-            archives.extend(images);
-        }
+        let kubernetes = recipe.kubernetes.as_ref().map(|k| self.kubernetes(k)).transpose()?;
+        let mut uses: Vec<String> =
+            kubernetes.iter().flat_map(|nodes| nodes.archives.clone()).collect();
         if !recipe.images.is_empty() {
-            archives.push(self.fetched_images("images/extra", |reference| {
+            uses.push(self.fetched_images("images/extra", |reference| {
                 recipe.images.iter().any(|extra| extra == reference)
             }));
         }
-        if recipe.containerd.is_some() && !archives.is_empty() {
-            let (repository, source) = recipe.kubernetes.as_ref().map_or_else(
-                || (String::new(), String::new()),
-                |k| (k.image_repository.clone(), k.source.as_str().to_owned()),
-            );
-            let work = Work::Preload {
-                kubernetes: version,
-                source,
-                image_repository: repository,
-                kubeadm_images: self.lock.kubeadm_images.clone(),
-                images: recipe.images.clone(),
-            };
-            let uses: Vec<&str> = archives.iter().map(String::as_str).collect();
-            tree = self.add("preload", work, Some(&tree), &uses);
+        if recipe.containerd.is_some() && !uses.is_empty() {
+            // kubeadm is asked for its list; the tree need not have it yet.
+            uses.extend(kubernetes.iter().map(|nodes| nodes.kubeadm.clone()));
+            tree = self.preload(&tree, &uses);
+        }
+        if let (Some(kubernetes), Some(nodes)) = (&recipe.kubernetes, &kubernetes) {
+            let work = Work::KubernetesInstall { version: kubernetes.version };
+            tree = self.add("kubernetes", work, Some(&tree), &[&nodes.binaries]);
         }
         self.scripts(tree, Hook::Kubernetes)
     }
 
-    /// The node that holds Kubernetes' binaries, and those that hold its images' archives.
-    fn kubernetes(&mut self, kubernetes: &Kubernetes) -> Result<(String, Vec<String>)> {
+    fn preload(&mut self, tree: &str, uses: &[String]) -> String {
+        let recipe = self.recipe;
+        let (repository, source) = recipe.kubernetes.as_ref().map_or_else(
+            || (String::new(), String::new()),
+            |k| (k.image_repository.clone(), k.source.as_str().to_owned()),
+        );
+        let work = Work::Preload {
+            kubernetes: recipe.kubernetes.as_ref().map(|kubernetes| kubernetes.version),
+            source,
+            image_repository: repository,
+            kubeadm_images: self.lock.kubeadm_images.clone(),
+            images: recipe.images.clone(),
+        };
+        let uses: Vec<&str> = uses.iter().map(String::as_str).collect();
+        self.add("preload", work, Some(tree), &uses)
+    }
+
+    fn kubernetes(&mut self, kubernetes: &Kubernetes) -> Result<KubernetesNodes> {
         let version = kubernetes.version;
         match &kubernetes.source {
             KubernetesSource::Source { .. } => {
@@ -335,27 +351,31 @@ impl Planning<'_> {
                 let images = self.lock.kubeadm_images.clone();
                 let work = Work::ControlPlaneImages { version, images };
                 let images = self.add("kubernetes/images", work, None, &[&binaries, &tools]);
-                Ok((binaries, vec![images]))
+                Ok(KubernetesNodes { kubeadm: binaries.clone(), binaries, archives: vec![images] })
             }
             KubernetesSource::Directory { .. } | KubernetesSource::Release { .. } => {
-                let files: BTreeMap<String, Sha256> = self
-                    .locked_files("kubernetes/")
-                    .into_iter()
-                    .map(|(name, file)| (name, file.sha256))
-                    .collect();
-                let has_images = files.keys().any(|name| name.starts_with("images/"));
-                let work = Work::KubernetesFiles { version, files };
-                let binaries = self.add("kubernetes/files", work, None, &[]);
+                let files = self.locked_files("kubernetes/");
+                let files = files.into_iter().map(|(name, file)| (name, file.sha256));
+                let (archives, programs): (BTreeMap<_, _>, BTreeMap<_, _>) =
+                    files.partition(|(name, _): &(String, Sha256)| name.starts_with("images/"));
+                // A node of its own, so that another kubelet is none of the preload's business.
+                let kubeadm = programs.iter().filter(|(name, _)| *name == "bin/kubeadm");
+                let kubeadm = kubeadm.map(|(name, digest)| (name.clone(), *digest)).collect();
+                let mut add = |name: &str, files| {
+                    self.add(name, Work::KubernetesFiles { version, files }, None, &[])
+                };
+                let binaries = add("kubernetes/files", programs);
+                let kubeadm = add("kubernetes/kubeadm", kubeadm);
                 let mut images = Vec::new();
-                if has_images {
-                    images.push(binaries.clone());
+                if !archives.is_empty() {
+                    images.push(add("kubernetes/archives", archives));
                 }
                 let (extras, lock) = (&self.recipe.images, self.lock);
                 let is_own = |reference: &str| !extras.iter().any(|extra| extra == reference);
                 if lock.images.keys().any(|reference| is_own(reference)) {
                     images.push(self.fetched_images("kubernetes/images", is_own));
                 }
-                Ok((binaries, images))
+                Ok(KubernetesNodes { binaries, kubeadm, archives: images })
             }
         }
     }

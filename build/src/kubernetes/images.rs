@@ -13,7 +13,7 @@ use nodekiln_words::{Cancel, Class, Failure, Result, ResultExt, SourceDate};
 
 use crate::layer::{Attributes, Root};
 use crate::oci::Reference;
-use crate::sandbox::{Sandbox, SandboxCommand};
+use crate::sandbox::{Bind, Sandbox, SandboxCommand};
 
 /// Packages of the tree from which programs go into control-plane images made from source.
 pub const PACKAGES: [&str; 5] = ["conntrack", "dash", "etcd-client", "etcd-server", "iptables"];
@@ -97,13 +97,15 @@ pub fn unavailable(source: &str, version: Version) -> BTreeMap<String, String> {
     images
 }
 
-/// A question to a kubeadm in a tree.
+/// A question to a kubeadm that runs in a tree.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
     /// The tree.
     pub root: &'a Path,
-    /// kubeadm's absolute path in the tree.
+    /// kubeadm's absolute path in the sandbox.
     pub kubeadm: &'a str,
+    /// The program on this machine that is shown there; `None` where the tree has it.
+    pub program: Option<&'a Path>,
     /// The version.
     pub version: Version,
     /// Registry and path of the images.
@@ -123,7 +125,7 @@ pub fn ask_kubeadm(
     question: &Question<'_>,
     cancel: &Cancel,
 ) -> Result<Vec<Reference>> {
-    let Question { root, kubeadm, version, repository, log, source_date } = *question;
+    let Question { root, kubeadm, program, version, repository, log, source_date } = *question;
     let argv = [
         kubeadm.to_owned(),
         "config".to_owned(),
@@ -132,7 +134,12 @@ pub fn ask_kubeadm(
         format!("--kubernetes-version=v{version}"),
         format!("--image-repository={repository}"),
     ];
-    let command = SandboxCommand::new("list kubeadm's images", root, argv, log, source_date);
+    let mut command = SandboxCommand::new("list kubeadm's images", root, argv, log, source_date);
+    command.binds.extend(program.map(|program| Bind {
+        host: program.to_owned(),
+        guest: kubeadm.to_owned(),
+        read_only: true,
+    }));
     let output = sandbox.run(&command, cancel)?;
     parse_list(&output.stdout)
 }
@@ -168,7 +175,8 @@ pub fn ask_binary(
     root.copy_file("/kubeadm", binary, Attributes::root(0o755))?;
     let log = &scratch.join("log");
     let root = root.path();
-    let question = Question { root, kubeadm: "/kubeadm", version, repository, log, source_date };
+    let (kubeadm, program) = ("/kubeadm", None);
+    let question = Question { root, kubeadm, program, version, repository, log, source_date };
     ask_kubeadm(sandbox, &question, cancel)
 }
 

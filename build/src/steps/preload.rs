@@ -18,7 +18,7 @@ use nodekiln_recipes::recipe::Version;
 use nodekiln_words::{Event, Failure, Result, ResultExt};
 
 use self::check::{Preloaded, compare, facts};
-use super::uses::read_archives;
+use super::uses::{output_with, read_archives};
 use crate::execution::Execution;
 use crate::kubernetes::images::{Question, ask_kubeadm, unavailable};
 use crate::layer::Root;
@@ -44,6 +44,8 @@ const SCRIPT: &str = include_str!("preload.sh");
 
 /// Where the script, its configuration and the archives are shown in the sandbox.
 const FOLDER: &str = "/tmp/preload";
+/// kubeadm in the output of the used node that has it.
+const KUBEADM: &str = "bin/kubeadm";
 /// containerd's root.
 const STORE: &str = "/var/lib/containerd";
 /// The sandbox image is never collected (CRI's label for that).
@@ -141,9 +143,12 @@ fn kubeadms_list(
     root: &Root,
     execution: &Execution<'_>,
 ) -> Result<Vec<Reference>> {
+    // The tree has no Kubernetes yet: another kubelet leaves this step as it is.
+    let program = output_with(execution, KUBEADM)?.join(KUBEADM);
     let question = Question {
         root: root.path(),
-        kubeadm: "/usr/bin/kubeadm",
+        kubeadm: &format!("{FOLDER}/kubeadm"),
+        program: Some(&program),
         version,
         repository: request.image_repository,
         log: execution.log,

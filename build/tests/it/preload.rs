@@ -182,10 +182,11 @@ fn put_program(tree: &Path, path: &str, text: &str) {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// A program in kubeadm's place that prints this list.
-fn put_kubeadm(tree: &Path, list: &[String]) {
+/// Puts a program in kubeadm's place into a node, which prints this list.
+fn put_kubeadm(node: &StoredNode, list: &[String]) {
     let lines: String = list.iter().map(|image| format!("echo {image}\n")).collect();
-    put_program(tree, "usr/bin/kubeadm", &format!("#!/bin/sh\n{lines}"));
+    std::fs::create_dir(node.output().join("bin")).unwrap();
+    put_program(&node.output(), "bin/kubeadm", &format!("#!/bin/sh\n{lines}"));
 }
 
 const VERSION: Version = Version { major: 1, minor: 20, patch: 2 };
@@ -200,10 +201,10 @@ fn the_store_has_kubeadms_list_but_for_what_the_source_lacks() {
     let bench = Bench::new();
     let tree = tree(&bench);
     let list = control_plane();
-    put_kubeadm(&tree, &list);
     let made: Vec<&str> =
         list.iter().map(String::as_str).filter(|image| !image.contains("coredns")).collect();
     let images = archives(&bench, &made);
+    put_kubeadm(&images, &list);
     let request = Request {
         kubernetes: Some(VERSION),
         source: "source",
@@ -224,8 +225,8 @@ fn what_the_source_lacks_may_be_named_as_an_extra() {
     let bench = Bench::new();
     let tree = tree(&bench);
     let list = control_plane();
-    put_kubeadm(&tree, &list);
     let images = archives(&bench, &list.iter().map(String::as_str).collect::<Vec<_>>());
+    put_kubeadm(&images, &list);
     let coredns: Vec<String> =
         list.iter().filter(|image| image.contains("coredns")).cloned().collect();
     let request = Request {
@@ -248,8 +249,8 @@ fn a_kubeadm_with_another_list_is_found_out() {
     let mut list = control_plane();
     let etcd = list.iter().position(|image| image.contains("etcd")).unwrap();
     list[etcd] = "k8s.gcr.io/etcd:9.9.9-0".to_owned();
-    put_kubeadm(&tree, &list);
     let images = archives(&bench, &[PAUSE]);
+    put_kubeadm(&images, &list);
     let request = Request {
         kubernetes: Some(VERSION),
         source: "source",

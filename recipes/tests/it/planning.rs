@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use nodekiln_recipes::lock::{Lock, LockedFile, LockedPackage, LockedTree};
 use nodekiln_recipes::plan::Plan;
 use nodekiln_recipes::recipe::{
-    Content, FileNode, FileStep, Hook, ProviderSpec, Recipe, Remove, Script,
+    Content, FileNode, FileStep, Hook, KubernetesSource, ProviderSpec, Recipe, Remove, Script,
 };
 use nodekiln_recipes::{load, plan_of, tree_name};
 use nodekiln_words::{Bytes, Result, Sha256};
@@ -250,6 +250,33 @@ fn another_kubernetes_shares_all_below_it_and_the_initial_ram_disk() {
         [&below[..], &["tools/compiler", "tools/control-plane", "tools/disk"]].concat()
     );
     assert!(missed.contains("containerd"), "the cgroup driver depends on the version");
+}
+
+/// The programs of a folder, of which the preload needs kubeadm alone.
+#[test]
+fn another_kubelet_leaves_the_preloaded_images_as_they_are() {
+    let mut recipe = recipe();
+    recipe.kubernetes.as_mut().unwrap().source =
+        KubernetesSource::Directory { path: "/k8s".into() };
+    let mut lock = lock();
+    lock.files.clear();
+    for name in ["bin/kubeadm", "bin/kubectl", "bin/kubelet", "images/pause.tar"] {
+        let file = LockedFile { url: name.to_owned(), sha256: Sha256::of(name), size: None };
+        lock.files.insert(format!("kubernetes/{name}"), file);
+    }
+    let before = plan(&recipe, &lock);
+    let with_other = |name: &str| {
+        let mut lock = lock.clone();
+        lock.files.get_mut(&format!("kubernetes/{name}")).unwrap().sha256 = Sha256::of("other");
+        let after = plan(&recipe, &lock);
+        (changed(&after, &before), after)
+    };
+    let (missed, after) = with_other("bin/kubelet");
+    assert_eq!(missed, with_dependents(&after, &["kubernetes/files"]));
+    assert!(!missed.contains("preload") && missed.contains("kubernetes"), "{missed:?}");
+    for name in ["bin/kubeadm", "images/pause.tar"] {
+        assert!(with_other(name).0.contains("preload"), "{name}");
+    }
 }
 
 #[test]
