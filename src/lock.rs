@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use nodekiln_build::resolve::{Finding, Keep, verify as verify_lock, wanted_trees};
+use nodekiln_build::resolve::{Finding, Keep, same_folder, verify as verify_lock, wanted_trees};
 use nodekiln_recipes::lock::{Lock, LockFile, Moved, moved};
 use nodekiln_recipes::recipe::Recipe;
 use nodekiln_words::{Class, Failure, Result, ResultExt as _};
@@ -27,7 +27,7 @@ pub(crate) fn lock(verb: &arguments::Lock, context: &Context) -> Result<ExitCode
     let recipe = &setting.loaded.recipe;
     let path = path_of(&verb.selection, recipe);
     if verb.check {
-        return check(&path, recipe, verb.json);
+        return check(&path, &setting, verb.json);
     }
     if verb.verify {
         return verify(&path, &setting, verb.json);
@@ -104,9 +104,16 @@ fn refuse_unknown(names: &BTreeSet<String>, lock: Option<&Lock>) -> Result<()> {
     }
 }
 
-fn check(path: &Path, recipe: &Recipe, json: bool) -> Result<ExitCode> {
+fn check(path: &Path, setting: &Setting, json: bool) -> Result<ExitCode> {
+    let recipe = &setting.loaded.recipe;
     let lock = required(path, recipe)?;
-    let misfits = lock.misfits(recipe, &wanted_trees(recipe));
+    let mut misfits = lock.misfits(recipe, &wanted_trees(recipe));
+    if let Err(failure) = same_folder(recipe, &lock, &setting.store) {
+        match failure.class() {
+            Class::Input => misfits.push(failure.to_string()),
+            _ => return Err(failure),
+        }
+    }
     if json {
         print_json(&misfits)?;
     } else if misfits.is_empty() {
@@ -134,7 +141,9 @@ fn verify(path: &Path, setting: &Setting, json: bool) -> Result<ExitCode> {
 
 fn told(findings: &[Finding], lock: &Lock) -> String {
     let packages: usize = lock.trees.values().map(|tree| tree.packages.len()).sum();
-    let (files, images) = (lock.files.len(), lock.images.len());
+    // What a recipe takes from a URL it pins itself.
+    let files = lock.files.keys().filter(|name| !name.starts_with("url/")).count();
+    let images = lock.images.len();
     let mut text = String::new();
     for Finding { what, how, contradicts } in findings {
         let word = if *contradicts { "contradicted" } else { "gone" };
@@ -186,7 +195,7 @@ fn say(path: &Path, new: bool, written: bool, moved: &Moved, json: bool) -> Resu
         (true, _) => print(&format!("{shown}: {} entries locked\n", moved.changes.len())),
         (_, false) => print(&format!("{shown}: nothing moved\n")),
         (_, true) if moved.is_empty() => {
-            print(&format!("{shown}: nothing moved but the archives' indexes\n"))
+            print(&format!("{shown}: written anew; no version or digest moved\n"))
         }
         (_, true) => print(&format!("{moved}{shown}: {} entries moved\n", moved.changes.len())),
     }

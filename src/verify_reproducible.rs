@@ -94,9 +94,14 @@ impl Check<'_> {
         fs_err::create_dir(&folder).or_io(cannot)?;
         let memory = memory.then(|| mount_memory(&folder)).transpose()?;
         let side = Side { cache: folder.join("cache"), out: folder.join("out"), _memory: memory };
-        fs_err::create_dir(&side.cache).or_io(cannot)?;
-        copy_tree(&self.resolved.store.root().join("blobs"), &side.cache.join("blobs"))
-            .or_io(cannot)?;
+        let store = Store::open(&side.cache)?;
+        let nodes: Vec<&Node> = self.resolved.plan.nodes.iter().collect();
+        for digest in self.resolved.resolution.inputs(&nodes) {
+            self.context.cancel.check()?;
+            store
+                .put_file(&self.resolved.store.blob_path(&digest)?)
+                .map_err(|failure| failure.context(cannot()))?;
+        }
         Ok(side)
     }
 
@@ -121,8 +126,10 @@ impl Check<'_> {
         self.context.cancel.check()?;
         if !ended.success() {
             let message = format!("a build failed: {ended}");
-            return Err(Failure::new(Class::Verdict, message)
-                .with_help("what it said stands above; `nodekiln build` alone may tell more"));
+            return Err(Failure::new(class_of(ended), message).with_help(
+                "what it said stands above; a build in memory takes some GiB of it, which `--vary` can \
+                 leave out",
+            ));
         }
         let path = side.out.join(&self.resolved.loaded.recipe.name).join(MANIFEST);
         Manifest::read(&path)?.ok_or_else(|| Failure::io("a build left no manifest"))
@@ -141,6 +148,17 @@ impl Check<'_> {
     }
 }
 
+/// What a build's exit code says. 1 would mean that two builds differ, which nobody can tell here.
+fn class_of(ended: ExitStatus) -> Class {
+    match ended.code() {
+        Some(2) => Class::Input,
+        Some(3) => Class::Unsupported,
+        Some(4) => Class::Missing,
+        Some(130) => Class::Interrupted,
+        _ => Class::Io,
+    }
+}
+
 /// Waits for a build to end, and asks it to stop when somebody asks this program to.
 fn waited(build: &mut Child, cancel: &Cancel) -> Result<ExitStatus> {
     let mut asked = false;
@@ -156,21 +174,6 @@ fn waited(build: &mut Child, cancel: &Cancel) -> Result<ExitStatus> {
         }
         std::thread::sleep(PAUSE);
     }
-}
-
-/// Copies a folder of files; on one file system they are linked, since a store never writes into a blob.
-fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
-    fs_err::create_dir(to)?;
-    for entry in fs_err::read_dir(from)? {
-        let entry = entry?;
-        let place = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy_tree(&entry.path(), &place)?;
-        } else if fs_err::hard_link(entry.path(), &place).is_err() {
-            fs_err::copy(entry.path(), &place)?;
-        }
-    }
-    Ok(())
 }
 
 /// What is told as JSON.

@@ -34,6 +34,8 @@ pub enum Reason {
         /// How many more fields differ.
         others: usize,
     },
+    /// Its inputs are the same in another order.
+    Order,
     /// Its own inputs are the same; this parent is another node than the earlier one stood on.
     Parent {
         /// Name of the parent.
@@ -94,6 +96,7 @@ impl Explainer {
                 now: now.clone(),
                 others: own(&differences) - 1,
             },
+            None => Reason::Order,
             first => Reason::Parent { parent: parent(node, first).to_owned() },
         };
         Explanation { reason, expected_seconds: Some(record.seconds) }
@@ -124,6 +127,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::First => f.write_str("first build of this node"),
+            Self::Order => f.write_str("the same inputs in another order"),
             Self::Parent { parent } => write!(f, "stands on another `{parent}`"),
             Self::Input { field, earlier, now, others } => {
                 let value = |value: &Option<String>| value.clone().unwrap_or("none".to_owned());

@@ -293,7 +293,8 @@ impl Disk {
         Ok(digester.finish())
     }
 
-    /// Where the first block of 2 MiB begins in which `self` and `other` differ, if any does.
+    /// The first byte in which `self` and `other` differ, if any does; where one is longer, its first
+    /// byte that the other lacks.
     ///
     /// # Errors
     /// When a source cannot be read or somebody asked to stop.
@@ -308,17 +309,20 @@ impl Disk {
         let mut first = None;
         let compare = |(): &mut (), job: usize| {
             let block = blocks[job]..(blocks[job] + BATCH).min(self.size);
-            Ok(self.read_batch(&block)? == other.read_batch(&block)?)
+            let (ours, theirs) = (self.read_batch(&block)?, other.read_batch(&block)?);
+            if ours == theirs {
+                return Ok(None);
+            }
+            let same = ours.iter().zip(&theirs).take_while(|(a, b)| a == b).count();
+            Ok(Some(blocks[job] + same as u64))
         };
         ordered(
             blocks.len(),
             cancel,
             || (),
             compare,
-            |job, same| {
-                if !same {
-                    first = first.or(Some(blocks[job]));
-                }
+            |_, differs| {
+                first = first.or(differs);
                 Ok(())
             },
         )?;

@@ -87,11 +87,10 @@ impl Output {
             let written = self.read_back()?;
             let Some(offset) = disk.first_difference(&written, cancel)? else { return Ok(()) };
             let path = self.path.display();
-            Err(Failure::io(format!("{path} differs from its disk at or behind offset {offset}"))
-                .with_help(
-                    "the stored disk changed while it was read, or the memory or device is \
+            Err(Failure::io(format!("{path} differs from its disk at offset {offset}")).with_help(
+                "the stored disk changed while it was read, or the memory or device is \
                             bad; run `nodekiln cache verify`",
-                ))
+            ))
         })
     }
 

@@ -82,8 +82,8 @@ pub fn plan_of(
 
 /// Where two things stand that are shared the more, the earlier or later they come.
 struct Order {
-    /// A provider's layer comes last, so that providers share everything else. Scripts of the hook
-    /// `provider` follow it and what comes after may depend on them, so with any the layer stands where
+    /// A provider's layer comes last, so that providers share everything else. A script or a removal
+    /// that image-builder's order has after it may depend on it, so with any the layer stands where
     /// image-builder has it, before the container runtime.
     provider_early: bool,
     /// The initial RAM disk comes before the container runtime, so that another Kubernetes leaves it as
@@ -95,10 +95,14 @@ struct Order {
 impl Order {
     fn of(recipe: &Recipe, spec: &ProviderSpec) -> Self {
         let has = |hook: Hook| recipe.scripts.get(&hook).is_some_and(|scripts| !scripts.is_empty());
-        let changes = [Hook::Containerd, Hook::Kubernetes, Hook::Post].into_iter().any(has)
-            || recipe.remove != crate::recipe::Remove::default()
-            || spec.files.iter().any(|file| !is_beside_initramfs(&file.path));
-        Self { provider_early: has(Hook::Provider), initramfs_early: !changes }
+        let later = [Hook::Containerd, Hook::Kubernetes, Hook::Post].into_iter().any(has)
+            || recipe.remove != crate::recipe::Remove::default();
+        let layer = *spec != ProviderSpec::default();
+        let read = spec.files.iter().any(|file| !is_beside_initramfs(&file.path));
+        Self {
+            provider_early: has(Hook::Provider) || (layer && later),
+            initramfs_early: !later && !read,
+        }
     }
 }
 

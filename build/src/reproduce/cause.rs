@@ -82,7 +82,7 @@ fn reordered(first: &[u8], second: &[u8]) -> Option<String> {
         lines.sort_unstable();
         lines
     };
-    (sorted(first) == sorted(second)).then(|| {
+    (first != second && sorted(first) == sorted(second)).then(|| {
         "order: the same lines, as a folder or a hash table lists them; sort them".to_owned()
     })
 }

@@ -32,11 +32,7 @@ pub fn follow(recipe: &Recipe, lock: Lock, fetcher: &Fetcher, store: &Store) -> 
         let wanted = locked_source(name, file, recipe, lock, &mirrors);
         resolution.sources.insert(file.sha256, wanted);
     }
-    if let Some(KubernetesSource::Directory { path }) =
-        recipe.kubernetes.as_ref().map(|kubernetes| &kubernetes.source)
-    {
-        kubernetes::same_files(&kubernetes::files_of(path, store)?, &lock.files)?;
-    }
+    same_folder(recipe, lock, store)?;
     let base = registry_base(recipe);
     for (reference, image) in &lock.images {
         let extra = recipe.images.contains(reference);
@@ -51,6 +47,19 @@ pub fn follow(recipe: &Recipe, lock: Lock, fetcher: &Fetcher, store: &Store) -> 
         }
     }
     Ok(resolution)
+}
+
+/// Fails where the recipe takes Kubernetes from a folder whose files are not those locked.
+///
+/// # Errors
+/// `Input` with the first file that differs; when the folder cannot be read.
+pub fn same_folder(recipe: &Recipe, lock: &Lock, store: &Store) -> Result<()> {
+    match recipe.kubernetes.as_ref().map(|kubernetes| &kubernetes.source) {
+        Some(KubernetesSource::Directory { path }) => {
+            kubernetes::same_files(&kubernetes::files_of(path, store)?, &lock.files)
+        }
+        _ => Ok(()),
+    }
 }
 
 fn refuse_misfits(recipe: &Recipe, lock: &Lock) -> Result<()> {

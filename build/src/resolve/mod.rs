@@ -30,7 +30,7 @@ const TOOLS_RELEASE: &str = "trixie";
 /// What makes the root file system.
 const DISK_PACKAGES: [&str; 1] = ["e2fsprogs"];
 
-pub use follow::follow;
+pub use follow::{follow, same_folder};
 pub use verify::{Finding, verify};
 
 /// A lock to keep to where that can be: what is not to move.
@@ -53,13 +53,19 @@ pub struct Resolution {
 }
 
 impl Resolution {
+    /// Digests of everything that `nodes` take in from the store's blobs.
+    #[must_use]
+    pub fn inputs(&self, nodes: &[&Node]) -> BTreeSet<Sha256> {
+        nodes.iter().flat_map(|node| inputs(&node.work)).collect()
+    }
+
     /// Brings into the store what `nodes` take in: files by their addresses, images' blobs from their
     /// registries. What is there already is not asked for.
     ///
     /// # Errors
     /// When a file cannot be had, or is not what the lock says.
     pub fn fetch(&self, nodes: &[&Node], fetcher: &Fetcher) -> Result<()> {
-        let digests: BTreeSet<Sha256> = nodes.iter().flat_map(|node| inputs(&node.work)).collect();
+        let digests = self.inputs(nodes);
         let wanted: Vec<Wanted> =
             digests.iter().filter_map(|digest| self.sources.get(digest).cloned()).collect();
         fetcher.fetch(&wanted)?;

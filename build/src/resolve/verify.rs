@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use nodekiln_recipes::lock::{Lock, LockedPackage};
 use nodekiln_recipes::recipe::{KubernetesSource, Recipe};
-use nodekiln_words::{Result, Sha256};
+use nodekiln_words::{Class, Result, Sha256};
 use serde::Serialize;
 
 use super::kubernetes;
@@ -57,10 +57,13 @@ pub fn verify(
         Some((KubernetesSource::Release { url, sha256, .. }, version)) => {
             let architecture = recipe.os.architecture;
             let text = |url: &str| fetcher.fetch_text(url);
-            let found = release::resolve(version, architecture, url, sha256, &text)?;
+            let mut found = release::resolve(version, architecture, url, sha256, &text)?;
+            if lock.files.keys().any(|name| name.starts_with("kubernetes/images/")) {
+                found.extend(release::resolve_image_archives(version, architecture, url, &text)?);
+            }
             let found: BTreeMap<String, Sha256> =
                 found.into_iter().map(|(name, file)| (name, file.sha256)).collect();
-            findings.extend(differing(lock, "kubernetes/bin/", &found));
+            findings.extend(differing(lock, "kubernetes/", &found));
         }
         Some((KubernetesSource::Directory { path }, _)) => {
             let found = kubernetes::files_of(path, store)?.into_iter();
@@ -146,10 +149,17 @@ fn image(
     let base = super::follow::registry_base(recipe);
     let base = base.filter(|_| !recipe.images.iter().any(|extra| extra == reference));
     let registry = Registry::new(&parsed.registry, base, fetcher)?;
-    let manifest = registry.document(&parsed.repository, locked.manifest);
-    Ok(manifest.err().map(|failure| Finding {
-        what: reference.to_owned(),
-        how: format!("its manifest cannot be had: {failure}"),
-        contradicts: false,
-    }))
+    match registry.document(&parsed.repository, locked.manifest) {
+        Ok(_) => Ok(None),
+        // Nobody was asked, or nobody answered: that says nothing about the lock.
+        Err(failure) if matches!(failure.class(), Class::Interrupted | Class::Missing) => {
+            Err(failure)
+        }
+        // It is not there any more, or it is something else.
+        Err(failure) => Ok(Some(Finding {
+            what: reference.to_owned(),
+            contradicts: failure.class() != Class::Input,
+            how: format!("its manifest cannot be had: {failure}"),
+        })),
+    }
 }

@@ -8,7 +8,7 @@ use nodekiln_build::fetch::{FetchSettings, Fetcher};
 use nodekiln_build::resolve::{Finding, Keep, Resolution, follow, resolve, verify};
 use nodekiln_build::store::Store;
 use nodekiln_recipes::lock::{Lock, LockFile, moved};
-use nodekiln_recipes::recipe::Recipe;
+use nodekiln_recipes::recipe::{KubernetesSource, Recipe};
 use nodekiln_words::{Cancel, Class, Failure, Sha256, Silent};
 
 use crate::archive::{NOW, package};
@@ -125,10 +125,41 @@ fn what_is_not_in_the_lock_is_refused() {
     assert!(text.contains("`image` wants the release bookworm, the lock has trixie"), "{text}");
     let text = refused(&|recipe| recipe.images.push("k8s.example/extra:1".to_owned()));
     assert!(text.contains("the image k8s.example/extra:1 is not locked"), "{text}");
+    // What the recipe itself pins counts more than a lock, which anybody can write.
+    let pinned = Sha256::of("another kubelet");
+    let text = refused(&|recipe| match &mut recipe.kubernetes.as_mut().unwrap().source {
+        KubernetesSource::Release { sha256, .. } => drop(sha256.insert("kubelet".into(), pinned)),
+        other => unreachable!("{other:?}"),
+    });
+    assert!(text.contains(&format!("kubelet is pinned as {pinned}")), "{text}");
+    let text = refused(&|recipe| match &mut recipe.kubernetes.as_mut().unwrap().source {
+        KubernetesSource::Release { url, .. } => url.push_str("/other"),
+        other => unreachable!("{other:?}"),
+    });
+    assert!(text.contains("/release/other"), "{text}");
     let text = refused(&|recipe| {
         recipe.kubernetes.as_mut().unwrap().version = "1.31.5".parse().unwrap();
     });
     assert!(text.contains("Kubernetes 1.31.5") && text.contains("1.31.4"), "{text}");
+}
+
+#[test]
+fn an_image_that_is_locked_under_another_digest_or_no_longer_wanted_is_refused() {
+    let setting = Setting::new(kubeadm);
+    let recipe = setting.recipe("");
+    let mut lock = setting.locked(&recipe, None);
+    let image = lock.images.values().next().unwrap().clone();
+    lock.images.insert("k8s.example/old:1".to_owned(), image.clone());
+    let text = Elsewhere::new().follow(&recipe, &lock).err().unwrap().to_string();
+    assert!(text.contains("k8s.example/old:1 is locked and no longer asked for"), "{text}");
+
+    lock.images.remove("k8s.example/old:1");
+    let pinned = format!("k8s.example/pinned@sha256:{}", Sha256::of("what it should be"));
+    lock.images.insert(pinned.clone(), image);
+    let mut pinning = setting.recipe("");
+    pinning.images.push(pinned.clone());
+    let text = Elsewhere::new().follow(&pinning, &lock).err().unwrap().to_string();
+    assert!(text.contains(&format!("the image {pinned} is locked as sha256:")), "{text}");
 }
 
 #[test]

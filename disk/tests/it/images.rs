@@ -85,7 +85,7 @@ fn what_changes_while_it_is_written_is_refused_or_digested_as_it_is() {
     let (disk, cancel, meddler) = (mixed_disk(), Cancel::default(), Meddler(path.clone()));
     let raw = nodekiln_disk::raw::write(&disk, &Payload::of(&disk), &path, &meddler, &cancel)
         .unwrap_err();
-    let expected = format!("{} differs from its disk at or behind offset 4194304", path.display());
+    let expected = format!("{} differs from its disk at offset 5242880", path.display());
     assert_eq!(raw.to_string(), expected);
     let options = Options { compression: Compression::None };
     let qcow2 = qcow2::write(&disk, &path, options, &meddler, &cancel).unwrap();

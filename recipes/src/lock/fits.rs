@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Lock, LockedKubernetes, LockedTree};
 use crate::planning::tree_name;
-use crate::recipe::{Content, FileNode, Recipe};
+use crate::recipe::{Content, FileNode, KubernetesSource, Recipe};
 
 impl Lock {
     /// In which points this lock is not one of `recipe`, each a sentence; empty where it is.
@@ -28,9 +28,8 @@ impl Lock {
                 told(self.kubernetes.as_ref())
             ));
         }
-        for image in recipe.images.iter().filter(|image| !self.images.contains_key(*image)) {
-            misfits.push(format!("the image {image} is not locked"));
-        }
+        misfits.extend(self.image_misfits(recipe));
+        misfits.extend(self.pin_misfits(recipe));
         for (url, sha256) in urls(recipe) {
             match self.files.get(&url_name(url)) {
                 Some(locked) if locked.sha256 == sha256 => {}
@@ -41,9 +40,48 @@ impl Lock {
                 None => misfits.push(format!("{url} is not locked")),
             }
         }
+        let wanted: BTreeSet<String> = urls(recipe).iter().map(|(url, _)| url_name(url)).collect();
+        let locked = self.files.keys().filter(|name| name.starts_with(URL));
+        let old = locked.filter(|name| !wanted.contains(*name));
+        misfits.extend(old.map(|name| format!("{name} is locked and no longer asked for")));
         misfits
     }
+
+    /// Images that are wanted and not locked, locked and not wanted, or other than their names say.
+    fn image_misfits(&self, recipe: &Recipe) -> Vec<String> {
+        let lacks = recipe.images.iter().filter(|image| !self.images.contains_key(*image));
+        let mut misfits: Vec<String> =
+            lacks.map(|image| format!("the image {image} is not locked")).collect();
+        for (reference, locked) in &self.images {
+            if !recipe.images.contains(reference) && !self.kubeadm_images.contains(reference) {
+                misfits.push(format!("the image {reference} is locked and no longer asked for"));
+            }
+            // A reference may pin what it stands for: an index, or a manifest where there is no index.
+            let pin = reference.rsplit_once("@sha256:").map(|(_, pin)| pin);
+            let target = locked.index.unwrap_or(locked.manifest).to_string();
+            if pin.is_some_and(|pin| pin != target) {
+                misfits.push(format!("the image {reference} is locked as sha256:{target}"));
+            }
+        }
+        misfits
+    }
+
+    /// Programs whose digests the recipe pins and the lock has otherwise.
+    fn pin_misfits(&self, recipe: &Recipe) -> Vec<String> {
+        let source = recipe.kubernetes.as_ref().map(|kubernetes| &kubernetes.source);
+        let Some(KubernetesSource::Release { sha256, .. }) = source else { return Vec::new() };
+        let differing = sha256.iter().filter(|(name, pin)| {
+            let locked = self.files.get(&format!("kubernetes/bin/{name}"));
+            locked.is_none_or(|locked| locked.sha256 != **pin)
+        });
+        differing
+            .map(|(name, pin)| format!("{name} is pinned as {pin} and not locked so"))
+            .collect()
+    }
 }
+
+/// What the names in a lock begin with of files that the recipe takes from URLs.
+const URL: &str = "url/";
 
 /// A package set that a recipe needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,14 +147,14 @@ pub fn urls(recipe: &Recipe) -> BTreeSet<(&str, nodekiln_words::Sha256)> {
 /// The name in a lock of what is fetched from `url`.
 #[must_use]
 pub fn url_name(url: &str) -> String {
-    format!("url/{url}")
+    format!("{URL}{url}")
 }
 
 fn told(kubernetes: Option<&LockedKubernetes>) -> String {
     match kubernetes {
         None => "no Kubernetes".to_owned(),
-        Some(LockedKubernetes { version, source, image_repository }) => {
-            format!("Kubernetes {version} from {source} with images of {image_repository}")
-        }
+        Some(LockedKubernetes { version, source, image_repository, origin }) => format!(
+            "Kubernetes {version} from {source} ({origin}) with images of {image_repository}"
+        ),
     }
 }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use nodekiln_words::{Sha256, SourceDate};
 use serde::{Deserialize, Serialize};
 
-use crate::recipe::{Kubernetes, Version};
+use crate::recipe::{Kubernetes, KubernetesSource, ReleaseImages, Version};
 
 pub use file::LockFile;
 pub use fits::{WantedTree, image_tree, url_name, urls};
@@ -73,14 +73,29 @@ pub struct LockedKubernetes {
     pub source: String,
     /// Registry and path of the control-plane images.
     pub image_repository: String,
+    /// Where its files come from: a source package and its release, or a release server and where its
+    /// images come from; nothing for a folder, whose files are compared themselves.
+    pub origin: String,
 }
 
 impl From<&Kubernetes> for LockedKubernetes {
     fn from(kubernetes: &Kubernetes) -> Self {
+        let origin = match &kubernetes.source {
+            KubernetesSource::Source { package, release } => format!("{package} of {release}"),
+            KubernetesSource::Directory { .. } => String::new(),
+            KubernetesSource::Release { url, images, .. } => {
+                let images = match images {
+                    ReleaseImages::Registry => "registry",
+                    ReleaseImages::Archives => "archives",
+                };
+                format!("{url}, images from {images}")
+            }
+        };
         Self {
             version: kubernetes.version,
             source: kubernetes.source.as_str().to_owned(),
             image_repository: kubernetes.image_repository.clone(),
+            origin,
         }
     }
 }

@@ -58,6 +58,7 @@ fn lock() -> Lock {
             version: "1.36.1".parse().unwrap(),
             source: "release".to_owned(),
             image_repository: "k8s.example".to_owned(),
+            origin: "https://x.example, images from registry".to_owned(),
         }),
         kubeadm_images: vec!["k8s.example/a:v1".to_owned()],
     }

@@ -329,6 +329,19 @@ fn the_initial_ram_disk_is_made_when_nothing_can_change_it_any_more() {
     }
 }
 
+/// A script of another hook, or a removal, may have to do with what the layer brings.
+#[test]
+fn a_providers_layer_is_seen_by_what_image_builder_has_after_it() {
+    let mut recipe = full_recipe();
+    let spec =
+        ProviderSpec { files: vec![file("/etc/cloud/x.cfg", "")], ..ProviderSpec::default() };
+    recipe.providers.insert("qemu".to_owned(), spec);
+    let plan = plan(&recipe, &lock());
+    let place = |name: &str| plan.nodes.iter().position(|node| node.name == name).unwrap();
+    assert!(place("provider/qemu/files") < place("script/post/s"));
+    assert!(place("provider/qemu/files") < place("remove"));
+}
+
 /// A script of the hook `provider` may read what the provider's layer brings, and what comes after may
 /// depend on it.
 #[test]

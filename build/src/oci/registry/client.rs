@@ -126,7 +126,9 @@ impl Client {
                     attempt += 1;
                     self.unless_cancelled(pause(attempt, None)).await?;
                 }
-                Err(error) => return Err(error).or_io(|| format!("asking for {url}")),
+                Err(error) => {
+                    return Err(error).or_fail(Class::Missing, || format!("no answer from {url}"));
+                }
             }
         }
     }
@@ -182,7 +184,11 @@ impl Client {
 }
 
 fn refused(url: &Url, status: StatusCode) -> Failure {
-    let failure = Failure::io(format!("{url}: the server answers {status}"));
+    let class = match status {
+        StatusCode::NOT_FOUND | StatusCode::GONE => Class::Input,
+        _ => Class::Missing,
+    };
+    let failure = Failure::new(class, format!("{url}: the server answers {status}"));
     match status {
         StatusCode::NOT_FOUND => failure.with_help("check the image's name and tag"),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
