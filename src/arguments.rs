@@ -210,7 +210,7 @@ pub(crate) enum GraphFormat {
 pub(crate) struct Lock {
     #[command(flatten)]
     pub(crate) selection: Selection,
-    /// Move to the newest: everything, or the packages named.
+    /// Move to the newest: everything, or the packages and images named.
     #[arg(long, num_args = 0.., value_name = "NAME")]
     pub(crate) update: Option<Vec<String>>,
     /// Only tell whether the lock is whole and fits the recipe; asks no server, and ends with 1 if not.

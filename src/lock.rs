@@ -96,10 +96,11 @@ fn refuse_unknown(names: &BTreeSet<String>, lock: Option<&Lock>) -> Result<()> {
     let known = |name: &&String| {
         let trees = lock.iter().flat_map(|lock| lock.trees.values());
         trees.flat_map(|tree| &tree.packages).any(|package| package.name == **name)
+            || lock.is_some_and(|lock| lock.images.contains_key(*name))
     };
     match names.iter().find(|name| !known(name)) {
         None => Ok(()),
-        Some(name) => Err(Failure::input(format!("no package `{name}` is locked"))
+        Some(name) => Err(Failure::input(format!("no package or image `{name}` is locked"))
             .with_help("`--update` without names moves everything; put RECIPE before it")),
     }
 }

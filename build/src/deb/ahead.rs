@@ -14,7 +14,7 @@ use nodekiln_words::Cancel;
 use super::unpack::Parcel;
 
 /// Bytes that may wait, decompressed, in the scratch folder.
-const LIMIT: u64 = 1 << 30;
+const LIMIT: u64 = 512 << 20;
 /// Bytes copied at a time; being stopped is noticed as often.
 const PIECE: usize = 256 << 10;
 

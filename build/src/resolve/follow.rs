@@ -102,7 +102,14 @@ fn locked_source(
 ) -> Wanted {
     // The lock does not say which suite listed the source; its path says which archive has it.
     let security = file.url.starts_with("pool/updates/");
-    let of = |suite: &&String| suite.ends_with("-security") == security;
+    let release = match recipe.kubernetes.as_ref().map(|kubernetes| &kubernetes.source) {
+        Some(KubernetesSource::Source { release, .. }) => release.as_str(),
+        _ => "",
+    };
+    let of = |suite: &&String| {
+        let mine = suite.strip_prefix(release).is_some_and(|r| r.is_empty() || r.starts_with('-'));
+        mine && suite.ends_with("-security") == security
+    };
     let suite = lock.archives.keys().find(of).map_or("", String::as_str);
     let mut urls = mirrors.urls_in(suite, &file.url);
     urls.extend(snapshots(recipe, lock, suite, &file.url));
@@ -150,7 +157,7 @@ pub(super) fn registry_base(recipe: &Recipe) -> Option<&str> {
 }
 
 /// Brings an index or manifest into the store.
-fn keep_document(
+pub(super) fn keep_document(
     reference: &Reference,
     digest: Sha256,
     base: Option<&str>,

@@ -7,6 +7,7 @@ use nodekiln_recipes::lock::LockedImage;
 use nodekiln_words::{Bytes, Class, Failure, Result, ResultExt as _, Sha256};
 
 use super::Resolving;
+use super::follow::keep_document;
 use crate::fetch::Fetcher;
 use crate::oci::Reference;
 use crate::oci::registry::Registry;
@@ -53,7 +54,9 @@ impl Resolving<'_> {
     ) -> Result<()> {
         for reference in references {
             let name = Sha256::of(format!("{} {reference}", base.unwrap_or_default())).to_string();
-            let locked = if self.fetcher.is_offline() {
+            let locked = if let Some(kept) = self.kept_image(reference, base)? {
+                kept
+            } else if self.fetcher.is_offline() {
                 remembered(reference, &name, self.store)?
             } else {
                 let locked = self.ask_registry(reference, base)?;
@@ -68,6 +71,19 @@ impl Resolving<'_> {
             self.lock.images.insert(reference.to_string(), locked);
         }
         Ok(())
+    }
+
+    /// What `reference` is to stay, with index and manifest in the store.
+    fn kept_image(&self, reference: &Reference, base: Option<&str>) -> Result<Option<LockedImage>> {
+        let name = reference.to_string();
+        let keep = self.keep.filter(|keep| !keep.but.contains(&name));
+        let Some(locked) = keep.and_then(|keep| keep.lock.images.get(&name)) else {
+            return Ok(None);
+        };
+        for digest in locked.index.iter().chain([&locked.manifest]) {
+            keep_document(reference, *digest, base, self.fetcher, self.store)?;
+        }
+        Ok(Some(locked.clone()))
     }
 
     fn ask_registry(&self, reference: &Reference, base: Option<&str>) -> Result<LockedImage> {

@@ -162,6 +162,24 @@ fn an_image_that_is_locked_under_another_digest_or_no_longer_wanted_is_refused()
     assert!(text.contains(&format!("the image {pinned} is locked as sha256:")), "{text}");
 }
 
+/// A tag that was moved stands for another image now; who did not ask for it does not get it.
+#[test]
+fn a_locked_image_stays_until_it_is_named() {
+    let setting = Setting::new(kubeadm);
+    let recipe = setting.recipe("");
+    let mut old = setting.locked(&recipe, None);
+    let mut tags = old.images.keys().cloned();
+    let (tag, other) = (tags.next().unwrap(), tags.next().unwrap());
+    let moved_to = old.images[&other].clone();
+    let asked_for = old.images.insert(tag.clone(), moved_to.clone()).unwrap();
+    let none = BTreeSet::new();
+    let kept = setting.locked(&recipe, Some(Keep { lock: &old, but: &none }));
+    assert_eq!(kept.images[&tag], moved_to);
+    let named = BTreeSet::from([tag.clone()]);
+    let now = setting.locked(&recipe, Some(Keep { lock: &old, but: &named }));
+    assert_eq!(now.images[&tag], asked_for);
+}
+
 #[test]
 fn a_package_that_vanished_comes_from_a_snapshot_or_fails_by_name() {
     let setting = Setting::new(kubeadm);
