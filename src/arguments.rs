@@ -124,15 +124,9 @@ pub(crate) struct Selection {
     /// Override a value, as in `--set disk.size=8GiB`. May be given several times.
     #[arg(long = "set", value_name = "PATH.TO.KEY=VALUE")]
     pub(crate) sets: Vec<String>,
-    /// Providers to build for, separated by commas.
-    #[arg(long, value_delimiter = ',', default_value = "qemu,raw", value_name = "NAMES")]
-    pub(crate) provider: Vec<String>,
-    /// The lock to follow; by default `NAME.lock.yaml` beside the recipe, if it is there.
+    /// The recipe's lock; by default `NAME.lock.yaml` beside the recipe, followed if it is there.
     #[arg(long, value_name = "FILE")]
     pub(crate) lock: Option<PathBuf>,
-    /// Take the newest of everything, though there is a lock.
-    #[arg(long, conflicts_with = "lock")]
-    pub(crate) no_lock: bool,
     /// Use what was fetched before and ask no server.
     #[arg(long)]
     pub(crate) offline: bool,
@@ -144,11 +138,24 @@ pub(crate) struct Selection {
     pub(crate) ca_file: Option<PathBuf>,
 }
 
+/// A recipe to be planned or built, and for whom.
+#[derive(Args)]
+pub(crate) struct Target {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// Providers to build for, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "qemu,raw", value_name = "NAMES")]
+    pub(crate) provider: Vec<String>,
+    /// Take the newest of everything, though there is a lock.
+    #[arg(long, conflicts_with = "lock")]
+    pub(crate) no_lock: bool,
+}
+
 /// Build a recipe's artifacts, bill of materials and manifest.
 #[derive(Args)]
 pub(crate) struct Build {
     #[command(flatten)]
-    pub(crate) selection: Selection,
+    pub(crate) target: Target,
     /// Folder that receives a folder named after the recipe.
     #[arg(long, short, default_value = "out", value_name = "FOLDER")]
     pub(crate) out: PathBuf,
@@ -185,7 +192,7 @@ pub(crate) enum Compression {
 #[derive(Args)]
 pub(crate) struct Plan {
     #[command(flatten)]
-    pub(crate) selection: Selection,
+    pub(crate) target: Target,
     /// Print JSON.
     #[arg(long, conflicts_with = "graph")]
     pub(crate) json: bool,
@@ -232,15 +239,32 @@ pub(crate) struct Lock {
 #[derive(Args)]
 pub(crate) struct VerifyReproducible {
     #[command(flatten)]
-    pub(crate) selection: Selection,
-    /// What differs for the second build: `all`, `none`, or some of `cores`, `environment` (language, time
-    /// zone, home), `hostname`, `umask`, `file-system` (a store in memory, where folders list their entries
-    /// in another order).
-    #[arg(long, value_delimiter = ',', default_value = "all", value_name = "WHAT")]
-    pub(crate) vary: Vec<String>,
+    pub(crate) target: Target,
+    /// What differs for the second build.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "all", value_name = "WHAT")]
+    pub(crate) vary: Vec<Vary>,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What `verify-reproducible` varies.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Vary {
+    /// Everything.
+    All,
+    /// Nothing but the time.
+    None,
+    /// One processor in place of all.
+    Cores,
+    /// Another language, time zone, home folder and user.
+    Environment,
+    /// Another host name.
+    Hostname,
+    /// New files are their owner's alone.
+    Umask,
+    /// A store in memory, where folders list their entries in another order.
+    FileSystem,
 }
 
 /// Boot an image and judge it.

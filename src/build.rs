@@ -28,7 +28,7 @@ use crate::resolve::{Resolved, resolve};
 pub(crate) fn build(verb: &arguments::Build, context: &Context) -> Result<ExitCode> {
     private_mounts()?; // 1. no mount of ours is seen outside, and none outlives us
     let progress = renderer(context.global.progress);
-    let resolved = resolve(&verb.selection, context, &progress)?; // 2. recipe, lock, plan
+    let resolved = resolve(&verb.target, context, &progress)?; // 2. recipe, lock, plan
     let name = resolved.loaded.recipe.name.clone();
     let target = verb.out.join(&name);
     let old = Manifest::read(&target.join(crate::output::MANIFEST));
@@ -216,6 +216,11 @@ impl Writing<'_> {
     fn artifacts(&self, progress: &Arc<dyn Progress>, cancel: &Cancel) -> Result<Vec<Artifact>> {
         let write = |name: &str| self.artifact(name, progress, cancel);
         std::thread::scope(|scope| {
+            // The manifest wants every disk's digest, also where no writer asks for it. A failure is
+            // met again by whoever asks next.
+            for payload in self.payloads.values() {
+                scope.spawn(|| payload.digest(&**progress, cancel).ok());
+            }
             let threads: Vec<_> =
                 self.resolved.providers.iter().map(|name| scope.spawn(|| write(name))).collect();
             let stopped = |_| Err(Failure::io("a writer stopped unexpectedly"));

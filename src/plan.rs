@@ -19,7 +19,7 @@ use crate::resolve::{Resolved, resolve};
 /// kubeadm, in the sandbox, which images it needs.)
 pub(crate) fn plan(verb: &arguments::Plan, context: &Context) -> Result<ExitCode> {
     let progress = renderer(context.global.progress);
-    let resolved = resolve(&verb.selection, context, &progress)?;
+    let resolved = resolve(&verb.target, context, &progress)?;
     let rows = rows(&resolved)?;
     match verb.graph {
         Some(arguments::GraphFormat::Dot) => print(&dot(&resolved.plan.name, &rows))?,

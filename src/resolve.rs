@@ -11,7 +11,7 @@ use nodekiln_recipes::{Plan, plan_of};
 use nodekiln_words::{Event, Progress, Result};
 
 use crate::Context;
-use crate::arguments::Selection;
+use crate::arguments::{Selection, Target};
 use crate::lock;
 
 /// A recipe, and what it takes to resolve it.
@@ -63,17 +63,18 @@ impl Setting {
     }
 }
 
-/// Loads and resolves the recipe that `selection` names, by its lock where it has one.
+/// Loads and resolves the recipe of `target`, by its lock where it has one.
 pub(crate) fn resolve(
-    selection: &Selection,
+    target: &Target,
     context: &Context,
     progress: &Arc<dyn Progress>,
 ) -> Result<Resolved> {
-    let providers = providers(selection)?;
+    let providers = providers(target)?;
+    let selection = &target.selection;
     let setting = Setting::of(selection, context, progress)?;
     let recipe = &setting.loaded.recipe;
     let path = lock::path_of(selection, recipe);
-    let locked = match (&selection.lock, selection.no_lock) {
+    let locked = match (&selection.lock, target.no_lock) {
         (_, true) => None,
         (Some(_), _) => Some(lock::required(&path, recipe)?),
         (None, _) => lock::existing(&path, recipe)?,
@@ -99,9 +100,9 @@ pub(crate) fn newest(setting: &Setting, keep: Option<Keep<'_>>) -> Result<Resolu
     resolve_recipe(&loaded.recipe, fetcher, store, &Sandbox::new(), now, keep)
 }
 
-fn providers(selection: &Selection) -> Result<Vec<String>> {
+fn providers(target: &Target) -> Result<Vec<String>> {
     let mut names: Vec<String> = Vec::new();
-    for name in &selection.provider {
+    for name in &target.provider {
         nodekiln_providers::by_name(name)?;
         if !names.contains(name) {
             names.push(name.clone());

@@ -1,5 +1,6 @@
 //! `nodekiln verify-reproducible`: builds a recipe twice under different circumstances and compares.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use rustix::process::{Pid, Signal};
 use serde::Serialize;
 
 use crate::Context;
-use crate::arguments::{self, ProgressStyle};
+use crate::arguments::{self, ProgressStyle, Vary};
 use crate::exit::{print, print_json};
 use crate::output::{MANIFEST, Manifest};
 use crate::progress::renderer;
@@ -28,10 +29,10 @@ pub(crate) fn verify_reproducible(
     verb: &arguments::VerifyReproducible,
     context: &Context,
 ) -> Result<ExitCode> {
-    let varied = varied(&verb.vary)?;
+    let varied = varied(&verb.vary);
     private_mounts()?;
     let progress = renderer(context.global.progress);
-    let resolved = resolve(&verb.selection, context, &progress)?; // 1. one lock for both
+    let resolved = resolve(&verb.target, context, &progress)?; // 1. one lock for both
     let place = resolved.store.scratch_dir("verify-reproducible")?;
     let lock = place.path().join("lock.yaml");
     crate::lock::write(&lock, &resolved.loaded.recipe, resolved.resolution.lock.clone())?;
@@ -42,32 +43,29 @@ pub(crate) fn verify_reproducible(
     let first = check.side("first", false)?;
     progress.event(Event::Note("the first build, in an empty store".to_owned()));
     let manifest = check.build(&first, &Conditions::default())?; // 3. once as it is
-    let other_file_system = varied.contains(&Condition::FileSystem);
+    let other_file_system = conditions.varied.contains(&Condition::FileSystem);
     let second = check.side("second", other_file_system)?;
-    let words: Vec<&str> = varied.iter().map(|condition| condition.word()).collect();
     progress.event(Event::Note(format!(
         "the second build, in an empty store, with other: {}",
-        if words.is_empty() { "nothing".to_owned() } else { words.join(", ") }
+        listed(&conditions.varied)
     )));
     let again = check.build(&second, &conditions)?; // 4. once otherwise
     let comparison = check.compare(&first, &second, &conditions, &progress)?; // 5. where they differ
-    tell(&manifest, &again, &varied, comparison, verb.json)
+    tell(&manifest, &again, &conditions.varied, comparison, verb.json)
 }
 
 /// The circumstances named, each once.
-fn varied(words: &[String]) -> Result<Vec<Condition>> {
-    let mut varied = Vec::new();
-    for word in words {
-        let named = match word.as_str() {
-            "all" => Condition::ALL.to_vec(),
-            "none" => Vec::new(),
-            word => vec![word.parse()?],
-        };
-        varied.extend(named);
-    }
-    varied.sort_unstable();
-    varied.dedup();
-    Ok(varied)
+fn varied(named: &[Vary]) -> Vec<Condition> {
+    let conditions = named.iter().flat_map(|vary| match vary {
+        Vary::All => Condition::ALL.to_vec(),
+        Vary::None => Vec::new(),
+        Vary::Cores => vec![Condition::Cores],
+        Vary::Environment => vec![Condition::Environment],
+        Vary::Hostname => vec![Condition::Hostname],
+        Vary::Umask => vec![Condition::Umask],
+        Vary::FileSystem => vec![Condition::FileSystem],
+    });
+    conditions.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// What both builds have in common.
@@ -106,7 +104,7 @@ impl Check<'_> {
     }
 
     fn build(&self, side: &Side, conditions: &Conditions) -> Result<Manifest> {
-        let selection = &self.verb.selection;
+        let selection = &self.verb.target.selection;
         let program = std::env::current_exe().or_io(|| "cannot find this program".to_owned())?;
         let mut command = Command::new(program);
         command.arg("build").arg(&selection.recipe).arg("--lock").arg(self.lock).arg("--offline");
@@ -180,7 +178,7 @@ fn waited(build: &mut Child, cancel: &Cancel) -> Result<ExitStatus> {
 #[derive(Serialize)]
 struct Told {
     reproducible: bool,
-    varied: Vec<&'static str>,
+    varied: Vec<Condition>,
     /// Digest of each artifact in the first and in the second build, by file name.
     artifacts: Vec<ToldArtifact>,
     #[serde(flatten)]
@@ -212,8 +210,7 @@ fn tell(
     let same = artifacts.iter().all(|artifact| artifact.first == artifact.second);
     let reproducible = same && comparison.differences.is_empty() && first.files == second.files;
     let code = if reproducible { ExitCode::SUCCESS } else { ExitCode::from(1) };
-    let varied = varied.iter().map(|condition| condition.word()).collect();
-    let told = Told { reproducible, varied, artifacts, comparison };
+    let told = Told { reproducible, varied: varied.to_vec(), artifacts, comparison };
     if json {
         print_json(&told)?;
     } else {
@@ -222,10 +219,18 @@ fn tell(
     Ok(code)
 }
 
+fn listed(varied: &[Condition]) -> String {
+    let words: Vec<&str> = varied.iter().map(|condition| condition.word()).collect();
+    if words.is_empty() { "nothing".to_owned() } else { words.join(", ") }
+}
+
 fn text(told: &Told) -> String {
     let mut text = String::new();
     for difference in &told.comparison.differences {
         text.push_str(&format!("{difference}\n"));
+    }
+    if told.comparison.untold > 0 {
+        text.push_str(&format!("and {} more paths\n", told.comparison.untold));
     }
     if !told.comparison.consequences.is_empty() {
         let nodes = told.comparison.consequences.join(", ");
@@ -242,10 +247,7 @@ fn text(told: &Told) -> String {
         false => "NOT reproducible",
     };
     let nodes = told.comparison.nodes;
-    let varied = match told.varied.is_empty() {
-        true => "nothing".to_owned(),
-        false => told.varied.join(", "),
-    };
+    let varied = listed(&told.varied);
     text.push_str(&format!("{verdict}: {nodes} nodes compared; varied: {varied}\n"));
     text
 }

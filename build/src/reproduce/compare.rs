@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::sync::Arc;
 
 use nodekiln_disk::gpt::Table;
@@ -17,8 +18,12 @@ use crate::store::{Store, StoredNode};
 
 /// Differences told for one node; a script that fills a folder with chance would have thousands.
 const TOLD: usize = 50;
-/// Bytes of a file that are looked at for a cause.
-const LOOKED_AT: usize = 4 << 20;
+/// Bytes of a file that are looked at for a cause, from shortly before the first difference on.
+const LOOKED_AT: usize = 1 << 20;
+/// Bytes before it.
+const BEFORE: u64 = 4096;
+/// Bytes compared at a time.
+const PIECE: usize = 1 << 18;
 /// Where every file of a tree ends up.
 const ROOT: &str = "partition root";
 
@@ -52,11 +57,30 @@ pub fn compare(
             comparison.consequences.push(node.name.clone());
         } else {
             let pair = Pair { node, one, other, conditions, cancel };
-            comparison.differences.extend(pair.differences()?);
+            let (differences, untold) = pair.differences()?;
+            comparison.differences.extend(differences);
+            comparison.untold += untold;
         }
         unequal.insert(&node.name);
     }
     Ok(comparison)
+}
+
+/// Two files from shortly before their first difference on.
+#[derive(Default)]
+struct Heads {
+    offset: u64,
+    first: Vec<u8>,
+    second: Vec<u8>,
+}
+
+/// Reads up to `length` bytes of `file` from `offset` on.
+fn piece(file: &File, offset: u64, length: usize, bytes: &mut Vec<u8>) -> std::io::Result<()> {
+    let mut file = file;
+    bytes.clear();
+    file.seek(SeekFrom::Start(offset))?;
+    file.take(length as u64).read_to_end(bytes)?;
+    Ok(())
 }
 
 /// One node made twice.
@@ -69,12 +93,14 @@ struct Pair<'a> {
 }
 
 impl Pair<'_> {
-    fn differences(&self) -> Result<Vec<Difference>> {
+    /// The first differences, and how many more there are.
+    fn differences(&self) -> Result<(Vec<Difference>, usize)> {
         let (one, other) = (self.one.inventory()?.entries, self.other.inventory()?.entries);
         let paths: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
         let differ = paths.into_iter().filter(|path| one.get(*path) != other.get(*path));
+        let differ: Vec<&String> = differ.collect();
         let mut differences = Vec::new();
-        for path in differ.take(TOLD) {
+        for path in differ.iter().take(TOLD) {
             differences.push(self.difference(path, &one, &other)?);
         }
         // A folder's own time tells nothing that the entry in it does not tell better.
@@ -86,7 +112,7 @@ impl Pair<'_> {
                 telling(difference) || !one.get(path).is_some_and(is_folder)
             });
         }
-        Ok(differences)
+        Ok((differences, differ.len().saturating_sub(TOLD)))
     }
 
     fn difference(
@@ -101,19 +127,20 @@ impl Pair<'_> {
         {
             return self.disks(path);
         }
-        let bytes = |stored: &StoredNode, entry: Option<&Entry>| -> Result<Vec<u8>> {
-            match entry.map(|entry| &entry.kind) {
-                Some(EntryKind::File { .. }) => head_of(stored, path),
-                _ => Ok(Vec::new()),
-            }
+        let is_file =
+            |entry: Option<&Entry>| entry.is_some_and(|e| matches!(e.kind, EntryKind::File { .. }));
+        let heads = if is_file(one) && is_file(other) {
+            self.around_difference(path)?
+        } else {
+            Heads::default()
         };
-        let (first, second) = (bytes(&self.one, one)?, bytes(&self.other, other)?);
         let kind = match (one, other) {
             (Some(_), None) => Kind::OnlyFirst,
             (None, _) => Kind::OnlySecond,
-            (Some(one), Some(other)) => kind(one, other, &first, &second),
+            (Some(one), Some(other)) => kind(one, other, heads.offset),
         };
-        let evidence = Evidence { path, kind: &kind, first: &first, second: &second };
+        let (first, second) = (&heads.first[..], &heads.second[..]);
+        let evidence = Evidence { path, kind: &kind, first, second };
         let cause = likely(&evidence, self.conditions);
         Ok(Difference {
             node: self.node.name.clone(),
@@ -123,6 +150,32 @@ impl Pair<'_> {
             kind,
             cause,
         })
+    }
+
+    /// Where the two files at `path` first differ, and what stands around it.
+    fn around_difference(&self, path: &str) -> Result<Heads> {
+        let cannot = || format!("cannot read {path} of node `{}`", self.node.name);
+        let open = |stored: &StoredNode| -> Result<File> {
+            let file = Confined::new(&stored.output()).and_then(|folder| folder.open_file(path));
+            file.or_io(cannot)?.ok_or_else(|| Failure::io(cannot()))
+        };
+        let (one, other) = (open(&self.one)?, open(&self.other)?);
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        let mut offset = 0;
+        loop {
+            self.cancel.check()?;
+            piece(&one, offset, PIECE, &mut first).or_io(cannot)?;
+            piece(&other, offset, PIECE, &mut second).or_io(cannot)?;
+            let same = first.iter().zip(&second).take_while(|(a, b)| a == b).count();
+            offset += same as u64;
+            if same < PIECE {
+                break; // they differ here, or one of them ends
+            }
+        }
+        let from = offset.saturating_sub(BEFORE);
+        piece(&one, from, LOOKED_AT, &mut first).or_io(cannot)?;
+        piece(&other, from, LOOKED_AT, &mut second).or_io(cannot)?;
+        Ok(Heads { offset, first, second })
     }
 
     /// The trees are equal and the disks are not.
@@ -154,11 +207,10 @@ impl Pair<'_> {
 }
 
 /// In what two entries of one path differ.
-fn kind(one: &Entry, other: &Entry, first: &[u8], second: &[u8]) -> Kind {
+fn kind(one: &Entry, other: &Entry, offset: u64) -> Kind {
     match (&one.kind, &other.kind) {
         (EntryKind::File { sha256: a, .. }, EntryKind::File { sha256: b, .. }) if a != b => {
-            let same = first.iter().zip(second).take_while(|(a, b)| a == b).count();
-            Kind::Content { offset: same as u64 }
+            Kind::Content { offset }
         }
         (a, b) if a != b => Kind::Type,
         _ => {
@@ -175,23 +227,59 @@ fn kind(one: &Entry, other: &Entry, first: &[u8], second: &[u8]) -> Kind {
     }
 }
 
-/// The first bytes of a file in a node's output.
-fn head_of(stored: &StoredNode, path: &str) -> Result<Vec<u8>> {
-    let cannot = || format!("cannot read {path} of node `{}`", stored.record.name);
-    let output = stored.output();
-    let mut bytes = Confined::new(&output)
-        .and_then(|confined| confined.read(path))
-        .or_io(cannot)?
-        .ok_or_else(|| Failure::io(cannot()))?;
-    bytes.truncate(LOOKED_AT);
-    Ok(bytes)
-}
-
 /// The partition of `disk` that has the byte at `offset`, as people call it.
 #[must_use]
-pub fn partition_of(disk: &Disk, offset: u64) -> String {
+pub(super) fn partition_of(disk: &Disk, offset: u64) -> String {
     let sector = offset / SECTOR;
     let Ok(table) = Table::read(disk) else { return "no partition".to_owned() };
     let found = table.entries.iter().find(|entry| (entry.first..=entry.last).contains(&sector));
     found.map_or("partition table".to_owned(), |entry| format!("partition {}", entry.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use nodekiln_disk::{BootMode, Extent, Ids, Layout};
+    use nodekiln_words::Bytes;
+
+    use super::*;
+
+    /// A disk of 256 MiB with nothing on it but its partition table.
+    fn partitioned(mode: BootMode) -> (Layout, Disk) {
+        let size = 256 << 20;
+        let layout = Layout::plan(Bytes(size), mode).unwrap();
+        let table = Table::of(&layout, &Ids::derive(uuid::Uuid::nil()));
+        let ends = table.encode(size / SECTOR, &[]).unwrap();
+        let tail = Extent::memory(size - ends.tail.len() as u64, ends.tail);
+        (layout, Disk::new(size, vec![Extent::memory(0, ends.head), tail]).unwrap())
+    }
+
+    #[test]
+    fn each_byte_of_a_disk_is_in_the_partition_that_has_it() {
+        for mode in [BootMode::Hybrid, BootMode::Bios, BootMode::Uefi, BootMode::Nothing] {
+            let (layout, disk) = partitioned(mode);
+            let mut names = Vec::new();
+            for partition in &layout.partitions {
+                let last = partition.start + partition.length - 1;
+                let name = partition_of(&disk, partition.start);
+                assert_eq!(name, partition_of(&disk, last), "{mode:?}");
+                names.push(name);
+            }
+            assert_eq!(names.iter().filter(|name| *name == ROOT).count(), 1, "{names:?}");
+            assert_eq!(partition_of(&disk, 600), "partition table");
+        }
+    }
+
+    #[test]
+    fn two_disks_differ_at_the_byte_that_was_changed() {
+        let (layout, disk) = partitioned(BootMode::Hybrid);
+        let never = Cancel::default();
+        assert_eq!(disk.first_difference(&disk, &never).unwrap(), None);
+        for partition in &layout.partitions {
+            let at = partition.start + 1024;
+            let mut extents = disk.extents().to_vec();
+            extents.push(Extent::memory(at, vec![7]));
+            let other = Disk::new(disk.size(), extents).unwrap();
+            assert_eq!(disk.first_difference(&other, &never).unwrap(), Some(at));
+        }
+    }
 }

@@ -2,16 +2,17 @@
 
 use std::fmt;
 use std::process::Command;
-use std::str::FromStr;
 
-use nodekiln_words::{Class, Failure, Result, ResultExt as _};
+use nodekiln_words::{Class, Result, ResultExt as _};
 use rustix::fs::Mode;
 use rustix::thread::{CpuSet, UnshareFlags, sched_getaffinity, sched_setaffinity};
+use serde::Serialize;
 
 use crate::layer::unshare;
 
 /// One circumstance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Condition {
     /// How many processors may be used: all, then one.
     Cores,
@@ -72,24 +73,16 @@ impl fmt::Display for Condition {
     }
 }
 
-impl FromStr for Condition {
-    type Err = Failure;
-
-    fn from_str(text: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|condition| condition.word() == text).ok_or_else(|| {
-            let words = Self::ALL.map(Self::word).join(", ");
-            Failure::input(format!("`{text}` is nothing that can be varied"))
-                .with_help(format!("what can be varied: all, {words}"))
-        })
-    }
-}
-
 impl Conditions {
-    /// What the second build sees where `varied` differ from the first, which sees this process's.
+    /// What the second build sees where `varied` differ from the first, which sees this process's. What
+    /// is the same here whatever is done is left out: one processor cannot be fewer.
     #[must_use]
     pub fn of(varied: &[Condition]) -> Self {
         let mut values = Vec::new();
-        for condition in varied {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let varies = |condition: &&Condition| **condition != Condition::Cores || cores > 1;
+        let varied: Vec<Condition> = varied.iter().filter(varies).copied().collect();
+        for condition in &varied {
             match condition {
                 Condition::Hostname => {
                     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -102,13 +95,12 @@ impl Conditions {
                     }
                 }
                 Condition::Cores => {
-                    let all = std::thread::available_parallelism().map_or(1, usize::from);
-                    values.push((*condition, all.to_string(), "1".to_owned()));
+                    values.push((*condition, cores.to_string(), "1".to_owned()));
                 }
                 Condition::Umask | Condition::FileSystem => {}
             }
         }
-        Self { varied: varied.to_vec(), values }
+        Self { varied, values }
     }
 
     /// Runs `start`, which starts the second build with `command`, under the other circumstances. What

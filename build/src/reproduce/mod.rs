@@ -12,7 +12,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-pub use compare::{compare, partition_of};
+pub use compare::compare;
 pub use conditions::{Condition, Conditions};
 
 /// One path in which two builds differ.
@@ -62,6 +62,8 @@ pub struct Comparison {
     pub nodes: usize,
     /// Where the builds differ for a reason of its own, in the plan's order.
     pub differences: Vec<Difference>,
+    /// Differing paths that are not among them: of a node not all are told.
+    pub untold: usize,
     /// Nodes that differ because what they stand on does.
     pub consequences: Vec<String>,
 }

@@ -8,8 +8,7 @@ mod verify;
 use std::collections::{BTreeMap, BTreeSet};
 
 use nodekiln_recipes::lock::{
-    Lock, LockedFile, LockedKubernetes, LockedSuite, LockedTree, WantedTree, image_tree, url_name,
-    urls,
+    Lock, LockedFile, LockedKubernetes, LockedSuite, LockedTree, WantedTree, url_name, urls,
 };
 use nodekiln_recipes::plan::{Node, PlannedFileNode, Work};
 use nodekiln_recipes::recipe::{Content, KubernetesSource, Recipe};
@@ -250,8 +249,11 @@ pub fn wanted_trees(recipe: &Recipe) -> Vec<WantedTree> {
         asked: asked.iter().map(|package| (*package).to_owned()).collect(),
         essential,
     };
-    let mut trees =
-        vec![image_tree(recipe), wanted(tree_name::DISK, TOOLS_RELEASE, &DISK_PACKAGES, false)];
+    let image = recipe.packages.iter().chain(&recipe.kernel.package).map(String::as_str);
+    let mut trees = vec![
+        wanted(tree_name::IMAGE, &recipe.os.release, &image.collect::<Vec<_>>(), true),
+        wanted(tree_name::DISK, TOOLS_RELEASE, &DISK_PACKAGES, false),
+    ];
     let source = recipe.kubernetes.as_ref().map(|kubernetes| &kubernetes.source);
     if let Some(KubernetesSource::Source { release, .. }) = source {
         trees.push(wanted(tree_name::COMPILER, release, &compile::PACKAGES, true));

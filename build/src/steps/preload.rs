@@ -171,7 +171,8 @@ fn select(wanted: &BTreeSet<Reference>, execution: &Execution<'_>) -> Result<Vec
             preloads.push(Preloaded { image, archive, pinned, unpack: true });
         } else {
             let name = &image.reference;
-            execution.progress.event(Event::Warning(format!("{name} is not wanted; left out")));
+            let why = if wanted.contains(name) { "is there twice" } else { "is not wanted" };
+            execution.progress.event(Event::Warning(format!("{name} {why}; left out")));
         }
     }
     if missing.is_empty() {

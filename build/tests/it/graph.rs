@@ -140,6 +140,14 @@ fn a_miss_is_explained_by_the_first_input_that_differs_from_the_nearest_earlier_
     assert_eq!(why.expected_seconds, Some(ran.nodes["one"].record.seconds));
     assert_eq!(reason(&changed, "two").reason, Reason::Parent { parent: "one".to_owned() });
 
+    let mut turned = Sketch::new(&bench);
+    let Work::Files { files } = &mut turned.plan.nodes[0].work else { panic!("files come first") };
+    files.swap(3, 4);
+    let shell = turned.plan.nodes[0].work.clone();
+    turned.plan.nodes.clear();
+    turned.add("shell", shell, None);
+    assert_eq!(reason(&turned, "shell").reason, Reason::Order);
+
     // Of two earlier nodes the one on the same parent is nearer, though its own inputs differ more.
     changed.run(&["two"], false).unwrap();
     let mut third = Sketch::new(&bench);
@@ -158,20 +166,25 @@ fn a_script_that_writes_chance_is_found_out_by_its_path() {
         sketch.script("steady", "echo 1 > /steady", "shell");
         sketch.script("chance", "mkdir /opt; head -c 32 /dev/urandom > /opt/chance", "steady");
         sketch.script("after", "cat /opt/chance > /copy", "chance");
-        sketch.run(&["after"], false).unwrap();
+        // Far into a file, behind what is read at once.
+        let far = "{ head -c 5000000 /dev/zero; head -c 99 /dev/urandom; } > /far";
+        sketch.script("far", far, "steady");
+        sketch.run(&["after", "far"], false).unwrap();
         plans.push(sketch.plan);
     }
     let [one, other] = &benches;
     let conditions = Conditions::default();
     let found =
         compare(&plans[0], &one.store, &other.store, &conditions, &Cancel::default()).unwrap();
-    let [difference] = &found.differences[..] else { panic!("{found:?}") };
+    let [difference, far] = &found.differences[..] else { panic!("{found:?}") };
+    assert!(matches!(far.kind, Kind::Content { offset: 5_000_000..5_000_008 }), "{far:?}");
+    assert!(far.cause.as_ref().unwrap().starts_with("chance"), "{far:?}");
     assert_eq!(difference.path.as_deref(), Some("/opt/chance"));
     assert_eq!(difference.node, "chance");
     assert!(matches!(difference.kind, Kind::Content { offset: 0..8 }), "{difference:?}");
     assert!(difference.cause.as_ref().unwrap().starts_with("chance"), "{difference:?}");
     assert_eq!(found.consequences, ["after"]);
-    assert_eq!(found.nodes, 4);
+    assert_eq!((found.nodes, found.untold), (5, 0));
     let same = compare(&plans[0], &one.store, &one.store, &conditions, &Cancel::default());
     assert_eq!(same.unwrap().differences, []);
 }

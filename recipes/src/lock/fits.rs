@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use super::{Lock, LockedKubernetes, LockedTree};
-use crate::planning::tree_name;
 use crate::recipe::{Content, FileNode, KubernetesSource, Recipe};
 
 impl Lock {
@@ -86,7 +85,7 @@ const URL: &str = "url/";
 /// A package set that a recipe needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WantedTree {
-    /// Its name, one of [`tree_name`].
+    /// Its name, one of [`crate::tree_name`].
     pub name: String,
     /// Release that its packages come from.
     pub release: String,
@@ -110,19 +109,6 @@ impl WantedTree {
         new.map(|package| format!("`{name}` asks for {package}, which is not locked"))
             .chain(old.map(|package| format!("`{name}` no longer asks for {package}")))
             .collect()
-    }
-}
-
-/// The image's own package set.
-#[must_use]
-pub fn image_tree(recipe: &Recipe) -> WantedTree {
-    let mut asked = recipe.packages.clone();
-    asked.extend(recipe.kernel.package.clone());
-    WantedTree {
-        name: tree_name::IMAGE.to_owned(),
-        release: recipe.os.release.clone(),
-        asked,
-        essential: true,
     }
 }
 

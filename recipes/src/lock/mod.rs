@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::recipe::{Kubernetes, KubernetesSource, ReleaseImages, Version};
 
 pub use file::LockFile;
-pub use fits::{WantedTree, image_tree, url_name, urls};
+pub use fits::{WantedTree, url_name, urls};
 pub use moved::{Change, Moved, moved};
 
 /// Everything that enters a build. A tree is a set of packages with a name: `image` is the image's

@@ -43,6 +43,8 @@ pub fn moved(earlier: &Lock, now: &Lock) -> Moved {
         moved.tree(name, old.unwrap_or(&none), new.unwrap_or(&none));
     }
     let digest = |text: &dyn fmt::Display| format!("sha256:{text}");
+    let kubernetes = |lock: &Lock| lock.kubernetes.as_ref().map(|k| k.version.to_string());
+    moved.version("kubernetes", kubernetes(earlier), kubernetes(now));
     moved.map(
         "files",
         &earlier.files.iter().map(|(name, file)| (name, digest(&file.sha256))).collect(),
@@ -88,6 +90,13 @@ impl Moved {
                 now: new.map(|package| package.version.clone()),
                 why: why(old, new),
             });
+        }
+    }
+
+    fn version(&mut self, place: &str, earlier: Option<String>, now: Option<String>) {
+        if earlier != now {
+            let (name, why) = ("version".to_owned(), "the recipe says so".to_owned());
+            self.changes.push(Change { place: place.to_owned(), name, earlier, now, why });
         }
     }
 

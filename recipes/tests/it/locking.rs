@@ -162,6 +162,7 @@ fn what_moved_is_told_with_the_reason_and_security_updates_by_source() {
     tree.packages =
         vec![package("a", "1:2.0-2", "bookworm-security"), package("c", "1", "bookworm")];
     new.images.clear();
+    new.kubernetes.as_mut().unwrap().version = "1.36.2".parse().unwrap();
     let file = LockedFile { url: "z".to_owned(), sha256: Sha256::of("z"), size: None };
     new.files.insert("kubernetes/bin/kubelet".to_owned(), file);
     let text = moved(&old, &new).to_string();
@@ -169,6 +170,7 @@ fn what_moved_is_told_with_the_reason_and_security_updates_by_source() {
         "image: a 1:2.0~rc1-1 → 1:2.0-2 (bookworm-security has this version)\n\
          image: b 1e3 → none (no longer a dependency)\n\
          image: c none → 1 (a dependency now)\n\
+         kubernetes: version 1.36.1 → 1.36.2 (the recipe says so)\n\
          files: kubernetes/bin/kubelet none → sha256:{} (needed now)\n\
          images: k8s.example/a:v1 sha256:{} → none (no longer needed)\n\
          from security suites, by source:\n  a-source 1:2.0-2\n",
