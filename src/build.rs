@@ -92,12 +92,22 @@ fn emit(
     let payloads: BTreeMap<&str, Payload> =
         disks.iter().map(|(node, disk)| (*node, Payload::of(disk))).collect();
     let write = Writing { resolved, disks: &disks, payloads: &payloads, staging, verb };
-    let artifacts = write.artifacts(progress, &context.cancel)?;
     let first = resolved.providers.first().map_or("", String::as_str);
+    let tree = || {
+        let account = Account::of(&resolved.plan, first, &ran.nodes)?;
+        let draft = nodekiln_bom::draft(&bom_input(resolved, &account)?, &account)?;
+        Ok((account, draft))
+    };
+    // What the tree says is gathered while artifacts are written, which takes longer.
+    let (tree, artifacts) = std::thread::scope(|scope| {
+        let tree = scope.spawn(tree);
+        let artifacts = write.artifacts(progress, &context.cancel);
+        (tree.join().unwrap_or_else(stopped), artifacts)
+    });
+    let (artifacts, (account, draft)) = (artifacts?, tree?);
     let payload = write.disk(first)?.1.digest(&**progress, &context.cancel)?;
-    let account = Account::of(&resolved.plan, first, &ran.nodes)?;
     let task = progress.start("bill of materials", None, "");
-    let bom = bom(resolved, &account, &artifacts, payload)?;
+    let bom = draft.with(&shipped(&artifacts, payload))?;
     let summary = nodekiln_bom::summary(&bom)?;
     progress.finish(task, &summary.to_string());
     let plan =
@@ -131,21 +141,13 @@ fn emit(
     })
 }
 
-/// The bill of materials of the first provider's tree.
-fn bom(
-    resolved: &Resolved,
-    account: &Account,
-    artifacts: &[Artifact],
-    payload: Sha256,
-) -> Result<Vec<u8>> {
+/// What the bill of materials is made from: the first provider's tree.
+fn bom_input<'a>(
+    resolved: &'a Resolved,
+    account: &'a Account,
+) -> Result<nodekiln_bom::BomInput<'a>> {
     let recipe = &resolved.loaded.recipe;
-    let artifact = |artifact: &Artifact| nodekiln_bom::Artifact {
-        name: artifact.file.clone(),
-        format: artifact.format.clone(),
-        size: Bytes(artifact.size),
-        sha256: artifact.sha256,
-    };
-    let input = nodekiln_bom::BomInput {
+    Ok(nodekiln_bom::BomInput {
         image: recipe.name.clone(),
         recipe: recipe.name.clone(),
         architecture: recipe.os.architecture,
@@ -160,12 +162,28 @@ fn bom(
         roles: nodekiln_bom::roles(&resolved.plan),
         binaries: evidence::binaries(recipe, &resolved.resolution.lock),
         images: evidence::images(account)?,
-        artifacts: artifacts.iter().map(artifact).collect(),
-        payload: Some(payload),
         with_files: true,
         verify_files: false,
+    })
+}
+
+fn shipped(artifacts: &[Artifact], payload: Sha256) -> nodekiln_bom::Shipped {
+    let artifact = |artifact: &Artifact| nodekiln_bom::Artifact {
+        name: artifact.file.clone(),
+        format: artifact.format.clone(),
+        size: Bytes(artifact.size),
+        sha256: artifact.sha256,
     };
-    nodekiln_bom::cyclonedx(&input, account)
+    nodekiln_bom::Shipped {
+        artifacts: artifacts.iter().map(artifact).collect(),
+        payload: Some(payload),
+    }
+}
+
+/// What a thread that panicked comes to.
+fn stopped<T>(_: Box<dyn std::any::Any + Send>) -> Result<T> {
+    Err(Failure::io("a thread stopped unexpectedly")
+        .with_help("this is a fault of nodekiln: report it with what was printed before"))
 }
 
 /// Names the manifest's format; raised when a field changes its meaning.
@@ -223,7 +241,6 @@ impl Writing<'_> {
             }
             let threads: Vec<_> =
                 self.resolved.providers.iter().map(|name| scope.spawn(|| write(name))).collect();
-            let stopped = |_| Err(Failure::io("a writer stopped unexpectedly"));
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(stopped)).collect()
         })
     }

@@ -8,7 +8,7 @@ use nodekiln_recipes::{Inventory, Lock, Plan};
 use nodekiln_words::{Bytes, Sha256, SourceDate};
 use uuid::Uuid;
 
-/// Everything [`crate::cyclonedx`] takes in besides the tree's own bytes.
+/// Everything [`crate::cyclonedx`] takes in besides the tree's own bytes and what was shipped.
 #[derive(Clone, Debug)]
 pub struct BomInput<'a> {
     /// The image's name.
@@ -39,10 +39,6 @@ pub struct BomInput<'a> {
     pub binaries: Vec<Binary>,
     /// Container images in containerd's store.
     pub images: Vec<PreloadedImage>,
-    /// The files that are shipped.
-    pub artifacts: Vec<Artifact>,
-    /// Digest of the disk's bytes, which all artifacts carry.
-    pub payload: Option<Sha256>,
     /// List every file with its digest, not only counts.
     pub with_files: bool,
     /// Compare every file with its package's own digest, not only those that something else could
@@ -137,6 +133,15 @@ pub struct PreloadedImage {
     pub layers: Vec<Sha256>,
     /// The config's labels and other notes, such as that an image stands in for upstream's.
     pub labels: BTreeMap<String, String>,
+}
+
+/// What was written from the finished tree.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shipped {
+    /// The files that are shipped.
+    pub artifacts: Vec<Artifact>,
+    /// Digest of the disk's bytes, which all artifacts carry.
+    pub payload: Option<Sha256>,
 }
 
 /// A file that is shipped.

@@ -17,7 +17,10 @@ mod purl;
 mod summary;
 
 pub use attribution::{Attribution, Owned, Ownership};
-pub use input::{Artifact, Binary, BinarySource, BomInput, NodeRole, PreloadedImage, roles};
+pub use document::Draft;
+pub use input::{
+    Artifact, Binary, BinarySource, BomInput, NodeRole, PreloadedImage, Shipped, roles,
+};
 pub use summary::{Summary, summary};
 
 use nodekiln_recipes::inventory::TreeReader;
@@ -31,8 +34,21 @@ use nodekiln_words::Result;
 /// nobody; `Input` where the tree has no dpkg database, a package is not installed completely, or
 /// what the input names (binary, locked file, node) is not there; `Io` where the tree cannot be
 /// read or a blob is damaged.
-pub fn cyclonedx(input: &BomInput<'_>, tree: &dyn TreeReader) -> Result<Vec<u8>> {
-    document::with_findings(input, tree, |findings| document::write(input, &findings, tree))
+pub fn cyclonedx(
+    input: &BomInput<'_>,
+    shipped: &Shipped,
+    tree: &dyn TreeReader,
+) -> Result<Vec<u8>> {
+    draft(input, tree)?.with(shipped)
+}
+
+/// The bill of materials of an image whose artifacts are still being written: all that the tree
+/// says. [`Draft::with`] completes it.
+///
+/// # Errors
+/// As [`cyclonedx`].
+pub fn draft(input: &BomInput<'_>, tree: &dyn TreeReader) -> Result<Draft> {
+    document::with_findings(input, tree, |findings| Draft::of(input, &findings, tree))
 }
 
 /// The owner of every file of an image's tree.

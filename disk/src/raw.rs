@@ -31,7 +31,7 @@ pub fn write(
     let digesting = cancel.child();
     let written = std::thread::scope(|scope| {
         let digest = scope.spawn(|| payload.digest(progress, &digesting));
-        let allocated = write_sparse(disk, path, &advance, cancel);
+        let allocated = beside_a_digest(|| write_sparse(disk, path, &advance, cancel));
         if allocated.is_err() {
             digesting.cancel();
         }
@@ -45,12 +45,28 @@ pub fn write(
     written
 }
 
+/// Does `work` on all cores but one: the digest is a chain that keeps one core busy for longer than
+/// all else takes, and whatever takes that core from it makes the whole longer.
+fn beside_a_digest<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let threads = rayon::current_num_threads().saturating_sub(1).max(1);
+    match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
+        Ok(pool) => pool.install(work),
+        // No threads to be had: slower, not wrong.
+        Err(_) => work(),
+    }
+}
+
 fn joined(digest: std::thread::Result<Result<Sha256>>) -> Result<Sha256> {
     digest.unwrap_or_else(|_| Err(Failure::io("digesting the disk panicked")))
 }
 
 /// Writes, flushes and compares; returns how many bytes of the file are no holes.
-fn write_sparse(disk: &Disk, path: &Path, advance: &dyn Fn(u64), cancel: &Cancel) -> Result<u64> {
+fn write_sparse(
+    disk: &Disk,
+    path: &Path,
+    advance: &(dyn Fn(u64) + Sync),
+    cancel: &Cancel,
+) -> Result<u64> {
     let output = Output::create(path)?;
     output.set_length(disk.size())?;
     let batches = disk.batches();

@@ -243,8 +243,7 @@ impl Work {
     #[must_use]
     pub const fn executor(&self) -> u32 {
         match self {
-            Self::Packages { .. }
-            | Self::ToolsTree { .. }
+            Self::ToolsTree { .. }
             | Self::Files { .. }
             | Self::Users { .. }
             | Self::Units { .. }
@@ -254,11 +253,13 @@ impl Work {
             | Self::KubernetesFiles { .. }
             | Self::ControlPlaneImages { .. }
             | Self::FetchedImages { .. }
-            | Self::Initramfs
             | Self::Remove { .. }
             | Self::Boot { .. }
             | Self::Sysprep { .. } => 1,
-            Self::KubernetesInstall { .. } | Self::Disk { .. } => 2,
+            Self::Packages { .. }
+            | Self::Initramfs
+            | Self::KubernetesInstall { .. }
+            | Self::Disk { .. } => 2,
             Self::Preload { .. } => 3,
         }
     }

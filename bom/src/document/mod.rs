@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::attribution::{Attribution, attribute, image_refs};
 use crate::dpkg::Database;
-use crate::input::{Artifact, BomInput};
+use crate::input::{Artifact, BomInput, Shipped};
 use crate::packages::{Known, join};
 use files::ByOwner;
 use model::{Bom, Component, Composition, Hash, Kind, Lifecycle, Metadata, Tools};
@@ -55,18 +55,38 @@ impl Findings<'_> {
     }
 }
 
-/// Writes the document: canonical JSON with a serial number derived from all the rest of it.
-pub(crate) fn write(
-    input: &BomInput<'_>,
-    findings: &Findings<'_>,
-    tree: &dyn TreeReader,
-) -> Result<Vec<u8>> {
-    let mut bom = bom(input, findings, tree)?;
-    check_references(&bom)?;
-    let without = serialise(&bom)?;
-    let serial = Uuid::new_v5(&input.seed, &without);
-    bom.serial_number = Some(format!("urn:uuid:{serial}"));
-    serialise(&bom)
+/// A document that lacks what was shipped.
+#[derive(Debug)]
+pub struct Draft {
+    bom: Bom,
+    /// The namespace of the serial number.
+    seed: Uuid,
+}
+
+impl Draft {
+    /// All that the tree says.
+    pub(crate) fn of(
+        input: &BomInput<'_>,
+        findings: &Findings<'_>,
+        tree: &dyn TreeReader,
+    ) -> Result<Self> {
+        Ok(Self { bom: bom(input, findings, tree)?, seed: input.seed })
+    }
+
+    /// The document with what was shipped: canonical JSON with a serial number derived from all the
+    /// rest of it.
+    ///
+    /// # Errors
+    /// [`Class::Input`] where two parts of the image, such as two artifacts, have one name.
+    pub fn with(self, shipped: &Shipped) -> Result<Vec<u8>> {
+        let Self { mut bom, seed } = self;
+        bom.metadata.component.ship(shipped);
+        check_references(&bom)?;
+        let without = serialise(&bom)?;
+        let serial = Uuid::new_v5(&seed, &without);
+        bom.serial_number = Some(format!("urn:uuid:{serial}"));
+        serialise(&bom)
+    }
 }
 
 fn serialise(bom: &Bom) -> Result<Vec<u8>> {
@@ -157,14 +177,10 @@ fn others(
     Ok(others)
 }
 
-/// The image itself, with the files that are shipped.
+/// The image itself.
 fn image(input: &BomInput<'_>) -> Component {
-    let mut artifacts: Vec<&Artifact> = input.artifacts.iter().collect();
-    artifacts.sort();
     Component {
         bom_ref: Some(format!("image:{}", input.image)),
-        components: artifacts.iter().map(|artifact| shipped(artifact)).collect(),
-        hashes: input.payload.iter().map(Hash::from).collect(),
         kind: Kind::OperatingSystem,
         name: input.image.clone(),
         version: Some(input.recipe_digest.short()),
@@ -175,6 +191,16 @@ fn image(input: &BomInput<'_>) -> Component {
         ("recipe-digest", format!("sha256:{}", input.recipe_digest)),
         ("tree-digest", format!("sha256:{}", input.inventory.digest())),
     ])
+}
+
+impl Component {
+    /// Adds the files that are shipped, and the digest that they share, to an image.
+    fn ship(&mut self, what: &Shipped) {
+        let mut artifacts: Vec<&Artifact> = what.artifacts.iter().collect();
+        artifacts.sort();
+        self.components = artifacts.into_iter().map(shipped).collect();
+        self.hashes = what.payload.iter().map(Hash::from).collect();
+    }
 }
 
 fn shipped(artifact: &Artifact) -> Component {

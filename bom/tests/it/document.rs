@@ -1,10 +1,10 @@
 //! The document of the small image: its bytes, its validity, and what makes it fail.
 
-use nodekiln_bom::{BomInput, Ownership, attribute, cyclonedx, summary};
+use nodekiln_bom::{BomInput, Ownership, Shipped, attribute, draft, summary};
 use nodekiln_words::Class;
 use serde_json::{Value, json};
 
-use crate::fixture::{Fixture, STATUS, locked};
+use crate::fixture::{Fixture, STATUS, cyclonedx, locked, shipped};
 use crate::peers;
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/small.cdx.json");
@@ -71,8 +71,9 @@ fn the_order_of_the_input_changes_no_byte() {
     shuffled.files.insert("/var/lib/dpkg/status".to_owned(), stanzas.join("\n\n").into_bytes());
     let mut input = shuffled.input();
     input.images.reverse();
-    input.artifacts.reverse();
-    assert_eq!(cyclonedx(&input, &shuffled).unwrap(), expected);
+    let mut shipped = shipped();
+    shipped.artifacts.reverse();
+    assert_eq!(nodekiln_bom::cyclonedx(&input, &shipped, &shuffled).unwrap(), expected);
 }
 
 #[test]
@@ -81,9 +82,9 @@ fn the_serial_number_follows_the_content_and_the_seed() {
     let serial = |input: &BomInput<'_>| summary(&cyclonedx(input, &image).unwrap()).unwrap().serial;
     let first = serial(&image.input());
     assert!(first.starts_with("urn:uuid:") && first.as_bytes()[23] == b'5', "{first}");
-    let mut other = image.input();
-    other.payload = None;
-    assert_ne!(serial(&other), first);
+    let other = Shipped { payload: None, ..shipped() };
+    let other = draft(&image.input(), &image).unwrap().with(&other).unwrap();
+    assert_ne!(summary(&other).unwrap().serial, first);
     let mut other = image.input();
     other.seed = uuid::Uuid::from_u128(8);
     assert_ne!(serial(&other), first);
@@ -289,6 +290,15 @@ fn two_images_of_one_reference_are_refused() {
     input.images.push(input.images[0].clone());
     let failure = cyclonedx(&input, &image).unwrap_err();
     assert!(failure.to_string().contains("pkg:oci/pause"), "{failure}");
+}
+
+#[test]
+fn two_artifacts_of_one_name_are_refused() {
+    let image = Fixture::small();
+    let mut twice = shipped();
+    twice.artifacts.push(twice.artifacts[0].clone());
+    let failure = draft(&image.input(), &image).unwrap().with(&twice).unwrap_err();
+    assert!(failure.to_string().contains("artifact:acme.qcow2"), "{failure}");
 }
 
 #[test]

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use nodekiln_bom::{Artifact, Binary, BinarySource, BomInput, NodeRole, PreloadedImage};
+use nodekiln_bom::{Artifact, Binary, BinarySource, BomInput, NodeRole, PreloadedImage, Shipped};
 use nodekiln_recipes::inventory::{Entry, EntryKind, TreeReader};
 use nodekiln_recipes::lock::{LockedFile, LockedPackage, LockedTree};
 use nodekiln_recipes::recipe::Architecture;
 use nodekiln_recipes::{Inventory, Lock};
-use nodekiln_words::{Bytes, Sha256};
+use nodekiln_words::{Bytes, Result, Sha256};
 use uuid::Uuid;
 
 /// An image: tree, lock, and who wrote what.
@@ -184,12 +184,23 @@ impl Fixture {
             roles: roles(),
             binaries: vec![kubelet()],
             images: vec![pause("registry.example/pause:3.2"), pause("registry.example/other:1")],
-            artifacts: vec![artifact("acme.qcow2", "qcow2"), artifact("acme.raw", "raw")],
-            payload: Some(Sha256::of("payload")),
             with_files: true,
             verify_files: false,
         }
     }
+}
+
+/// What was written from the image.
+pub(crate) fn shipped() -> Shipped {
+    Shipped {
+        artifacts: vec![artifact("acme.qcow2", "qcow2"), artifact("acme.raw", "raw")],
+        payload: Some(Sha256::of("payload")),
+    }
+}
+
+/// The document of an image with the usual artifacts.
+pub(crate) fn cyclonedx(input: &BomInput<'_>, tree: &dyn TreeReader) -> Result<Vec<u8>> {
+    nodekiln_bom::cyclonedx(input, &shipped(), tree)
 }
 
 fn roles() -> BTreeMap<String, NodeRole> {

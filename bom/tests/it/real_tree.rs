@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use nodekiln_bom::{Ownership, attribute, cyclonedx, summary};
+use nodekiln_bom::{Ownership, attribute, summary};
 use nodekiln_recipes::Lock;
 use nodekiln_recipes::inventory::TreeReader as _;
 use nodekiln_recipes::lock::LockedTree;
 
-use crate::fixture::{Fixture, locked};
+use crate::fixture::{Fixture, cyclonedx, locked};
 use crate::folder::{Folder, scan};
 use crate::peers;
 

@@ -4,18 +4,20 @@
 //! that is now in the tree configures them. The others follow as a system's packages do: `preinst`,
 //! unpacking, configuring; see [`crate::deb::Schedule`].
 
-mod byte_compile;
 mod configure;
+mod deferred;
 mod preinst;
+mod stand_ins;
 mod tidy;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 
-use byte_compile::Calls;
+use deferred::Deferred;
 use nodekiln_recipes::plan::PlannedPackage;
 use nodekiln_words::{Cancel, Failure, Progress, Result, SourceDate};
 use rayon::prelude::*;
+use stand_ins::StandIns;
 
 use crate::deb::{Conffiles, Control, Database, Parcel, Schedule, Unpacker, decompress};
 use crate::execution::Execution;
@@ -127,7 +129,8 @@ impl Installation<'_> {
         if merges_usr(release) {
             unpacker.merge_usr()?;
         }
-        let compiling = Calls::new(self.scratch)?;
+        let stand_ins = StandIns::new(self.scratch)?;
+        let deferred = Deferred::new(self.scratch, &stand_ins)?;
         let waves = schedule.waves.into_iter();
         let mut waves: VecDeque<Vec<Parcel>> = waves
             .map(|wave| wave.packages.iter().map(|&index| parcels[index].clone()).collect())
@@ -143,9 +146,11 @@ impl Installation<'_> {
                 self.unpack(&mut unpacker, &parcels)?;
             }
             let all = waves.is_empty();
-            self.decompressing(waves.front_mut(), || self.configure(&parcels, all, &compiling))?;
+            self.decompressing(waves.front_mut(), || {
+                self.configure(&parcels, all, &deferred, &stand_ins)
+            })?;
         }
-        compiling.make(self)?;
+        deferred.make(self)?;
         let database = Database::open(self.root.path())?;
         configure::all_installed(&database)?;
         database.hold(holds)?;

@@ -16,7 +16,7 @@ use crate::deb::{Making, parcel, real_debs, run, text};
 use crate::place::source_date;
 
 /// What dpkg insists on, and what the scripts below use.
-const PROGRAMS: [&str; 15] = [
+const PROGRAMS: [&str; 16] = [
     "sh",
     "cat",
     "mv",
@@ -30,6 +30,7 @@ const PROGRAMS: [&str; 15] = [
     "dpkg-split",
     "dpkg-trigger",
     "ldconfig",
+    "env",
     "xargs",
     "start-stop-daemon",
 ];
@@ -136,6 +137,54 @@ fn python_modules_are_compiled_when_all_packages_are_configured() {
     lines[2..].sort_unstable(); // made at the same time
     let wanted = ["configured a", "configured b", "compiled -p a -V 3.0-", "compiled -p b -V 3.0-"];
     assert_eq!(lines, wanted, "{order}");
+}
+
+#[test]
+fn certificates_are_listed_once_when_all_packages_are_configured() {
+    let installed = install(&[], |place| {
+        let certificates = Making::new(place, "ca-certificates", "X-Own: x");
+        let program = script("echo \"listed $# $*\" >> /opt/order");
+        certificates.write("usr/sbin/update-ca-certificates", &program, 0o755);
+        certificates.write("opt/certificates", "", 0o644);
+        let calls = "update-ca-certificates --hooksdir ''\nupdate-ca-certificates\n\
+                     echo configured >> /opt/order";
+        certificates.write("DEBIAN/postinst", &script(calls), 0o755);
+        vec![certificates]
+    });
+    installed.result.as_ref().unwrap();
+    assert_eq!(installed.read("opt/order"), "configured\nlisted 0 \n");
+}
+
+#[test]
+fn calls_for_other_certificates_are_made_as_they_came() {
+    let installed = install(&[], |place| {
+        let certificates = Making::new(place, "ca-certificates", "X-Own: x");
+        let program = script("echo \"listed $# $*\" >> /opt/order");
+        certificates.write("usr/sbin/update-ca-certificates", &program, 0o755);
+        certificates.write("opt/certificates", "", 0o644);
+        let calls = "update-ca-certificates --hooksdir ''\n\
+                     update-ca-certificates --etccertsdir '/opt/my certs'";
+        certificates.write("DEBIAN/postinst", &script(calls), 0o755);
+        vec![certificates]
+    });
+    installed.result.as_ref().unwrap();
+    let wanted = "listed 2 --hooksdir \nlisted 2 --etccertsdir /opt/my certs\n";
+    assert_eq!(installed.read("opt/order"), wanted);
+}
+
+/// libc's script asks process 1 to start anew and sleeps, unless it is told that this is a chroot.
+#[test]
+fn scripts_are_told_that_they_run_in_a_chroot() {
+    let installed = install(&[], |place| {
+        let package = Making::new(place, "debianutils", "X-Own: x");
+        package.write("usr/bin/ischroot", &script("exit 1"), 0o755);
+        package.write("DEBIAN/postinst", &script("ischroot && echo yes > /opt/chroot"), 0o755);
+        package.write("opt/a", "", 0o644);
+        vec![package]
+    });
+    installed.result.as_ref().unwrap();
+    assert_eq!(installed.read("opt/chroot"), "yes\n");
+    assert!(installed.read("usr/bin/ischroot").contains("exit 1"));
 }
 
 #[test]

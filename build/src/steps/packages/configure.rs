@@ -3,7 +3,8 @@
 use nodekiln_words::{Class, Failure, Result};
 
 use super::Installation;
-use super::byte_compile::Calls;
+use super::deferred::Deferred;
+use super::stand_ins::StandIns;
 use crate::deb::{Database, Parcel};
 
 /// What dpkg writes before it says which script of a package failed.
@@ -11,7 +12,13 @@ const ERROR: &str = "dpkg: error processing package ";
 
 impl Installation<'_> {
     /// Configures `parcels`, or everything that is not yet configured.
-    pub(super) fn configure(&self, parcels: &[Parcel], all: bool, compiling: &Calls) -> Result<()> {
+    pub(super) fn configure(
+        &self,
+        parcels: &[Parcel],
+        all: bool,
+        deferred: &Deferred,
+        stand_ins: &StandIns,
+    ) -> Result<()> {
         let title = format!("configure {} packages", parcels.len());
         let task = self.progress.start(&title, None, "");
         let options = [
@@ -32,7 +39,8 @@ impl Installation<'_> {
             argv.extend(parcels.iter().map(|parcel| parcel.control.database_name()));
         }
         let mut command = self.command(&title, argv);
-        command.binds = compiling.binds(self)?;
+        command.binds = deferred.binds(self.root, stand_ins)?;
+        command.binds.extend(stand_ins.ischroot(self.root)?);
         match self.sandbox.run(&command, self.cancel) {
             Ok(_) => {
                 self.progress.finish(task, "");
