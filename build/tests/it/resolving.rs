@@ -202,7 +202,7 @@ fn kubeadm_is_asked_once() {
     let setting = Setting::new(kubeadm);
     let recipe = setting.recipe("");
     let first = setting.resolve_in(&recipe, &setting.bench.sandbox).unwrap();
-    let nothing_runs = Sandbox { launcher: "/nonexistent".into() };
+    let nothing_runs = Sandbox { launcher: "/nonexistent".into(), clock: None };
     let second = setting.resolve_in(&recipe, &nothing_runs).unwrap();
     assert_eq!(first.lock, second.lock);
     assert_eq!(setting.asked("/kubeadm"), 3, "the digest twice, the program once");
