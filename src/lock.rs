@@ -1,14 +1,14 @@
 //! `nodekiln lock`: make, move, check and verify the lock of a recipe.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use nodekiln_build::resolve::{Finding, Keep, same_folder, verify as verify_lock, wanted_trees};
 use nodekiln_recipes::lock::{Lock, LockFile, Moved, moved};
 use nodekiln_recipes::recipe::Recipe;
-use nodekiln_words::{Class, Failure, Result, ResultExt as _};
+use nodekiln_words::{Class, Failure, Result};
 use serde::Serialize;
 
 use crate::Context;
@@ -158,7 +158,7 @@ fn told(findings: &[Finding], lock: &Lock) -> String {
     text
 }
 
-/// Writes the file beside its place and renames it.
+/// Writes the file beside its place and renames it: whatever happens, there is the old one or the new one.
 pub(crate) fn write(path: &Path, recipe: &Recipe, lock: Lock) -> Result<()> {
     let file = LockFile {
         recipe: recipe.name.clone(),
@@ -166,16 +166,37 @@ pub(crate) fn write(path: &Path, recipe: &Recipe, lock: Lock) -> Result<()> {
         nodekiln: env!("CARGO_PKG_VERSION").to_owned(),
         lock,
     };
-    let cannot = || format!("cannot write {}", path.display());
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
-    let mut new = tempfile::NamedTempFile::new_in(folder).or_fail(Class::Input, cannot)?;
-    new.write_all(file.text().as_bytes()).or_io(cannot)?;
-    new.as_file().sync_all().or_io(cannot)?;
-    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    new.as_file().set_permissions(readable).or_io(cannot)?;
-    new.persist(path).map_err(|error| error.error).or_io(cannot)?;
-    Ok(())
+    let written = || -> io::Result<()> {
+        let mut new = tempfile::NamedTempFile::new_in(folder)?;
+        new.write_all(file.text().as_bytes())?;
+        new.as_file().sync_all()?;
+        let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        new.as_file().set_permissions(readable)?;
+        new.persist(path)?;
+        Ok(())
+    };
+    written().map_err(|error| unwritten(path, error))
+}
+
+/// A lock that could not be written: the place was named wrongly, or the disk has no room.
+fn unwritten(path: &Path, error: io::Error) -> Failure {
+    let (class, help) = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            (Class::Io, "free some space, or name a place on another disk with `--lock`")
+        }
+        io::ErrorKind::NotFound
+        | io::ErrorKind::NotADirectory
+        | io::ErrorKind::IsADirectory
+        | io::ErrorKind::PermissionDenied
+        | io::ErrorKind::ReadOnlyFilesystem => {
+            (Class::Input, "name a file in a folder that can be written to with `--lock`")
+        }
+        _ => (Class::Io, "look at the disk, or name another place with `--lock`"),
+    };
+    let message = format!("cannot write the lock {}", path.display());
+    Failure::new(class, message).with_source(error).with_help(help)
 }
 
 /// What is told as JSON.
