@@ -222,3 +222,61 @@ fn say(path: &Path, new: bool, written: bool, moved: &Moved, json: bool) -> Resu
         (_, true) => print(&format!("{moved}{shown}: {} entries moved\n", moved.changes.len())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recipe() -> Recipe {
+        nodekiln_recipes::load::load("quickstart", &[]).unwrap_or_else(|_| panic!()).recipe
+    }
+
+    /// A whole lock with this name and architecture in its head.
+    fn locked(folder: &Path, recipe: &str, architecture: &str) -> PathBuf {
+        let file = LockFile {
+            recipe: recipe.to_owned(),
+            architecture: architecture.to_owned(),
+            nodekiln: "0".to_owned(),
+            lock: Lock::default(),
+        };
+        let path = folder.join("x.lock.yaml");
+        fs_err::write(&path, file.text()).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_lock_of_another_recipe_or_architecture_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let recipe = recipe();
+        let own = locked(folder.path(), "quickstart", "amd64");
+        assert!(existing(&own, &recipe).unwrap().is_some());
+        for (name, architecture, text) in [
+            ("quickstart", "arm64", "x.lock.yaml is for arm64, the recipe for amd64"),
+            ("other", "amd64", "x.lock.yaml is the lock of `other`, not `quickstart`"),
+        ] {
+            let failure =
+                existing(&locked(folder.path(), name, architecture), &recipe).unwrap_err();
+            assert_eq!(failure.class(), Class::Input);
+            assert!(failure.to_string().ends_with(text), "{failure}");
+            assert!(failure.help().unwrap().contains("--lock"), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn a_lock_that_cannot_be_written_tells_why_and_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (recipe, file) = (recipe(), folder.path().join("file"));
+        fs_err::write(&file, "").unwrap();
+        for path in [folder.path().join("absent/x.lock.yaml"), file.join("x.lock.yaml")] {
+            let failure = write(&path, &recipe, Lock::default()).unwrap_err();
+            assert_eq!(failure.class(), Class::Input, "{failure:?}");
+            assert!(failure.to_string().contains("x.lock.yaml"), "{failure}");
+            assert!(failure.help().unwrap().contains("--lock"), "{failure:?}");
+        }
+        let full = unwritten(&file, io::ErrorKind::StorageFull.into());
+        assert_eq!(full.class(), Class::Io);
+        assert!(full.help().unwrap().contains("free some space"), "{full:?}");
+        let left: Vec<_> = fs_err::read_dir(folder.path()).unwrap().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+    }
+}
