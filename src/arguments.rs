@@ -174,6 +174,9 @@ pub(crate) struct Build {
     /// Print the manifest to standard output when done.
     #[arg(long)]
     pub(crate) json: bool,
+    /// Show programs in the sandbox another clock: `verify-reproducible` does, for its second build.
+    #[arg(long, hide = true)]
+    pub(crate) other_clock: bool,
 }
 
 /// Compression of artifacts.
@@ -253,7 +256,7 @@ pub(crate) struct VerifyReproducible {
 pub(crate) enum Vary {
     /// Everything.
     All,
-    /// Nothing but the time.
+    /// Nothing but the minutes between the two.
     None,
     /// One processor in place of all.
     Cores,
@@ -265,6 +268,8 @@ pub(crate) enum Vary {
     Umask,
     /// A store in memory, where folders list their entries in another order.
     FileSystem,
+    /// A date more than a year ahead for programs in the sandbox; needs libfaketime on this machine.
+    Clock,
 }
 
 /// Boot an image and judge it.

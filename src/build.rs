@@ -8,7 +8,7 @@ use std::sync::Arc;
 use nodekiln_build::account::Account;
 use nodekiln_build::graph::{Ran, Run, run_graph};
 use nodekiln_build::layer::private_mounts;
-use nodekiln_build::sandbox::Sandbox;
+use nodekiln_build::sandbox::{OtherClock, Sandbox};
 use nodekiln_build::steps;
 use nodekiln_disk::{Disk, Payload};
 use nodekiln_providers::{Artifact, ArtifactRequest, Compression};
@@ -59,7 +59,8 @@ fn layers(
     context: &Context,
     progress: &Arc<dyn Progress>,
 ) -> Result<Ran> {
-    let sandbox = Sandbox::new();
+    let clock = verb.other_clock.then(OtherClock::ahead).transpose()?;
+    let sandbox = Sandbox { clock, ..Sandbox::new() };
     let logs = staging.folder().join("logs");
     let fetch = |nodes: &[&nodekiln_recipes::plan::Node]| {
         resolved.resolution.fetch(nodes, &resolved.fetcher)

@@ -1,14 +1,14 @@
 //! `nodekiln lock`: make, move, check and verify the lock of a recipe.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use nodekiln_build::resolve::{Finding, Keep, same_folder, verify as verify_lock, wanted_trees};
 use nodekiln_recipes::lock::{Lock, LockFile, Moved, moved};
 use nodekiln_recipes::recipe::Recipe;
-use nodekiln_words::{Class, Failure, Result, ResultExt as _};
+use nodekiln_words::{Class, Failure, Result};
 use serde::Serialize;
 
 use crate::Context;
@@ -158,7 +158,7 @@ fn told(findings: &[Finding], lock: &Lock) -> String {
     text
 }
 
-/// Writes the file beside its place and renames it.
+/// Writes the file beside its place and renames it: whatever happens, there is the old one or the new one.
 pub(crate) fn write(path: &Path, recipe: &Recipe, lock: Lock) -> Result<()> {
     let file = LockFile {
         recipe: recipe.name.clone(),
@@ -166,16 +166,37 @@ pub(crate) fn write(path: &Path, recipe: &Recipe, lock: Lock) -> Result<()> {
         nodekiln: env!("CARGO_PKG_VERSION").to_owned(),
         lock,
     };
-    let cannot = || format!("cannot write {}", path.display());
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
-    let mut new = tempfile::NamedTempFile::new_in(folder).or_fail(Class::Input, cannot)?;
-    new.write_all(file.text().as_bytes()).or_io(cannot)?;
-    new.as_file().sync_all().or_io(cannot)?;
-    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    new.as_file().set_permissions(readable).or_io(cannot)?;
-    new.persist(path).map_err(|error| error.error).or_io(cannot)?;
-    Ok(())
+    let written = || -> io::Result<()> {
+        let mut new = tempfile::NamedTempFile::new_in(folder)?;
+        new.write_all(file.text().as_bytes())?;
+        new.as_file().sync_all()?;
+        let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        new.as_file().set_permissions(readable)?;
+        new.persist(path)?;
+        Ok(())
+    };
+    written().map_err(|error| unwritten(path, error))
+}
+
+/// A lock that could not be written: the place was named wrongly, or the disk has no room.
+fn unwritten(path: &Path, error: io::Error) -> Failure {
+    let (class, help) = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            (Class::Io, "free some space, or name a place on another disk with `--lock`")
+        }
+        io::ErrorKind::NotFound
+        | io::ErrorKind::NotADirectory
+        | io::ErrorKind::IsADirectory
+        | io::ErrorKind::PermissionDenied
+        | io::ErrorKind::ReadOnlyFilesystem => {
+            (Class::Input, "name a file in a folder that can be written to with `--lock`")
+        }
+        _ => (Class::Io, "look at the disk, or name another place with `--lock`"),
+    };
+    let message = format!("cannot write the lock {}", path.display());
+    Failure::new(class, message).with_source(error).with_help(help)
 }
 
 /// What is told as JSON.
@@ -199,5 +220,63 @@ fn say(path: &Path, new: bool, written: bool, moved: &Moved, json: bool) -> Resu
             print(&format!("{shown}: written anew; no version or digest moved\n"))
         }
         (_, true) => print(&format!("{moved}{shown}: {} entries moved\n", moved.changes.len())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recipe() -> Recipe {
+        nodekiln_recipes::load::load("quickstart", &[]).unwrap_or_else(|_| panic!()).recipe
+    }
+
+    /// A whole lock with this name and architecture in its head.
+    fn locked(folder: &Path, recipe: &str, architecture: &str) -> PathBuf {
+        let file = LockFile {
+            recipe: recipe.to_owned(),
+            architecture: architecture.to_owned(),
+            nodekiln: "0".to_owned(),
+            lock: Lock::default(),
+        };
+        let path = folder.join("x.lock.yaml");
+        fs_err::write(&path, file.text()).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_lock_of_another_recipe_or_architecture_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let recipe = recipe();
+        let own = locked(folder.path(), "quickstart", "amd64");
+        assert!(existing(&own, &recipe).unwrap().is_some());
+        for (name, architecture, text) in [
+            ("quickstart", "arm64", "x.lock.yaml is for arm64, the recipe for amd64"),
+            ("other", "amd64", "x.lock.yaml is the lock of `other`, not `quickstart`"),
+        ] {
+            let failure =
+                existing(&locked(folder.path(), name, architecture), &recipe).unwrap_err();
+            assert_eq!(failure.class(), Class::Input);
+            assert!(failure.to_string().ends_with(text), "{failure}");
+            assert!(failure.help().unwrap().contains("--lock"), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn a_lock_that_cannot_be_written_tells_why_and_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (recipe, file) = (recipe(), folder.path().join("file"));
+        fs_err::write(&file, "").unwrap();
+        for path in [folder.path().join("absent/x.lock.yaml"), file.join("x.lock.yaml")] {
+            let failure = write(&path, &recipe, Lock::default()).unwrap_err();
+            assert_eq!(failure.class(), Class::Input, "{failure:?}");
+            assert!(failure.to_string().contains("x.lock.yaml"), "{failure}");
+            assert!(failure.help().unwrap().contains("--lock"), "{failure:?}");
+        }
+        let full = unwritten(&file, io::ErrorKind::StorageFull.into());
+        assert_eq!(full.class(), Class::Io);
+        assert!(full.help().unwrap().contains("free some space"), "{full:?}");
+        let left: Vec<_> = fs_err::read_dir(folder.path()).unwrap().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
     }
 }

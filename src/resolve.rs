@@ -82,7 +82,7 @@ pub(crate) fn resolve(
     let resolution = match locked {
         Some(locked) => {
             progress.event(Event::Note(format!("following the lock {}", path.display())));
-            follow(recipe, locked, &setting.fetcher, &setting.store)?
+            follow(recipe, locked, &setting.fetcher, &setting.store, crate::cache::now())?
         }
         None => newest(&setting, None)?,
     };

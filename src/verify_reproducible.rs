@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nodekiln_build::layer::{Memory, mount_memory, private_mounts};
-use nodekiln_build::reproduce::{Comparison, Condition, Conditions, compare};
+use nodekiln_build::reproduce::{Comparison, Condition, Conditions, Same, compare};
+use nodekiln_build::sandbox::OtherClock;
 use nodekiln_build::store::{CACHE_VARIABLE, ScratchDir, Store};
+use nodekiln_recipes::Lock;
 use nodekiln_recipes::plan::Node;
 use nodekiln_words::{Cancel, Class, Event, Failure, Progress, Result, ResultExt as _};
 use rustix::process::{Pid, Signal};
@@ -36,22 +38,23 @@ pub(crate) fn verify_reproducible(
     let place = resolved.store.scratch_dir("verify-reproducible")?;
     let lock = place.path().join("lock.yaml");
     crate::lock::write(&lock, &resolved.loaded.recipe, resolved.resolution.lock.clone())?;
+    refuse_unvaried_clock(&verb.vary, &resolved.resolution.lock)?; // 2. what can differ here
+    let conditions = Conditions::of(&varied, place.path(), &resolved.resolution.lock)?;
     let nodes: Vec<&Node> = resolved.plan.nodes.iter().collect();
-    resolved.resolution.fetch(&nodes, &resolved.fetcher)?; // 2. all that enters, for both
-    let conditions = Conditions::of(&varied);
+    resolved.resolution.fetch(&nodes, &resolved.fetcher)?; // 3. all that enters, for both
     let check = Check { verb, context, resolved: &resolved, place: &place, lock: &lock };
     let first = check.side("first", false)?;
     progress.event(Event::Note("the first build, in an empty store".to_owned()));
-    let manifest = check.build(&first, &Conditions::default())?; // 3. once as it is
+    let manifest = check.build(&first, &Conditions::default())?; // 4. once as it is
     let other_file_system = conditions.varied.contains(&Condition::FileSystem);
     let second = check.side("second", other_file_system)?;
     progress.event(Event::Note(format!(
-        "the second build, in an empty store, with other: {}",
-        listed(&conditions.varied)
+        "the second build, in an empty store: {}",
+        listed(&conditions.varied, &conditions.same)
     )));
-    let again = check.build(&second, &conditions)?; // 4. once otherwise
-    let comparison = check.compare(&first, &second, &conditions, &progress)?; // 5. where they differ
-    tell(&manifest, &again, &conditions.varied, comparison, verb.json)
+    let again = check.build(&second, &conditions)?; // 5. once otherwise
+    let comparison = check.compare(&first, &second, &conditions, &progress)?; // 6. where they differ
+    tell(&manifest, &again, conditions, comparison, verb.json)
 }
 
 /// The circumstances named, each once.
@@ -64,8 +67,18 @@ fn varied(named: &[Vary]) -> Vec<Condition> {
         Vary::Hostname => vec![Condition::Hostname],
         Vary::Umask => vec![Condition::Umask],
         Vary::FileSystem => vec![Condition::FileSystem],
+        Vary::Clock => vec![Condition::Clock],
     });
     conditions.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// Who names the clock wants it varied; within `all` it is enough to say that it was not, and why.
+fn refuse_unvaried_clock(named: &[Vary], lock: &Lock) -> Result<()> {
+    if !named.contains(&Vary::Clock) {
+        return Ok(());
+    }
+    let fitting = OtherClock::ahead().and_then(|clock| clock.fits(lock));
+    fitting.map_err(|failure| failure.context("the clock cannot be varied"))
 }
 
 /// What both builds have in common.
@@ -116,6 +129,7 @@ impl Check<'_> {
             ProgressStyle::Auto => "plain", // two bars in one place would be hard to read
             style => style.word(),
         };
+        command.args(conditions.clock.iter().map(|_| "--other-clock"));
         command.args(["--progress", style]).stdout(std::process::Stdio::null());
         let mut build = conditions.otherwise(&mut command, |command| {
             command.spawn().or_io(|| "cannot start a build".to_owned())
@@ -179,6 +193,8 @@ fn waited(build: &mut Child, cancel: &Cancel) -> Result<ExitStatus> {
 struct Told {
     reproducible: bool,
     varied: Vec<Condition>,
+    /// What was to differ and did not, with the reason.
+    same: Vec<Same>,
     /// Digest of each artifact in the first and in the second build, by file name.
     artifacts: Vec<ToldArtifact>,
     #[serde(flatten)]
@@ -195,7 +211,7 @@ struct ToldArtifact {
 fn tell(
     first: &Manifest,
     second: &Manifest,
-    varied: &[Condition],
+    conditions: Conditions,
     comparison: Comparison,
     json: bool,
 ) -> Result<ExitCode> {
@@ -207,10 +223,11 @@ fn tell(
             second: other.sha256.to_string(),
         })
         .collect();
-    let same = artifacts.iter().all(|artifact| artifact.first == artifact.second);
-    let reproducible = same && comparison.differences.is_empty() && first.files == second.files;
+    let equal = artifacts.iter().all(|artifact| artifact.first == artifact.second);
+    let reproducible = equal && comparison.differences.is_empty() && first.files == second.files;
     let code = if reproducible { ExitCode::SUCCESS } else { ExitCode::from(1) };
-    let told = Told { reproducible, varied: varied.to_vec(), artifacts, comparison };
+    let Conditions { varied, same, .. } = conditions;
+    let told = Told { reproducible, varied, same, artifacts, comparison };
     if json {
         print_json(&told)?;
     } else {
@@ -219,9 +236,12 @@ fn tell(
     Ok(code)
 }
 
-fn listed(varied: &[Condition]) -> String {
+/// What differs, and what does not although it was to.
+fn listed(varied: &[Condition], same: &[Same]) -> String {
     let words: Vec<&str> = varied.iter().map(|condition| condition.word()).collect();
-    if words.is_empty() { "nothing".to_owned() } else { words.join(", ") }
+    let varied = if words.is_empty() { "nothing".to_owned() } else { words.join(", ") };
+    let same = same.iter().map(|Same { condition, why }| format!("; {condition}: same ({why})"));
+    format!("varied: {varied}{}", same.collect::<String>())
 }
 
 fn text(told: &Told) -> String {
@@ -247,7 +267,7 @@ fn text(told: &Told) -> String {
         false => "NOT reproducible",
     };
     let nodes = told.comparison.nodes;
-    let varied = listed(&told.varied);
-    text.push_str(&format!("{verdict}: {nodes} nodes compared; varied: {varied}\n"));
+    let listed = listed(&told.varied, &told.same);
+    text.push_str(&format!("{verdict}: {nodes} nodes compared; {listed}\n"));
     text
 }

@@ -89,7 +89,7 @@ impl Keyring {
                 let text = text.replace("\r\n", "\n");
                 Ok(Signed { text, fingerprint, key_expired: expired })
             }
-            None => Err(self.refused(what, message.signatures())),
+            None => Err(self.refused(what, message.signatures(), text.as_bytes())),
         }
     }
 
@@ -124,7 +124,8 @@ impl Keyring {
         })
     }
 
-    fn refused(&self, what: &str, signatures: &[Signature]) -> Failure {
+    /// None of the `signatures` over `text` counts: who made them, and why a trusted key's does not.
+    fn refused(&self, what: &str, signatures: &[Signature], text: &[u8]) -> Failure {
         let mut ids: Vec<String> = signatures
             .iter()
             .flat_map(Signature::issuer_key_id)
@@ -133,14 +134,34 @@ impl Keyring {
         ids.sort_unstable();
         ids.dedup();
         let by = if ids.is_empty() { "by nobody it names".to_owned() } else { ids.join(", ") };
-        Failure::io(format!(
-            "no good signature on {what}: signed by {by}, trusted is {}",
-            self.name
-        ))
-        .with_help(
+        let refused = format!("no good signature on {what}: signed by {by}");
+        if let Some(why) = signatures.iter().find_map(|signature| self.distrust(signature, text)) {
+            return Failure::io(format!("{refused}, {why}")).with_help(
+                "whoever has that key may be somebody else by now: name a mirror with an index signed by \
+                 a valid key in os.mirrors, or the archive's newer keys in os.keyring",
+            );
+        }
+        Failure::io(format!("{refused}, trusted is {}", self.name)).with_help(
             "the file was altered, or the archive is signed by other keys: name the right \
                  mirror in os.mirrors, or its keys in os.keyring",
         )
+    }
+
+    /// Why a signature over `text` that a known key did make is not believed.
+    fn distrust(&self, signature: &Signature, text: &[u8]) -> Option<&'static str> {
+        let key = self.keys.iter().find(|key| {
+            let subkeys = key.public_subkeys.iter();
+            signature.verify(&key.primary_key, text).is_ok()
+                || subkeys.map(|subkey| &subkey.key).any(|key| signature.verify(key, text).is_ok())
+        })?;
+        let at = i64::from(signature.created()?.as_secs());
+        Some(if is_revoked(key) {
+            "a key that was revoked"
+        } else if key_is_valid(key, at) {
+            "whose signature or subkey is not valid any more"
+        } else {
+            "a key that was not valid when it signed"
+        })
     }
 }
 
@@ -161,14 +182,15 @@ impl Signer {
     }
 }
 
+/// Whether a primary key was revoked by itself.
+fn is_revoked(key: &SignedPublicKey) -> bool {
+    let mut revocations = key.details.revocation_signatures.iter();
+    revocations.any(|signature| signature.verify_key(&key.primary_key).is_ok())
+}
+
 /// Whether a primary key could sign at the time `at`: not revoked, made before, not yet expired.
 fn key_is_valid(key: &SignedPublicKey, at: i64) -> bool {
     let primary = &key.primary_key;
-    let revoked = key
-        .details
-        .revocation_signatures
-        .iter()
-        .any(|signature| signature.verify_key(primary).is_ok());
     let own = |user: &SignedUser, signature: &Signature| {
         signature.typ() != Some(SignatureType::CertRevocation)
             && signature.verify_certification(primary, Tag::UserId, &user.id).is_ok()
@@ -189,7 +211,7 @@ fn key_is_valid(key: &SignedPublicKey, at: i64) -> bool {
     // direct signatures only name who may revoke the key.
     let kinds = [users, direct];
     let mut spoken = kinds.into_iter().filter(|statements| !statements.is_empty()).peekable();
-    !revoked
+    !is_revoked(key)
         && spoken.peek().is_some()
         && spoken.all(|statements| is_current(primary, statements.into_iter(), at))
 }

@@ -1,8 +1,10 @@
-//! Reads what an ELF file needs in order to start: its loader and its libraries.
+//! Reads what an ELF file needs in order to start: its loader, its libraries, and versions of their symbols.
 //!
-//! Source: System V ABI, chapters 4 and 5; ELF-64 object file format 1.5. Only 64-bit
+//! Source: System V ABI, chapters 4 and 5; ELF-64 object file format 1.5; Linux Standard Base Core 5.0,
+//! chapter 10.7 (symbol versions). Only 64-bit
 //! little-endian files are read, which is what amd64 has.
 
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::Path;
 
@@ -15,6 +17,8 @@ pub struct Needs {
     pub loader: Option<String>,
     /// Names of libraries (`DT_NEEDED`), in the file's order.
     pub libraries: Vec<String>,
+    /// Versions of symbols that libraries must have (`DT_VERNEED`), such as `GLIBC_2.34`.
+    pub versions: BTreeSet<String>,
 }
 
 const MAGIC: &[u8] = b"\x7fELF\x02\x01";
@@ -24,6 +28,8 @@ const PT_INTERP: u32 = 3;
 const DT_NULL: u64 = 0;
 const DT_NEEDED: u64 = 1;
 const DT_STRTAB: u64 = 5;
+const DT_VERNEED: u64 = 0x6fff_fffe;
+const DT_VERNEEDNUM: u64 = 0x6fff_ffff;
 
 /// Whether `bytes` begin as a 64-bit little-endian ELF file does.
 #[must_use]
@@ -91,17 +97,48 @@ fn read(bytes: &[u8]) -> Option<Needs> {
         .map(|entry| Some((number(entry, 0, 8)?, number(entry, 8, 8)?)))
         .collect::<Option<Vec<_>>>()?;
     let entries = entries.split(|(tag, _)| *tag == DT_NULL).next().unwrap_or_default();
-    let names = || entries.iter().filter(|(tag, _)| *tag == DT_NEEDED).map(|(_, value)| *value);
-    let mut libraries = Vec::new();
-    if names().next().is_some() {
-        let (_, address) = entries.iter().find(|(tag, _)| *tag == DT_STRTAB)?;
-        let table = offset_of(&segments, *address)?;
-        for name in names() {
-            let at = usize::try_from(table.checked_add(name)?).ok()?;
-            libraries.push(text(bytes, at)?);
+    let value = |wanted| entries.iter().find(|(tag, _)| *tag == wanted).map(|(_, value)| *value);
+    let names: Vec<u64> =
+        entries.iter().filter(|(tag, _)| *tag == DT_NEEDED).map(|(_, value)| *value).collect();
+    let mut needs = Needs { loader, ..Needs::default() };
+    let tables = value(DT_VERNEED).zip(value(DT_VERNEEDNUM));
+    if names.is_empty() && tables.is_none() {
+        return Some(needs);
+    }
+    let strings = offset_of(&segments, value(DT_STRTAB)?)?;
+    let string = |name: u64| text(bytes, usize::try_from(strings.checked_add(name)?).ok()?);
+    needs.libraries = names.into_iter().map(string).collect::<Option<_>>()?;
+    if let Some((address, count)) = tables {
+        for name in version_names(bytes, offset_of(&segments, address)?, count)? {
+            needs.versions.insert(string(name)?);
         }
     }
-    Some(Needs { loader, libraries })
+    Some(needs)
+}
+
+/// Where in the string table the names of needed versions stand: `count` records of libraries
+/// (`Elfxx_Verneed`) from `offset` on, each with a chain of versions (`Elfxx_Vernaux`).
+fn version_names(bytes: &[u8], offset: u64, count: u64) -> Option<Vec<u64>> {
+    let field = |at: u64, place: u64, size| {
+        number(bytes, usize::try_from(at.checked_add(place)?).ok()?, size)
+    };
+    let mut names = Vec::new();
+    let mut library = offset;
+    for _ in 0..count {
+        let mut version = library.checked_add(field(library, 8, 4)?)?;
+        for _ in 0..field(library, 2, 2)? {
+            names.push(field(version, 8, 4)?);
+            match field(version, 12, 4)? {
+                0 => break,
+                next => version = version.checked_add(next)?,
+            }
+        }
+        match field(library, 12, 4)? {
+            0 => break,
+            next => library = library.checked_add(next)?,
+        }
+    }
+    Some(names)
 }
 
 fn segments(bytes: &[u8]) -> Option<Vec<Segment>> {
@@ -133,7 +170,7 @@ fn slice(bytes: &[u8], offset: u64, size: u64) -> Option<&[u8]> {
 }
 
 fn number(bytes: &[u8], at: usize, size: usize) -> Option<u64> {
-    let digits = bytes.get(at..at + size)?;
+    let digits = bytes.get(at..at.checked_add(size)?)?;
     Some(digits.iter().rev().fold(0, |value, digit| value << 8 | u64::from(*digit)))
 }
 
@@ -154,6 +191,7 @@ mod tests {
         let needs = needs(&fs_err::read("/proc/self/exe").unwrap()).unwrap();
         assert!(needs.loader.unwrap().starts_with("/lib64/ld-linux"));
         assert!(needs.libraries.iter().any(|name| name == "libc.so.6"));
+        assert!(needs.versions.contains("GLIBC_2.2.5"), "{:?}", needs.versions);
     }
 
     #[test]

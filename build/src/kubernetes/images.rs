@@ -149,8 +149,10 @@ pub fn ask_kubeadm(
 pub struct BinaryQuestion<'a> {
     /// The program, which must need no library.
     pub binary: &'a Path,
-    /// An empty or missing folder, for a tree of the program's own and its log.
+    /// An empty or missing folder, for a tree of the program's own.
     pub scratch: &'a Path,
+    /// Where its output is logged.
+    pub log: &'a Path,
     /// The version.
     pub version: Version,
     /// Registry and path of the images.
@@ -169,11 +171,10 @@ pub fn ask_binary(
     question: &BinaryQuestion<'_>,
     cancel: &Cancel,
 ) -> Result<Vec<Reference>> {
-    let BinaryQuestion { binary, scratch, version, repository, source_date } = *question;
+    let BinaryQuestion { binary, scratch, log, version, repository, source_date } = *question;
     fs_err::create_dir_all(scratch).or_io(|| "cannot make a scratch folder".to_owned())?;
     let root = Root::assemble(&[], scratch)?;
     root.copy_file("/kubeadm", binary, Attributes::root(0o755))?;
-    let log = &scratch.join("log");
     let root = root.path();
     let (kubeadm, program) = ("/kubeadm", None);
     let question = Question { root, kubeadm, program, version, repository, log, source_date };

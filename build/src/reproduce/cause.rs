@@ -87,19 +87,52 @@ fn reordered(first: &[u8], second: &[u8]) -> Option<String> {
     })
 }
 
-/// Texts that differ in digits only: times, dates, counters, process numbers.
+/// How dates write days and months, in whole or by the first three letters.
+const DAYS_AND_MONTHS: [&str; 19] = [
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+    "Sunday",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+];
+
+/// Texts that differ in numbers and names of days and months only: times, dates, counters, process
+/// numbers.
 fn counted(first: &[u8], second: &[u8]) -> Option<String> {
     let is_text =
         |bytes: &[u8]| bytes.iter().all(|byte| matches!(byte, b'\t' | b'\n' | b' '..=b'~'));
     let shape = |bytes: &[u8]| -> Vec<u8> {
-        let mut shape: Vec<u8> =
-            bytes.iter().map(|byte| if byte.is_ascii_digit() { b'0' } else { *byte }).collect();
+        let mut shape = Vec::new();
+        let words = bytes.chunk_by(|a, b| a.is_ascii_alphabetic() == b.is_ascii_alphabetic());
+        for word in words {
+            let is_date = |name: &&str| {
+                word == name.as_bytes() || name.get(..3).map(str::as_bytes) == Some(word)
+            };
+            if DAYS_AND_MONTHS.iter().any(is_date) {
+                shape.push(b'0');
+            } else {
+                shape.extend(word.iter().map(|b| if b.is_ascii_digit() { b'0' } else { *b }));
+            }
+        }
         shape.dedup_by(|a, b| *a == b'0' && *b == b'0');
         shape
     };
-    let differ_in_digits = shape(first) == shape(second);
-    (is_text(first) && is_text(second) && differ_in_digits)
-        .then(|| "the clock, or a counter: the two differ in digits only".to_owned())
+    (is_text(first) && is_text(second) && shape(first) == shape(second))
+        .then(|| "the clock, or a counter: the two differ in numbers or dates only".to_owned())
 }
 
 /// Bytes that have nothing in common where they differ.
@@ -134,7 +167,10 @@ mod tests {
             values: vec![
                 (Condition::Hostname, "alpha-host".to_owned(), "beta-host".to_owned()),
                 (Condition::Cores, "2".to_owned(), "1".to_owned()),
+                (Condition::Clock, "2026".to_owned(), "2028".to_owned()),
+                (Condition::Clock, "1795".to_owned(), "1843".to_owned()),
             ],
+            ..Conditions::default()
         };
         likely(&Evidence { path, kind: &kind, first, second }, &conditions).unwrap_or_default()
     }
@@ -146,6 +182,9 @@ mod tests {
             (b"2\n", b"1\n", "cores"),
             (b"b\na\nc\n", b"a\nc\nb\n", "order"),
             (b"Sat Nov 21 16:45:01\n", b"Sat Nov 21 16:46:13\n", "clock"),
+            (b"Saturday, 21 Nov\n", b"Friday, 9 Jun\n", "clock"),
+            (b"at 2026-11-21T16:45\n", b"on 2028-05-26 in May\n", "clock of the"),
+            (b"#define BUILT 1795276800\n", b"#define BUILD 1843036800\n", "clock of the"),
             (b"4f1c9a2be07d5583\n", b"b80e61f7c2493da0\n", "chance"),
             (b"\x91\x02\xf3\x44\xa5\x06\x77\xe8", b"\x1a\xbb\x0c\xcd\x5e\xef\x20\x71", "chance"),
         ] {
@@ -153,6 +192,7 @@ mod tests {
             assert!(found.starts_with(word) || found.contains(word), "{word}: {found:?}");
         }
         assert_eq!(cause("/etc/x", b"left", b"right"), "");
+        assert_eq!(cause("/etc/x", b"Monitor 1", b"Marker 1"), "");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! not are where it came in; what stands on them differs in consequence.
 
 mod cause;
+mod clock;
 mod compare;
 mod conditions;
 
@@ -13,7 +14,7 @@ use std::fmt;
 use serde::Serialize;
 
 pub use compare::compare;
-pub use conditions::{Condition, Conditions};
+pub use conditions::{Condition, Conditions, Same};
 
 /// One path in which two builds differ.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

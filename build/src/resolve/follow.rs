@@ -2,30 +2,44 @@
 
 use nodekiln_recipes::lock::{Lock, LockedFile, LockedPackage};
 use nodekiln_recipes::recipe::{KubernetesSource, Recipe};
-use nodekiln_words::{Failure, Result, Sha256};
+use nodekiln_words::{Failure, Result, Sha256, SourceDate};
 
 use super::images::ImageBlob;
-use super::{Resolution, addressed, kubernetes, wanted_trees};
+use super::{Resolution, addressed, kubernetes, package_file, wanted_trees, warn_of_date_ahead};
 use crate::debian::Mirrors;
 use crate::fetch::{Fetcher, Wanted};
 use crate::oci::Reference;
 use crate::oci::registry::Registry;
 use crate::store::Store;
 
+/// What stands in the address of a snapshot archive for the moment.
+const TIMESTAMP: &str = "{timestamp}";
+
 /// Where the files of `lock` are to be had, if it is a lock of `recipe`: packages from the mirrors and
-/// then from the recipe's snapshot archives, images from their registries by digest.
+/// then from the recipe's snapshot archives, images from their registries by digest. `now` (seconds since
+/// 1970) decides nothing: where the source date lies ahead of it, the reader is warned.
 ///
 /// # Errors
 /// `Input` when the recipe asks for something that is not in the lock; when a folder's programs are
 /// others than those locked; when an image's manifest cannot be had.
-pub fn follow(recipe: &Recipe, lock: Lock, fetcher: &Fetcher, store: &Store) -> Result<Resolution> {
+pub fn follow(
+    recipe: &Recipe,
+    lock: Lock,
+    fetcher: &Fetcher,
+    store: &Store,
+    now: u64,
+) -> Result<Resolution> {
     refuse_misfits(recipe, &lock)?;
+    warn_of_date_ahead(recipe, now, fetcher.progress());
     let mirrors = Mirrors::find(&recipe.os.mirrors)?;
     let mut resolution =
         Resolution { sources: addressed(&lock), image_blobs: Default::default(), lock };
     let lock = &resolution.lock;
     for package in lock.trees.values().flat_map(|tree| &tree.packages) {
-        let wanted = locked_package(package, recipe, lock, &mirrors);
+        let LockedPackage { suite, path, .. } = package;
+        let mut urls = mirrors.urls(package);
+        urls.extend(snapshots(recipe, lock, suite, path));
+        let wanted = package_file(package, &seen(lock, suite), urls);
         resolution.sources.insert(package.sha256, wanted);
     }
     for (name, file) in lock.files.iter().filter(|(name, _)| name.starts_with("source/")) {
@@ -76,23 +90,6 @@ fn refuse_misfits(recipe: &Recipe, lock: &Lock) -> Result<()> {
     ))
 }
 
-fn locked_package(
-    package: &LockedPackage,
-    recipe: &Recipe,
-    lock: &Lock,
-    mirrors: &Mirrors,
-) -> Wanted {
-    let LockedPackage { name, version, suite, path, .. } = package;
-    let mut urls = mirrors.urls(package);
-    urls.extend(snapshots(recipe, lock, suite, path));
-    Wanted {
-        what: format!("{name} {version} of {}", seen(lock, suite)),
-        urls,
-        sha256: package.sha256,
-        size: Some(package.size),
-    }
-}
-
 fn locked_source(
     name: &str,
     file: &LockedFile,
@@ -129,23 +126,34 @@ fn seen(lock: &Lock, suite: &str) -> String {
     }
 }
 
+/// How long after its index was made a package is looked for in snapshot archives, in hours.
+///
+/// Such an archive takes pictures of a mirror some times a day (snapshot.debian.org: four times) and answers
+/// for a moment with the last picture before it, which at the index's own second is one without what that
+/// index was the first to list. Later pictures lack what was replaced since, so the earliest comes first.
+/// Whichever has the file is as good as any: its digest is locked.
+const LATER: [u64; 4] = [0, 6, 12, 24];
+
 /// The addresses of a file in the recipe's snapshot archives.
 fn snapshots(recipe: &Recipe, lock: &Lock, suite: &str, path: &str) -> Vec<String> {
     let archive = if suite.ends_with("-security") { "debian-security" } else { "debian" };
-    // As snapshot.debian.org writes moments: 20261101T000000Z.
-    let date =
-        lock.archives.get(suite).map(|locked| locked.date.to_string().replace(['-', ':'], ""));
-    let snapshots = recipe.os.snapshots.iter();
-    snapshots
-        .filter_map(|base| {
-            let base = base.trim_end_matches('/').replace("{archive}", archive);
-            match &date {
-                Some(date) => Some(base.replace("{timestamp}", date)),
-                None => (!base.contains("{timestamp}")).then_some(base),
-            }
-        })
-        .map(|base| format!("{base}/{path}"))
-        .collect()
+    let moments: Vec<String> = lock.archives.get(suite).map_or(Vec::new(), |locked| {
+        let later = LATER.map(|hours| SourceDate::from_unix(locked.date.unix() + hours * 3600));
+        // As snapshot.debian.org writes moments: 20261101T000000Z.
+        later.into_iter().flatten().map(|date| date.to_string().replace(['-', ':'], "")).collect()
+    });
+    let mut urls = Vec::new();
+    for base in &recipe.os.snapshots {
+        let base = base.trim_end_matches('/').replace("{archive}", archive);
+        if !base.contains(TIMESTAMP) {
+            urls.push(format!("{base}/{path}"));
+            continue;
+        }
+        for moment in &moments {
+            urls.push(format!("{}/{path}", base.replace(TIMESTAMP, moment)));
+        }
+    }
+    urls
 }
 
 /// The address of the registry that a release's images come from, where it is not their own.

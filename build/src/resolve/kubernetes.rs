@@ -150,14 +150,18 @@ impl Resolving<'_> {
         elf::check_executable("kubeadm", &binary)?;
         fs_err::create_dir_all(place.dir().join("output"))
             .or_io(|| "cannot make a scratch folder".to_owned())?;
+        let log = place.lasting_log();
+        remove_log(&log)?; // of an earlier try
         let question = images::BinaryQuestion {
             binary: &binary,
             scratch: &place.dir().join("tree"),
+            log: &log,
             version: kubernetes.version,
             repository: &kubernetes.image_repository,
             source_date: self.recipe.source_date,
         };
         let answer = images::ask_binary(self.sandbox, &question, self.fetcher.cancel())?;
+        remove_log(&log)?; // nobody is to read it
         Ok(answer.iter().map(ToString::to_string).collect())
     }
 
@@ -179,6 +183,15 @@ impl Resolving<'_> {
             self.lock.files.insert(format!("source/{name}"), file);
         }
         Ok(())
+    }
+}
+
+fn remove_log(log: &Path) -> Result<()> {
+    match fs_err::remove_file(log) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).or_io(|| "cannot remove a log".to_owned())
+        }
+        _ => Ok(()),
     }
 }
 

@@ -8,12 +8,13 @@ mod verify;
 use std::collections::{BTreeMap, BTreeSet};
 
 use nodekiln_recipes::lock::{
-    Lock, LockedFile, LockedKubernetes, LockedSuite, LockedTree, WantedTree, url_name, urls,
+    Lock, LockedFile, LockedKubernetes, LockedPackage, LockedSuite, LockedTree, WantedTree,
+    url_name, urls,
 };
 use nodekiln_recipes::plan::{Node, PlannedFileNode, Work};
 use nodekiln_recipes::recipe::{Content, KubernetesSource, Recipe};
 use nodekiln_recipes::tree_name;
-use nodekiln_words::{Event, Failure, Result, Sha256, SourceDate};
+use nodekiln_words::{Event, Failure, Progress, Result, Sha256, SourceDate};
 
 use crate::debian::{Archive, ArchiveSpec, ResolveOptions, SuiteInfo};
 use crate::fetch::{Fetcher, Wanted};
@@ -129,13 +130,7 @@ pub fn resolve(
     keep: Option<Keep<'_>>,
 ) -> Result<Resolution> {
     let progress = fetcher.progress();
-    if recipe.source_date.unix() > now {
-        progress.event(Event::Warning(format!(
-            "the source date {} lies ahead: times between now and then stay in the image, so a later \
-             build will have other bytes",
-            recipe.source_date
-        )));
-    }
+    warn_of_date_ahead(recipe, now, progress);
     let task = progress.start("resolve", None, "");
     let mut resolving = Resolving {
         recipe,
@@ -219,18 +214,11 @@ impl Resolving<'_> {
         let packages = archive.resolve(asked, &options).map_err(|failure| {
             failure.context(format!("cannot resolve the packages of `{name}`"))
         })?;
-        let sources: Vec<(Sha256, Wanted)> = packages
-            .iter()
-            .map(|package| {
-                let wanted = Wanted {
-                    what: format!("{} {}", package.name, package.version),
-                    urls: archive.mirrors().urls(package),
-                    sha256: package.sha256,
-                    size: Some(package.size),
-                };
-                (package.sha256, wanted)
-            })
-            .collect();
+        let file = |package| {
+            let urls = archive.mirrors().urls(package);
+            (package.sha256, package_file(package, &package.suite, urls))
+        };
+        let sources: Vec<(Sha256, Wanted)> = packages.iter().map(file).collect();
         self.sources.extend(sources);
         let asked: BTreeSet<String> = asked.iter().cloned().collect();
         let tree =
@@ -260,6 +248,24 @@ pub fn wanted_trees(recipe: &Recipe) -> Vec<WantedTree> {
         trees.push(wanted(tree_name::CONTROL_PLANE, release, &images_made::PACKAGES, false));
     }
     trees
+}
+
+/// The file of a package that `origin` listed.
+fn package_file(package: &LockedPackage, origin: &str, urls: Vec<String>) -> Wanted {
+    let LockedPackage { name, version, sha256, size, .. } = package;
+    let what = format!("{name} {version} of {origin}");
+    Wanted { what, urls, sha256: *sha256, size: Some(*size) }
+}
+
+/// Tells where a build's bytes depend on when it runs.
+fn warn_of_date_ahead(recipe: &Recipe, now: u64, progress: &dyn Progress) {
+    if recipe.source_date.unix() > now {
+        progress.event(Event::Warning(format!(
+            "the source date {} lies ahead: times between now and then stay in the image, so a later \
+             build will have other bytes",
+            recipe.source_date
+        )));
+    }
 }
 
 /// The versions of a locked tree that are to stay.

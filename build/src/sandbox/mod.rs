@@ -15,6 +15,7 @@
 //! cannot be opened once the parent is dead, which closes the gap before the death signal is set.
 
 mod capabilities;
+mod clock;
 mod devices;
 mod guest;
 mod inherited;
@@ -32,6 +33,7 @@ use std::path::PathBuf;
 
 use nodekiln_words::{Cancel, Result, SourceDate};
 
+pub use clock::OtherClock;
 pub use launch::enter_if_asked;
 
 /// The program's name, by which it knows that it was started as a stage.
@@ -45,6 +47,8 @@ const HOST_NAME: &str = "nodekiln";
 pub struct Sandbox {
     /// The program that becomes the sandbox's stages: one whose `main` calls [`enter_if_asked`].
     pub launcher: PathBuf,
+    /// The clock that commands see in place of this machine's.
+    pub clock: Option<OtherClock>,
 }
 
 /// A command to run in a tree.
@@ -136,7 +140,7 @@ impl Sandbox {
     /// A sandbox whose stages are this very program.
     #[must_use]
     pub fn new() -> Self {
-        Self { launcher: PathBuf::from("/proc/self/exe") }
+        Self { launcher: PathBuf::from("/proc/self/exe"), clock: None }
     }
 
     /// Runs `command` to its end.

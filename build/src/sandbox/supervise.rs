@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use super::launch::Line;
 use super::mount_points::MountPoints;
 use super::request::{Report, Request, anonymous_file};
-use super::{Output, STAGE_NAME, Sandbox, SandboxCommand};
+use super::{OtherClock, Output, STAGE_NAME, Sandbox, SandboxCommand};
 
 /// How long to wait for output before looking at the cancel flag again.
 const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
@@ -34,7 +34,7 @@ pub(crate) fn run(sandbox: &Sandbox, command: &SandboxCommand, cancel: &Cancel) 
     let mut log = open_log(command)?;
     // Taken away again when this function returns, after all processes inside have ended.
     let mount_points = MountPoints::make(command)?;
-    let request = request(command, mount_points.policy);
+    let request = request(command, sandbox.clock.as_ref(), mount_points.policy);
     let mut running = start(sandbox, &request)
         .or_io(|| format!("cannot start the sandbox for {}", command.title))?;
     let mut capture = Capture::default();
@@ -68,12 +68,18 @@ fn environment(command: &SandboxCommand) -> BTreeMap<String, String> {
     all
 }
 
-fn request(command: &SandboxCommand, policy: bool) -> Request {
+fn request(command: &SandboxCommand, clock: Option<&OtherClock>, policy: bool) -> Request {
+    let mut environment = environment(command);
+    let mut binds = command.binds.clone();
+    if let Some(clock) = clock {
+        environment.extend(clock.environment());
+        binds.push(clock.bind());
+    }
     Request {
         root: command.root.clone(),
         argv: command.argv.clone(),
-        environment: environment(command),
-        binds: command.binds.clone(),
+        environment,
+        binds,
         stdin: command.stdin.clone(),
         folder: command.folder.clone(),
         may_mount: command.may_mount,

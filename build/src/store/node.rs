@@ -214,6 +214,13 @@ impl NodeInProgress {
         Ok(kept)
     }
 
+    /// Where to log what may fail and has no build whose logs it could be among: a file beside the kept
+    /// folders of failed nodes, which outlives the scratch folder. Another try has the same.
+    #[must_use]
+    pub fn lasting_log(&self) -> PathBuf {
+        self.store.failed_root().join(format!("{}.log", self.id.0.short()))
+    }
+
     /// Puts the result into place: everything flushed to the disk, then one rename. What else the
     /// work left in its scratch folder is dropped.
     ///

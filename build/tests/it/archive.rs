@@ -122,7 +122,7 @@ impl Fixture {
     }
 
     /// A fetcher into `store`, and what it tells.
-    fn watched(store: &Store, offline: bool) -> (Fetcher, Arc<Told>) {
+    pub(crate) fn watched(store: &Store, offline: bool) -> (Fetcher, Arc<Told>) {
         let told = Arc::new(Told::default());
         let settings = FetchSettings { attempts: 1, offline, ..FetchSettings::default() };
         let progress: Arc<dyn Progress> = Arc::clone(&told) as _;
@@ -146,7 +146,7 @@ impl Fixture {
 
 /// The notes and warnings of a fetcher.
 #[derive(Default)]
-struct Told(Mutex<Vec<Event>>);
+pub(crate) struct Told(Mutex<Vec<Event>>);
 
 impl Progress for Told {
     fn event(&self, event: Event) {
@@ -157,7 +157,7 @@ impl Progress for Told {
 }
 
 impl Told {
-    fn warnings(&self) -> Vec<String> {
+    pub(crate) fn warnings(&self) -> Vec<String> {
         let told = self.0.lock().unwrap();
         let warning = |event: &Event| match event {
             Event::Warning(text) => Some(text.clone()),

@@ -62,7 +62,7 @@ fn says(bench: &Bench, tree: &Path, argv: &[&str]) -> String {
     let log = bench.path("says-log");
     let command = SandboxCommand::new("the test", tree, argv, &log, source_date());
     let launcher = env!("CARGO_BIN_EXE_nodekiln-sandbox").into();
-    let output = Sandbox { launcher }.run(&command, &Cancel::default());
+    let output = Sandbox { launcher, clock: None }.run(&command, &Cancel::default());
     let output = output.unwrap_or_else(|failure| panic!("{failure:?}"));
     String::from_utf8(output.stdout).unwrap()
 }
@@ -219,6 +219,9 @@ esac
         let log = bench.path("log");
         let command = SandboxCommand::new("the test", &tree, argv, &log, source_date());
         let launcher = env!("CARGO_BIN_EXE_nodekiln-sandbox").into();
-        assert!(Sandbox { launcher }.run(&command, &Cancel::default()).is_err(), "{arguments:?}");
+        assert!(
+            Sandbox { launcher, clock: None }.run(&command, &Cancel::default()).is_err(),
+            "{arguments:?}"
+        );
     }
 }

@@ -190,6 +190,24 @@ fn a_script_that_writes_chance_is_found_out_by_its_path() {
 }
 
 #[test]
+fn of_many_differing_paths_some_are_told_and_the_rest_is_counted() {
+    let mut plans = Vec::new();
+    let benches = [Bench::new(), Bench::new()];
+    for bench in &benches {
+        let mut sketch = Sketch::new(bench);
+        let many = "mkdir /many; for n in $(seq 61); do head -c 9 /dev/urandom > /many/$n; done";
+        sketch.script("many", many, "shell");
+        sketch.run(&["many"], false).unwrap();
+        plans.push(sketch.plan);
+    }
+    let [one, other] = &benches;
+    let conditions = Conditions::default();
+    let found = compare(&plans[0], &one.store, &other.store, &conditions, &Cancel::default());
+    let found = found.unwrap();
+    assert_eq!((found.differences.len(), found.untold), (50, 11));
+}
+
+#[test]
 fn a_layer_whose_bytes_changed_in_the_store_is_not_built_upon() {
     let bench = Bench::new();
     let mut sketch = Sketch::new(&bench);

@@ -89,7 +89,7 @@ fn install(holds: &[&str], make: impl FnOnce(&Path) -> Vec<Making>) -> Installed
 }
 
 fn sandbox() -> Sandbox {
-    Sandbox { launcher: PathBuf::from(env!("CARGO_BIN_EXE_nodekiln-sandbox")) }
+    Sandbox { launcher: PathBuf::from(env!("CARGO_BIN_EXE_nodekiln-sandbox")), clock: None }
 }
 
 fn install_parcels(

@@ -11,7 +11,7 @@ use nodekiln_recipes::lock::{Lock, LockFile, moved};
 use nodekiln_recipes::recipe::{KubernetesSource, Recipe};
 use nodekiln_words::{Cancel, Class, Failure, Sha256, Silent};
 
-use crate::archive::{NOW, package};
+use crate::archive::{Fixture, NOW, package};
 use crate::release::fetcher;
 use crate::resolving::{Setting, kubeadm};
 use crate::server::Server;
@@ -58,7 +58,7 @@ impl Elsewhere {
     }
 
     fn follow(&self, recipe: &Recipe, lock: &Lock) -> Result<Resolution, Failure> {
-        follow(recipe, lock.clone(), &fetcher(&self.store), &self.store)
+        follow(recipe, lock.clone(), &fetcher(&self.store), &self.store, NOW)
     }
 }
 
@@ -210,6 +210,57 @@ fn a_package_that_vanished_comes_from_a_snapshot_or_fails_by_name() {
     assert_eq!(snapshot.requests(path).len(), 1);
 }
 
+/// A snapshot archive answers for a moment with the last picture before it, which the index of that moment
+/// may be newer than.
+#[test]
+fn a_package_that_a_later_picture_has_comes_from_there() {
+    let setting = Setting::new(kubeadm);
+    setting.publish(&[("e2fsprogs", "1"), ("thing", "1")]);
+    let mut recipe = without_kubernetes(&setting, "");
+    let lock = setting.locked(&recipe, None);
+    setting.archive.server.remove("/pool/thing.deb");
+    let snapshot = Server::start();
+    recipe.os.snapshots = vec![format!("{}/{{archive}}/{{timestamp}}/", snapshot.base())];
+    let path = |moment: &str| format!("/debian/{moment}/pool/thing.deb");
+    let moments = ["20991231T000000Z", "20991231T060000Z", "20991231T120000Z", "21000101T000000Z"];
+    let fetch = || {
+        let elsewhere = Elsewhere::new();
+        let resolution = elsewhere.follow(&recipe, &lock).unwrap();
+        let plan = setting.plan(&recipe, &resolution);
+        resolution.fetch(&plan.nodes.iter().collect::<Vec<_>>(), &fetcher(&elsewhere.store))
+    };
+    // Something else under its name, such as the package as it was before, ends nothing.
+    snapshot.put(&path(moments[0]), deb("thing", "0"));
+    let text = fetch().unwrap_err().chain().join(" ");
+    assert!(text.contains(&Sha256::of(deb("thing", "0")).to_string()), "{text}");
+    for (index, moment) in moments.iter().enumerate().skip(1) {
+        snapshot.put(&path(moment), deb("thing", "1"));
+        let asked = moments.map(|moment| snapshot.requests(&path(moment)).len());
+        fetch().unwrap();
+        let now = moments.map(|moment| snapshot.requests(&path(moment)).len());
+        for (at, (asked, now)) in asked.iter().zip(now).enumerate() {
+            assert_eq!(now > *asked, at <= index, "{moment}: {}", moments[at]);
+        }
+        snapshot.remove(&path(moment));
+    }
+}
+
+#[test]
+fn a_source_date_that_lies_ahead_is_told_with_a_lock_as_without() {
+    let setting = Setting::new(kubeadm);
+    let recipe = without_kubernetes(&setting, "");
+    let lock = setting.locked(&recipe, None);
+    let date = recipe.source_date.unix();
+    let warned = |now| {
+        let elsewhere = Elsewhere::new();
+        let (fetcher, told) = Fixture::watched(&elsewhere.store, false);
+        follow(&recipe, lock.clone(), &fetcher, &elsewhere.store, now).unwrap();
+        told.warnings().iter().any(|text| text.contains("lies ahead"))
+    };
+    assert!(warned(date - 1));
+    assert!(!warned(date));
+}
+
 #[test]
 fn a_vanished_package_that_the_store_has_is_not_asked_for() {
     let setting = Setting::new(kubeadm);
@@ -224,7 +275,7 @@ fn a_vanished_package_that_the_store_has_is_not_asked_for() {
     let store = Arc::new(elsewhere.store.clone());
     let settings = FetchSettings { offline: true, ..FetchSettings::default() };
     let offline = Fetcher::new(store, Arc::new(Silent), Cancel::default(), settings).unwrap();
-    let resolution = follow(&recipe, lock, &offline, &elsewhere.store).unwrap();
+    let resolution = follow(&recipe, lock, &offline, &elsewhere.store, NOW).unwrap();
     let plan = setting.plan(&recipe, &resolution);
     resolution.fetch(&plan.nodes.iter().collect::<Vec<_>>(), &offline).unwrap();
 }

@@ -37,7 +37,13 @@ impl Bench {
         let store = Store::open(&folder.path().join("store")).unwrap();
         let log = folder.path().join("log");
         let launcher = PathBuf::from(env!("CARGO_BIN_EXE_nodekiln-sandbox"));
-        Self { folder, store, sandbox: Sandbox { launcher }, cancel: Cancel::default(), log }
+        Self {
+            folder,
+            store,
+            sandbox: Sandbox { launcher, clock: None },
+            cancel: Cancel::default(),
+            log,
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

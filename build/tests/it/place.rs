@@ -21,7 +21,10 @@ impl Place {
     pub(crate) fn new() -> Self {
         let place = Self {
             folder: tempfile::tempdir().unwrap(),
-            sandbox: Sandbox { launcher: PathBuf::from(env!("CARGO_BIN_EXE_nodekiln-sandbox")) },
+            sandbox: Sandbox {
+                launcher: PathBuf::from(env!("CARGO_BIN_EXE_nodekiln-sandbox")),
+                clock: None,
+            },
         };
         make_tree(&place.tree());
         place

@@ -154,7 +154,7 @@ fn second_start(bench: &Bench, tree: &Path, store: &Path, script: &str) -> Strin
     let guest = "/var/lib/containerd".to_owned();
     command.binds = vec![Bind { host: store.to_owned(), guest, read_only: false }];
     let launcher = env!("CARGO_BIN_EXE_nodekiln-sandbox").into();
-    let output = Sandbox { launcher }.run(&command, &Cancel::default()).unwrap();
+    let output = Sandbox { launcher, clock: None }.run(&command, &Cancel::default()).unwrap();
     String::from_utf8(output.stdout).unwrap()
 }
 

@@ -202,7 +202,7 @@ fn kubeadm_is_asked_once() {
     let setting = Setting::new(kubeadm);
     let recipe = setting.recipe("");
     let first = setting.resolve_in(&recipe, &setting.bench.sandbox).unwrap();
-    let nothing_runs = Sandbox { launcher: "/nonexistent".into() };
+    let nothing_runs = Sandbox { launcher: "/nonexistent".into(), clock: None };
     let second = setting.resolve_in(&recipe, &nothing_runs).unwrap();
     assert_eq!(first.lock, second.lock);
     assert_eq!(setting.asked("/kubeadm"), 3, "the digest twice, the program once");
@@ -271,4 +271,13 @@ fn a_kubeadm_of_another_repository_fails_with_its_own_words() {
     let failure = setting.resolve_in(&recipe, &setting.bench.sandbox).err().unwrap();
     let text = format!("{failure:?}");
     assert!(text.contains("cannot ask kubeadm 1.31.4 which images it needs"), "{text}");
+    let log = failure.help().unwrap().split_whitespace().last().unwrap();
+    let logged = std::fs::read_to_string(log).unwrap();
+    assert!(logged.contains("--image-repository=other.example"), "{log}: {logged}");
+
+    // What goes well leaves no log.
+    let logs = || std::fs::read_dir(setting.bench.store.root().join("failed")).unwrap().count();
+    assert_eq!(logs(), 1);
+    setting.resolve_in(&setting.recipe(""), &setting.bench.sandbox).unwrap();
+    assert_eq!(logs(), 1, "the log of another question is left alone");
 }

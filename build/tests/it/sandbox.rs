@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nodekiln_build::layer::{Root, private_mounts};
-use nodekiln_build::sandbox::Bind;
+use nodekiln_build::sandbox::{Bind, OtherClock};
 use nodekiln_words::{Cancel, Class};
 
 use crate::place::{Place, source_date};
@@ -35,6 +35,37 @@ fn environment_is_exactly_as_promised() {
             "TZ=UTC",
         ]
     );
+}
+
+#[test]
+fn another_clock_is_seen_in_the_sandbox_and_leaves_no_trace() {
+    let now = || std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let mut place = Place::new();
+    // `ci/prepare test` installs libfaketime.
+    let clock = OtherClock::ahead().unwrap();
+    let ahead = u64::from(clock.ahead);
+    place.sandbox.clock = Some(clock);
+    let before = now();
+    // Programs made before glibc 2.33 ask for a file's times by this name, the seconds being at 88.
+    let old_stat = "import ctypes, struct; buffer = ctypes.create_string_buffer(144)\n\
+        ctypes.CDLL(None).__xstat(1, b'/old', buffer); print(struct.unpack_from('q', buffer, 88)[0])";
+    let said = place.says(&format!(
+        "date +%s; perl -e 'print time, \"\\n\"'; : > /file; touch -d @1000000000 /old; \
+         stat -c %Y /file /old; /usr/bin/python3 -c \"{old_stat}\""
+    ));
+    let after = now();
+    let said: Vec<u64> = said.lines().map(|line| line.parse().unwrap()).collect();
+    let [date, perl, file, old, old_by_its_old_name] = said[..] else { panic!("{said:?}") };
+    for seen in [date, perl] {
+        assert!((before + ahead..=after + ahead).contains(&seen), "{seen} at {before}");
+    }
+    // Archives are made with the times of files, which are this machine's or what was asked for.
+    assert!((before..=after).contains(&file), "{file} at {before}");
+    assert_eq!((old, old_by_its_old_name), (1_000_000_000, 1_000_000_000));
+    let mut left: Vec<_> =
+        fs::read_dir(place.tree()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort_unstable();
+    assert_eq!(left, ["bin", "etc", "file", "lib", "lib64", "old", "sbin", "usr", "var"]);
 }
 
 #[test]

@@ -189,7 +189,8 @@ fn a_key_must_be_valid_when_it_signs_and_is_told_when_it_no_longer_is() {
         let two = lasting(&key, 2);
         assert!(!verify(&two, &message, SIGNED).unwrap().key_expired);
         assert!(verify(&two, &message, SIGNED + YEAR).unwrap().key_expired);
-        assert!(is_refused(&lasting(&key, 1), &message));
+        let failure = verify(&lasting(&key, 1), &message, SIGNED).unwrap_err();
+        assert!(failure.to_string().ends_with("was not valid when it signed"), "{failure}");
     }
 }
 
@@ -232,6 +233,29 @@ fn a_suite_signed_by_a_key_that_has_expired_is_used_with_a_warning() {
     assert_eq!(open(u64::from(MADE + 20 * YEAR)), Vec::<String>::new());
     let warnings = open(NOW);
     assert!(warnings.iter().any(|text| text.contains("expired since")), "{warnings:?}");
+}
+
+#[test]
+fn a_suite_signed_by_a_revoked_key_is_refused_with_a_remedy() {
+    let mut fixture = Fixture::new();
+    fixture.key = key(1);
+    fixture.publish("test", "", &format!("Suite: test\nDate: {DATE}\n"));
+    let trust = |public: &SignedPublicKey| {
+        let keys = public.to_armored_bytes(ArmorOptions::default()).unwrap();
+        fs_err::write(fixture.folder.path().join("keyring.asc"), keys).unwrap();
+    };
+    let mut public = fixture.key.to_public_key();
+    trust(&public);
+    fixture.open().unwrap();
+    let revocation =
+        about_key(&fixture.key, &fixture.key, SignatureType::KeyRevocation, Vec::new());
+    public.details.revocation_signatures.push(revocation);
+    trust(&public);
+    let failure = fixture.failure();
+    assert_eq!(failure.class(), Class::Io);
+    assert!(failure.to_string().contains("no good signature"), "{failure}");
+    assert!(failure.to_string().ends_with("a key that was revoked"), "{failure}");
+    assert!(failure.help().unwrap().contains("os.keyring"), "{failure:?}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use nodekiln_build::layer::scan;
 use nodekiln_build::oci::{Image, archive};
+use nodekiln_build::sandbox::OtherClock;
 
 use super::{PAUSE, extras, files, image, image_of_layers, preload, second_start, tree};
 use crate::node::{Bench, source_date};
@@ -70,7 +71,8 @@ fn a_store_is_the_same_bytes_at_another_time_on_another_file_system() {
     let images = images_that_share(first.folder.path());
     let wanted: Vec<String> = images.iter().map(|image| image.reference.to_string()).collect();
     // Blocks in use are others in memory than on a disk, and so is the order of names.
-    let second = Bench::within(Path::new("/dev/shm"));
+    let mut second = Bench::within(Path::new("/dev/shm"));
+    second.sandbox.clock = Some(OtherClock::ahead().unwrap());
     let made = [(&first, false), (&second, true)].map(|(bench, reverse)| {
         let node = bench.stored("images", |output| {
             std::fs::create_dir(output.join("images")).unwrap();

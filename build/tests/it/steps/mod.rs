@@ -33,7 +33,7 @@ impl Bench {
         let store = Store::open(&folder.path().join("store")).unwrap();
         let launcher = PathBuf::from(env!("CARGO_BIN_EXE_nodekiln-sandbox"));
         let below = vec![below.to_path_buf()];
-        Self { folder, store, sandbox: Sandbox { launcher }, below, scratches: 0 }
+        Self { folder, store, sandbox: Sandbox { launcher, clock: None }, below, scratches: 0 }
     }
 
     /// With an own tree, filled by `fill`, as the only layer below.
