@@ -54,7 +54,7 @@ const LAYOUT: &str = "nodekiln remote store 1\n";
 /// What it holds in every version.
 const LAYOUT_START: &str = "nodekiln remote store ";
 /// How long the first answer may take: what is wrong with address or credentials is told at once.
-const FIRST_ANSWER: Duration = Duration::from_secs(20);
+const FIRST_ANSWER: Duration = Duration::from_secs(10);
 
 /// What buckets that do not exist are answered by, in each cloud.
 const NO_BUCKET: [&str; 4] =
@@ -197,7 +197,7 @@ impl Remote {
             let answer = tokio::time::timeout(FIRST_ANSWER, async {
                 self.objects.get(&MARKER.into()).await?.bytes().await
             });
-            answer.await.unwrap_or_else(|late| Err(unanswered(late)))
+            answer.await.unwrap_or_else(|_| Err(unanswered()))
         });
         let found = match answer? {
             Ok(bytes) => Some(bytes),
@@ -331,8 +331,9 @@ fn names_no_bucket(error: &(dyn std::error::Error + 'static)) -> bool {
     NO_BUCKET.iter().any(|sign| why.contains(sign))
 }
 
-fn unanswered(late: tokio::time::error::Elapsed) -> object_store::Error {
-    object_store::Error::Generic { store: "remote", source: Box::new(late) }
+fn unanswered() -> object_store::Error {
+    let text = format!("no answer within {} s", FIRST_ANSWER.as_secs());
+    object_store::Error::Generic { store: "remote", source: text.into() }
 }
 
 /// Where the record of a node that a key signed is.

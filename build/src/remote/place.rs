@@ -13,6 +13,7 @@ use object_store::local::LocalFileSystem;
 use object_store::{ObjectStore, prefix::PrefixStore};
 use url::Url;
 
+#[cfg(feature = "cloud")]
 use super::trouble::reason;
 
 /// Kinds of addresses, for messages.
@@ -165,6 +166,7 @@ impl Cloud {
     }
 
     /// A failure for which the environment is to blame.
+    #[cfg(feature = "cloud")]
     fn unfit(self, error: &object_store::Error) -> Failure {
         let message = format!("no credentials for {}", self.name());
         Failure::input(message)
@@ -205,7 +207,7 @@ mod cloud {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use nodekiln_words::{Class, Failure, Result, ResultExt as _};
+    use nodekiln_words::{Class, Result, ResultExt as _};
     use object_store::{BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig};
 
     use super::{Cloud, Patience};
@@ -279,7 +281,8 @@ mod cloud {
         let disabled = std::env::var("AWS_EC2_METADATA_DISABLED");
         let disabled = disabled.is_ok_and(|value| value.eq_ignore_ascii_case("true"));
         if disabled && !elsewhere.into_iter().any(has) {
-            return Err(Failure::input("no credentials for S3").with_help(Cloud::Aws.remedy()));
+            let failure = nodekiln_words::Failure::input("no credentials for S3");
+            return Err(failure.with_help(Cloud::Aws.remedy()));
         }
         for (key, value) in settings {
             builder = builder.with_config(key, value);

@@ -10,6 +10,7 @@ use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
     ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    UploadPart,
 };
 
 use super::{ALL, Common, Machine, names};
@@ -22,6 +23,40 @@ struct Mortal {
     asked: AtomicUsize,
     /// Bytes after which every answer breaks off.
     breaks_after: Option<usize>,
+    /// Parts of an upload that are taken.
+    parts: usize,
+    /// Uploads that were taken back.
+    aborted: Arc<AtomicUsize>,
+}
+
+/// An upload that takes so many parts.
+#[derive(Debug)]
+struct Parts {
+    upload: Box<dyn MultipartUpload>,
+    left: usize,
+    aborted: Arc<AtomicUsize>,
+}
+
+#[async_trait::async_trait]
+impl MultipartUpload for Parts {
+    fn put_part(&mut self, bytes: PutPayload) -> UploadPart {
+        match self.left.checked_sub(1) {
+            Some(left) => {
+                self.left = left;
+                self.upload.put_part(bytes)
+            }
+            None => Box::pin(async { Err(dead()) }),
+        }
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        self.upload.complete().await
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.aborted.fetch_add(1, Ordering::SeqCst);
+        self.upload.abort().await
+    }
 }
 
 impl fmt::Display for Mortal {
@@ -38,7 +73,8 @@ impl Mortal {
     fn over(objects: &Arc<InMemory>, left: usize) -> Self {
         let objects = Arc::clone(objects);
         let (left, asked) = (AtomicUsize::new(left), AtomicUsize::new(0));
-        Self { objects, left, asked, breaks_after: None }
+        let aborted = Arc::default();
+        Self { objects, left, asked, breaks_after: None, parts: usize::MAX, aborted }
     }
 
     fn ask(&self) -> Result<()> {
@@ -62,7 +98,8 @@ impl ObjectStore for Mortal {
         how: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
         self.ask()?;
-        self.objects.put_multipart_opts(at, how).await
+        let upload = self.objects.put_multipart_opts(at, how).await?;
+        Ok(Box::new(Parts { upload, left: self.parts, aborted: Arc::clone(&self.aborted) }))
     }
 
     async fn get_opts(&self, at: &Path, how: GetOptions) -> Result<GetResult> {
@@ -167,5 +204,21 @@ fn an_answer_that_breaks_off_is_not_taken_for_an_object() {
         assert_eq!(machine.told.warnings().len(), 1, "{:?}", machine.told.warnings());
         let scratch = std::fs::read_dir(machine.bench.store.root().join("scratch")).unwrap();
         assert_eq!(scratch.count(), 1, "only the folder for transfers");
+    }
+}
+
+#[test]
+fn an_upload_that_fails_is_taken_back() {
+    let common = Common::new();
+    for parts in 0..3 {
+        let objects = Arc::new(InMemory::new());
+        let mut mortal = Mortal::over(&objects, usize::MAX);
+        mortal.parts = parts;
+        let aborted = Arc::clone(&mortal.aborted);
+        let machine = Machine::new();
+        machine.build(&machine.over(Arc::new(mortal), &common.settings()));
+        assert_eq!(aborted.load(Ordering::SeqCst), 1, "after {parts} parts");
+        let warnings = machine.told.warnings();
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
     }
 }
