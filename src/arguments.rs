@@ -127,7 +127,7 @@ pub(crate) struct Selection {
     /// The recipe's lock; by default `NAME.lock.yaml` beside the recipe, followed if it is there.
     #[arg(long, value_name = "FILE")]
     pub(crate) lock: Option<PathBuf>,
-    /// Use what was fetched before and ask no server.
+    /// Use what was fetched before and ask no server, but for a remote store that is named.
     #[arg(long)]
     pub(crate) offline: bool,
     /// Base URL of a package archive, instead of those this machine uses. May be given several times.
@@ -136,6 +136,29 @@ pub(crate) struct Selection {
     /// File with the certificates of authorities to trust for https, in PEM form.
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
+}
+
+/// The environment variable that names a remote store.
+pub(crate) const REMOTE_VARIABLE: &str = "NODEKILN_CACHE_REMOTE";
+
+/// The store that machines share.
+#[derive(Args)]
+pub(crate) struct RemoteStore {
+    /// Store shared with other machines: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX
+    /// or file:///FOLDER. What is there is pulled instead of built; what was built is pushed.
+    /// Credentials come from the cloud's own environment variables.
+    #[arg(long, env = REMOTE_VARIABLE, value_name = "URL")]
+    pub(crate) cache_remote: Option<String>,
+    /// Pull from the remote store and never write to it.
+    #[arg(long, env = "NODEKILN_CACHE_REMOTE_READ_ONLY", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) cache_remote_read_only: bool,
+    /// File with public keys, one OpenSSH line each, whose signed results are used besides this store's
+    /// own. May be given several times; the variable parts files by `:`.
+    #[arg(long, env = "NODEKILN_CACHE_REMOTE_TRUST", value_delimiter = ':', value_name = "FILE")]
+    pub(crate) cache_remote_trust: Vec<PathBuf>,
+    /// Private key (OpenSSH, Ed25519) that signs what is pushed, instead of this store's own.
+    #[arg(long, env = "NODEKILN_CACHE_REMOTE_KEY", value_name = "FILE")]
+    pub(crate) cache_remote_key: Option<PathBuf>,
 }
 
 /// A recipe to be planned or built, and for whom.
@@ -156,6 +179,8 @@ pub(crate) struct Target {
 pub(crate) struct Build {
     #[command(flatten)]
     pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) remote: RemoteStore,
     /// Folder that receives a folder named after the recipe.
     #[arg(long, short, default_value = "out", value_name = "FOLDER")]
     pub(crate) out: PathBuf,
@@ -196,6 +221,8 @@ pub(crate) enum Compression {
 pub(crate) struct Plan {
     #[command(flatten)]
     pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) remote: RemoteStore,
     /// Print JSON.
     #[arg(long, conflicts_with = "graph")]
     pub(crate) json: bool,
@@ -431,6 +458,9 @@ pub(crate) enum CacheVerb {
         #[arg(long)]
         json: bool,
     },
+    /// Print the public key by which other machines can be told to trust what this store pushes to a
+    /// remote one (--cache-remote-trust). A key is made where there is none.
+    Key,
     /// Remove what was used longest ago.
     Prune {
         /// What to keep: a size such as 20GiB, or an age such as 30d or 12h.

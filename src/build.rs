@@ -6,14 +6,18 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use nodekiln_build::account::Account;
-use nodekiln_build::graph::{Ran, Run, run_graph};
+use nodekiln_build::graph::{Ran, Run, needs, run_graph};
 use nodekiln_build::layer::private_mounts;
+use nodekiln_build::remote::{Moved, Remote, Shared, Traffic};
 use nodekiln_build::sandbox::{OtherClock, Sandbox};
 use nodekiln_build::steps;
+use nodekiln_build::store::StoredNode;
 use nodekiln_disk::{Disk, Payload};
 use nodekiln_providers::{Artifact, ArtifactRequest, Compression};
 use nodekiln_recipes::Inventory;
 use nodekiln_words::{Bytes, Cancel, Failure, Progress, Result, ResultExt as _, Sha256};
+
+use serde::Serialize;
 
 use crate::Context;
 use crate::arguments;
@@ -22,19 +26,21 @@ use crate::exit::{print, print_json};
 use crate::output::{Manifest, Staging, refuse_foreign};
 use crate::plan::targets;
 use crate::progress::renderer;
-use crate::resolve::{Resolved, resolve};
+use crate::resolve::{Access, Resolved, resolve};
 
 /// Builds a recipe.
 pub(crate) fn build(verb: &arguments::Build, context: &Context) -> Result<ExitCode> {
     private_mounts()?; // 1. no mount of ours is seen outside, and none outlives us
     let progress = renderer(context.global.progress);
-    let resolved = resolve(&verb.target, context, &progress)?; // 2. recipe, lock, plan
+    let remote = Some((&verb.remote, Access::Write));
+    let resolved = resolve(&verb.target, remote, context, &progress)?; // 2. recipe, lock, plan
     let name = resolved.loaded.recipe.name.clone();
     let target = verb.out.join(&name);
     let old = Manifest::read(&target.join(crate::output::MANIFEST));
     let old = if verb.force { old.unwrap_or_default() } else { old? };
     if let Some(old) = old.as_ref().filter(|old| is_current(old, &resolved, verb, &target)) {
-        return say_unchanged(old, &target, verb.json); // 3. nothing to do is the usual case
+        share_stored(&resolved)?; // 3. nothing to do is the usual case
+        return say_unchanged(old, &resolved, &target, verb.json);
     }
     refuse_foreign(&target, old.as_ref(), verb.force)?;
     let staging = Staging::beside(&target)?;
@@ -47,7 +53,8 @@ pub(crate) fn build(verb: &arguments::Build, context: &Context) -> Result<ExitCo
         Err(failure) => return Err(with_logs(failure, &staging)),
     };
     staging.publish(&made, old.as_ref())?; // 6. all in place, the manifest last
-    say_done(&made, &target, &ran, verb.json)?;
+    share(&resolved, ran.nodes.values())?; // 7. for other machines
+    say_done(&made, &resolved, &target, &ran, verb.json)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -63,10 +70,14 @@ fn layers(
     let sandbox = Sandbox { clock, ..Sandbox::new() };
     let logs = staging.folder().join("logs");
     let fetch = |nodes: &[&nodekiln_recipes::plan::Node]| {
+        if let Some(remote) = &resolved.remote {
+            remote.pull_inputs(&resolved.resolution.sized_inputs(nodes))?;
+        }
         resolved.resolution.fetch(nodes, &resolved.fetcher)
     };
     let run = Run {
         store: &resolved.store,
+        remote: resolved.remote.as_ref(),
         sandbox: &sandbox,
         fetch: &fetch,
         progress: &**progress,
@@ -77,6 +88,30 @@ fn layers(
         jobs: std::thread::available_parallelism().map_or(1, usize::from).min(4),
     };
     run_graph(&resolved.plan, &targets(&resolved.plan, &resolved.providers), &run)
+}
+
+/// Gives the remote store what it lacks of `nodes` and of what they were made from. The output is
+/// complete by now, so that nobody waits for this but whoever watches.
+fn share<'a>(resolved: &Resolved, nodes: impl Iterator<Item = &'a StoredNode>) -> Result<()> {
+    let Some(remote) = resolved.remote.as_ref().filter(|remote| !remote.is_read_only()) else {
+        return Ok(());
+    };
+    let shared = nodes.filter_map(|stored| {
+        let node = resolved.plan.nodes.iter().find(|node| node.id == stored.id)?;
+        let inputs = resolved.resolution.inputs(&[node]);
+        Some(Shared { node: stored.clone(), inputs })
+    });
+    remote.push(&shared.collect::<Vec<_>>())
+}
+
+/// As [`share`], of what the store has although this run did not need it.
+fn share_stored(resolved: &Resolved) -> Result<()> {
+    if resolved.remote.is_none() {
+        return Ok(());
+    }
+    let targets = targets(&resolved.plan, &resolved.providers);
+    let needs = needs(&resolved.plan, &targets, &resolved.store, None)?;
+    share(resolved, needs.iter().filter_map(|need| need.found.as_ref()))
 }
 
 /// Writes artifacts, bill of materials and plan into the staging folder.
@@ -297,26 +332,69 @@ fn is_current(old: &Manifest, resolved: &Resolved, verb: &arguments::Build, targ
         && old.stands_in(target)
 }
 
-fn say_unchanged(manifest: &Manifest, target: &Path, json: bool) -> Result<ExitCode> {
+/// What `--json` prints: the manifest, and what went to and from the remote store.
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    manifest: &'a Manifest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remote: Option<Traffic>,
+}
+
+impl<'a> Told<'a> {
+    fn of(manifest: &'a Manifest, resolved: &Resolved) -> Self {
+        Self { manifest, remote: resolved.remote.as_ref().map(Remote::traffic) }
+    }
+}
+
+/// What went to and from the remote store, in a line.
+fn remote_line(resolved: &Resolved) -> String {
+    let Some(remote) = &resolved.remote else { return String::new() };
+    let Traffic { pulled, pushed } = remote.traffic();
+    let moved = |word: &str, moved: &Moved| {
+        let (nodes, inputs, bytes) = (moved.nodes.len(), moved.inputs, Bytes(moved.bytes));
+        format!("{nodes} nodes and {inputs} inputs {word}, {bytes}")
+    };
+    format!("  remote store: {}; {}\n", moved("pulled", &pulled), moved("pushed", &pushed))
+}
+
+fn say_unchanged(
+    manifest: &Manifest,
+    resolved: &Resolved,
+    target: &Path,
+    json: bool,
+) -> Result<ExitCode> {
     if json {
-        print_json(manifest)?;
+        print_json(&Told::of(manifest, resolved))?;
     } else {
         print(&format!(
-            "{}: nothing to do; {} holds this very build\n",
+            "{}: nothing to do; {} holds this very build\n{}",
             manifest.name,
-            target.display()
+            target.display(),
+            remote_line(resolved)
         ))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn say_done(manifest: &Manifest, target: &Path, ran: &Ran, json: bool) -> Result<()> {
+fn say_done(
+    manifest: &Manifest,
+    resolved: &Resolved,
+    target: &Path,
+    ran: &Ran,
+    json: bool,
+) -> Result<()> {
     if json {
-        return print_json(manifest);
+        return print_json(&Told::of(manifest, resolved));
     }
-    let hits = ran.nodes.len() - ran.executed.len();
-    let mut text =
-        format!("{}: {} nodes built, {hits} reused\n", manifest.name, ran.executed.len());
+    let (built, pulled) = (ran.executed.len(), ran.pulled.len());
+    let hits = ran.nodes.len() - built - pulled;
+    let pulled = match &resolved.remote {
+        Some(_) => format!(" {pulled} pulled,"),
+        None => String::new(),
+    };
+    let mut text = format!("{}: {built} nodes built,{pulled} {hits} reused\n", manifest.name);
+    text.push_str(&remote_line(resolved));
     if let Some(kubernetes) = &manifest.kubernetes {
         text.push_str(&format!("  Kubernetes {kubernetes}\n"));
     }

@@ -1,10 +1,11 @@
-//! `nodekiln cache`: count, check and prune the content store.
+//! `nodekiln cache`: count, check and prune the content store, and tell its key.
 
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use nodekiln_build::remote::public_line;
 use nodekiln_build::store::{Keep, Store};
 use nodekiln_recipes::Inventory;
 use nodekiln_words::{Bytes, Cancel, Failure, Progress, Result};
@@ -14,12 +15,13 @@ use crate::arguments::{Cache, CacheVerb};
 use crate::exit::{print, print_json};
 use crate::progress::renderer;
 
-/// Counts, checks or prunes.
+/// Counts, checks, prunes or tells the key.
 pub(crate) fn cache(verb: &Cache, context: &Context) -> Result<ExitCode> {
     let store = open(context, &renderer(context.global.progress))?;
     match &verb.verb {
         CacheVerb::Stats { json } => stats(&store, *json),
         CacheVerb::Verify { json } => verify(&store, *json, context),
+        CacheVerb::Key => print(&format!("{}\n", public_line(&store)?)).map(|()| ExitCode::SUCCESS),
         CacheVerb::Prune { keep, json } => prune(&store, keep, *json),
     }
 }

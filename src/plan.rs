@@ -13,13 +13,14 @@ use crate::Context;
 use crate::arguments;
 use crate::exit::{print, print_json};
 use crate::progress::renderer;
-use crate::resolve::{Resolved, resolve};
+use crate::resolve::{Access, Resolved, resolve};
 
 /// Resolves a recipe and prints its plan; no node is executed. (Resolving a prebuilt Kubernetes asks its
 /// kubeadm, in the sandbox, which images it needs.)
 pub(crate) fn plan(verb: &arguments::Plan, context: &Context) -> Result<ExitCode> {
     let progress = renderer(context.global.progress);
-    let resolved = resolve(&verb.target, context, &progress)?;
+    let remote = Some((&verb.remote, Access::Read));
+    let resolved = resolve(&verb.target, remote, context, &progress)?;
     let rows = rows(&resolved)?;
     match verb.graph {
         Some(arguments::GraphFormat::Dot) => print(&dot(&resolved.plan.name, &rows))?,
@@ -34,6 +35,8 @@ pub(crate) fn plan(verb: &arguments::Plan, context: &Context) -> Result<ExitCode
 #[serde(rename_all = "kebab-case")]
 enum State {
     Hit,
+    /// It would be pulled.
+    Remote,
     Miss,
     /// Nobody reads it: what it is for is there.
     #[serde(rename = "not needed")]
@@ -58,18 +61,19 @@ struct Row {
 fn rows(resolved: &Resolved) -> Result<Vec<Row>> {
     let plan = &resolved.plan;
     let targets = targets(plan, &resolved.providers);
-    let needs = graph::needs(plan, &targets, &resolved.store)?;
-    let explainer = match needs.iter().all(|need| need.found.is_some()) {
+    let needs = graph::needs(plan, &targets, &resolved.store, resolved.remote.as_ref())?;
+    let explainer = match needs.iter().all(|need| !need.is_missing()) {
         true => None, // reading all records takes longer than saying that nothing is missing
         false => Some(Explainer::over(&resolved.store)?),
     };
     let row = |node: &Node| {
         let need = needs.iter().find(|need| need.node.name == node.name);
         let found = need.and_then(|need| need.found.as_ref());
-        let state = match (need, found) {
-            (None, _) => State::NotNeeded,
-            (_, Some(_)) => State::Hit,
-            (_, None) => State::Miss,
+        let state = match need {
+            None => State::NotNeeded,
+            Some(need) if need.found.is_some() => State::Hit,
+            Some(need) if need.remote => State::Remote,
+            Some(_) => State::Miss,
         };
         let explanation = explainer.as_ref().filter(|_| state == State::Miss);
         Row {
@@ -102,6 +106,7 @@ impl State {
     fn word(self) -> &'static str {
         match self {
             Self::Hit => "hit",
+            Self::Remote => "remote",
             Self::Miss => "miss",
             Self::NotNeeded => "not needed",
         }
@@ -125,7 +130,11 @@ fn text(name: &str, rows: &[Row]) -> String {
     let expected = |row: &Row| row.explanation.as_ref().map(|why| why.expected_seconds);
     let expected: Vec<Option<f64>> = rows.iter().filter_map(expected).collect();
     let (hits, misses) = (count(State::Hit), count(State::Miss));
-    let mut text = format!("{name}: {} nodes, {hits} hits, {misses} misses", rows.len());
+    let remote = match count(State::Remote) {
+        0 => String::new(),
+        remote => format!(" {remote} in the remote store,"),
+    };
+    let mut text = format!("{name}: {} nodes, {hits} hits,{remote} {misses} misses", rows.len());
     let seconds: f64 = expected.iter().flatten().sum();
     match expected.iter().filter(|seconds| seconds.is_none()).count() {
         _ if misses == 0 => text.push_str("; nothing to build"),
@@ -158,6 +167,7 @@ fn dot(name: &str, rows: &[Row]) -> String {
     for row in rows {
         let color = match row.state {
             State::Hit => "palegreen",
+            State::Remote => "lightblue",
             State::Miss => "lightsalmon",
             State::NotNeeded => "gray90",
         };

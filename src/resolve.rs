@@ -1,17 +1,20 @@
 //! From the command line to a plan: load the recipe, follow its lock or resolve it, lay out the nodes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use nodekiln_build::fetch::{FetchSettings, Fetcher};
+use nodekiln_build::remote::{Remote, RemoteSettings};
 use nodekiln_build::resolve::{Keep, Resolution, digest_of, follow, resolve as resolve_recipe};
 use nodekiln_build::sandbox::Sandbox;
 use nodekiln_build::store::Store;
 use nodekiln_recipes::load::Loaded;
+use nodekiln_recipes::lock::Lock;
 use nodekiln_recipes::{Plan, plan_of};
-use nodekiln_words::{Event, Progress, Result};
+use nodekiln_words::{Event, Progress, Result, Sha256};
 
 use crate::Context;
-use crate::arguments::{Selection, Target};
+use crate::arguments::{RemoteStore, Selection, Target};
 use crate::lock;
 
 /// A recipe, and what it takes to resolve it.
@@ -32,6 +35,8 @@ pub(crate) struct Resolved {
     pub(crate) store: Arc<Store>,
     /// What brings files into the store.
     pub(crate) fetcher: Fetcher,
+    /// The store that machines share, where one was named.
+    pub(crate) remote: Option<Remote>,
     /// The lock, and where its files are to be had.
     pub(crate) resolution: Resolution,
     /// The plan.
@@ -63,15 +68,20 @@ impl Setting {
     }
 }
 
-/// Loads and resolves the recipe of `target`, by its lock where it has one.
+/// Loads and resolves the recipe of `target`, by its lock where it has one. `remote` is what is said of
+/// a remote store, and whether the verb may write there.
 pub(crate) fn resolve(
     target: &Target,
+    remote: Option<(&RemoteStore, Access)>,
     context: &Context,
     progress: &Arc<dyn Progress>,
 ) -> Result<Resolved> {
     let providers = providers(target)?;
     let selection = &target.selection;
     let setting = Setting::of(selection, context, progress)?;
+    let remote = remote.and_then(|(remote, access)| remote_settings(remote, access, selection));
+    let remote =
+        remote.map(|settings| connect(&settings, &setting, context, progress)).transpose()?;
     let recipe = &setting.loaded.recipe;
     let path = lock::path_of(selection, recipe);
     let locked = match (&selection.lock, target.no_lock) {
@@ -82,6 +92,9 @@ pub(crate) fn resolve(
     let resolution = match locked {
         Some(locked) => {
             progress.event(Event::Note(format!("following the lock {}", path.display())));
+            if let Some(remote) = &remote {
+                remote.pull_inputs(&documents(&locked))?;
+            }
             follow(recipe, locked, &setting.fetcher, &setting.store, crate::cache::now())?
         }
         None => newest(&setting, None)?,
@@ -90,7 +103,48 @@ pub(crate) fn resolve(
     let store = &setting.store;
     let plan = plan_of(recipe, &resolution.lock, &names, &|content| digest_of(content, store))?;
     let Setting { loaded, store, fetcher } = setting;
-    Ok(Resolved { loaded, store, fetcher, resolution, plan, providers })
+    Ok(Resolved { loaded, store, fetcher, remote, resolution, plan, providers })
+}
+
+/// What a verb may do with a remote store.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Look.
+    Read,
+    /// Look and write, unless the command line forbids it.
+    Write,
+}
+
+/// The remote store that the command line or the environment names.
+fn remote_settings(
+    remote: &RemoteStore,
+    access: Access,
+    selection: &Selection,
+) -> Option<RemoteSettings> {
+    let address = remote.cache_remote.clone().filter(|address| !address.is_empty())?;
+    Some(RemoteSettings {
+        address,
+        read_only: remote.cache_remote_read_only || access == Access::Read,
+        key: remote.cache_remote_key.clone(),
+        trust: remote.cache_remote_trust.clone(),
+        ca_file: selection.ca_file.clone(),
+    })
+}
+
+fn connect(
+    settings: &RemoteSettings,
+    setting: &Setting,
+    context: &Context,
+    progress: &Arc<dyn Progress>,
+) -> Result<Remote> {
+    Remote::connect(settings, &setting.store, Arc::clone(progress), context.cancel.clone())
+}
+
+/// The images' manifests and indexes, which are read before there is a plan.
+fn documents(lock: &Lock) -> BTreeMap<Sha256, Option<u64>> {
+    let images = lock.images.values();
+    let documents = images.flat_map(|image| image.index.iter().chain([&image.manifest]));
+    documents.map(|digest| (*digest, None)).collect()
 }
 
 /// Resolves a recipe by what archives, servers and registries have now.

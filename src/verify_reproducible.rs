@@ -34,7 +34,7 @@ pub(crate) fn verify_reproducible(
     let varied = varied(&verb.vary);
     private_mounts()?;
     let progress = renderer(context.global.progress);
-    let resolved = resolve(&verb.target, context, &progress)?; // 1. one lock for both
+    let resolved = resolve(&verb.target, None, context, &progress)?; // 1. one lock for both
     let place = resolved.store.scratch_dir("verify-reproducible")?;
     let lock = place.path().join("lock.yaml");
     crate::lock::write(&lock, &resolved.loaded.recipe, resolved.resolution.lock.clone())?;
@@ -131,6 +131,8 @@ impl Check<'_> {
         };
         command.args(conditions.clock.iter().map(|_| "--other-clock"));
         command.args(["--progress", style]).stdout(std::process::Stdio::null());
+        // Both are to be made here, whatever this shell names for other builds.
+        command.env_remove(arguments::REMOTE_VARIABLE);
         let mut build = conditions.otherwise(&mut command, |command| {
             command.spawn().or_io(|| "cannot start a build".to_owned())
         })?;

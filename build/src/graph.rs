@@ -12,11 +12,12 @@ use std::time::Instant;
 
 use nodekiln_recipes::Inventory;
 use nodekiln_recipes::inventory::{Entry, EntryKind};
-use nodekiln_recipes::plan::{Node, Plan};
+use nodekiln_recipes::plan::{Node, NodeId, Plan};
 use nodekiln_words::{Bytes, Cancel, Failure, Progress, Result, ResultExt as _};
 
 use crate::execution::Execution;
 use crate::layer::scan_as;
+use crate::remote::Remote;
 use crate::sandbox::Sandbox;
 use crate::steps;
 use crate::store::{Begun, NodeInProgress, NodeRecord, Store, StoredNode};
@@ -25,6 +26,8 @@ use crate::store::{Begun, NodeInProgress, NodeRecord, Store, StoredNode};
 pub struct Run<'a> {
     /// Where results are looked up and kept.
     pub store: &'a Store,
+    /// Where results are looked for that the store lacks.
+    pub remote: Option<&'a Remote>,
     /// Where steps run.
     pub sandbox: &'a Sandbox,
     /// Brings into the store what these nodes take in; called once, before the first is executed.
@@ -49,6 +52,8 @@ pub struct Ran {
     pub nodes: BTreeMap<String, StoredNode>,
     /// Those that were executed rather than found.
     pub executed: BTreeSet<String>,
+    /// Those that came from the remote store.
+    pub pulled: BTreeSet<String>,
 }
 
 /// Whether the store has a node, and why it was asked.
@@ -57,14 +62,49 @@ pub struct Need<'a> {
     pub node: &'a Node,
     /// What the store has.
     pub found: Option<StoredNode>,
+    /// Whether the remote store says that it has what the store lacks.
+    pub remote: bool,
 }
 
-/// The nodes needed for `targets`, in the plan's order: those that are there, and those that are
-/// missing together with all that the missing ones stand on.
+impl Need<'_> {
+    /// Whether the node has to be executed, as far as is known.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        self.found.is_none() && !self.remote
+    }
+}
+
+/// The nodes needed for `targets`, in the plan's order: those that are there, here or in the remote
+/// store, and those that are missing together with all that the missing ones stand on.
 ///
 /// # Errors
-/// When the store cannot be read.
-pub fn needs<'a>(plan: &'a Plan, targets: &[&str], store: &Store) -> Result<Vec<Need<'a>>> {
+/// When the store cannot be read, and on cancellation while the remote store is asked.
+pub fn needs<'a>(
+    plan: &'a Plan,
+    targets: &[&str],
+    store: &Store,
+    remote: Option<&Remote>,
+) -> Result<Vec<Need<'a>>> {
+    let none = BTreeSet::new();
+    let needs = needs_beside(plan, targets, store, &none)?;
+    let Some(remote) = remote else { return Ok(needs) };
+    // What all would be needed without the remote store; asked for at once, since it answers slowly.
+    let lacking = needs.iter().filter(|need| need.found.is_none());
+    let lacking: Vec<NodeId> = lacking.map(|need| need.node.id).collect();
+    let offered = remote.offers(&lacking)?;
+    if offered.is_empty() {
+        return Ok(needs);
+    }
+    needs_beside(plan, targets, store, &offered)
+}
+
+/// The nodes needed where those of `offered` can be had from elsewhere.
+fn needs_beside<'a>(
+    plan: &'a Plan,
+    targets: &[&str],
+    store: &Store,
+    offered: &BTreeSet<NodeId>,
+) -> Result<Vec<Need<'a>>> {
     let mut wanted: BTreeSet<&str> = targets.iter().copied().collect();
     let mut needs = Vec::new();
     // Parents come first in a plan, so walking backwards sees each node after all that need it.
@@ -73,10 +113,11 @@ pub fn needs<'a>(plan: &'a Plan, targets: &[&str], store: &Store) -> Result<Vec<
             continue;
         }
         let found = store.node(node.id)?;
-        if found.is_none() {
+        let remote = found.is_none() && offered.contains(&node.id);
+        if found.is_none() && !remote {
             wanted.extend(parents(plan, node));
         }
-        needs.push(Need { node, found });
+        needs.push(Need { node, found, remote });
     }
     needs.reverse();
     Ok(needs)
@@ -97,7 +138,7 @@ fn parents<'a>(plan: &'a Plan, node: &'a Node) -> Vec<&'a str> {
 /// # Errors
 /// The first failure of a node; nodes that run meanwhile are asked to stop and waited for.
 pub fn run_graph(plan: &Plan, targets: &[&str], run: &Run) -> Result<Ran> {
-    let needs = needs(plan, targets, run.store)?; // 1. what is there, what is missing
+    let (needs, pulled) = pulled(plan, targets, run)?; // 1. what is there, what is missing
     let missing: Vec<&Node> =
         needs.iter().filter(|need| need.found.is_none()).map(|need| need.node).collect();
     if !missing.is_empty() {
@@ -114,7 +155,34 @@ pub fn run_graph(plan: &Plan, targets: &[&str], run: &Run) -> Result<Ran> {
         }
     });
     let nodes = board.finish()?;
-    Ok(Ran { nodes, executed })
+    Ok(Ran { nodes, executed, pulled })
+}
+
+/// The nodes needed for `targets` after everything was pulled that could be, and the names of those
+/// that were. What is offered and then turns out to be bad leaves a gap below which more is needed.
+fn pulled<'a>(
+    plan: &'a Plan,
+    targets: &[&str],
+    run: &Run,
+) -> Result<(Vec<Need<'a>>, BTreeSet<String>)> {
+    let mut asked: BTreeSet<NodeId> = BTreeSet::new();
+    loop {
+        let needs = needs(plan, targets, run.store, run.remote)?;
+        let offered: Vec<NodeId> =
+            needs.iter().filter(|need| need.remote).map(|need| need.node.id).collect();
+        let Some(remote) = run.remote.filter(|_| !offered.is_empty()) else {
+            let pulled = needs.iter().filter(|need| asked.contains(&need.node.id));
+            let pulled = pulled.filter(|need| need.found.is_some());
+            let pulled = pulled.map(|need| need.node.name.clone()).collect();
+            return Ok((needs, pulled));
+        };
+        if offered.iter().any(|id| asked.contains(id)) {
+            return Err(Failure::io("a node that was just pulled is gone from the store")
+                .with_help("check the disk, and whether something else empties the store"));
+        }
+        remote.pull(&offered)?;
+        asked.extend(offered);
+    }
 }
 
 /// What the workers share.

@@ -15,6 +15,7 @@ pub mod graph;
 pub mod kubernetes;
 pub mod layer;
 pub mod oci;
+pub mod remote;
 pub mod reproduce;
 pub mod resolve;
 pub mod sandbox;

@@ -6,10 +6,10 @@ use std::io;
 use std::path::Path;
 
 /// Names under which overlayfs keeps its own notes in an upper folder.
-const OVERLAY: &str = "trusted.overlay.";
+pub(crate) const OVERLAY: &str = "trusted.overlay.";
 
 /// Set to `y` on a directory that hides what lower layers have below it.
-const OPAQUE: &str = "trusted.overlay.opaque";
+pub(crate) const OPAQUE: &str = "trusted.overlay.opaque";
 
 /// The label that SELinux of this machine puts on every file it makes. It says nothing of the tree,
 /// and mke2fs would copy it into the image, whose own policy knows nothing of it; so a finished layer

@@ -15,9 +15,10 @@ mod root;
 mod scan;
 
 pub use confined::Confined;
-pub(crate) use extended::is_opaque;
+pub(crate) use extended::{OPAQUE, OVERLAY, is_opaque};
 pub use layered::LayeredTree;
 pub(crate) use layered::is_whiteout;
 pub(crate) use root::unshare;
 pub use root::{Attributes, Memory, Root, mount_memory, private_mounts};
+pub(crate) use scan::escape;
 pub use scan::{scan, scan_as};

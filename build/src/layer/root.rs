@@ -315,9 +315,9 @@ impl TreeReader for Root {
 
 impl Place {
     /// Creates a file that nobody else can open yet.
-    fn create(&self) -> io::Result<File> {
+    pub(crate) fn create(&self) -> io::Result<File> {
         let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file: OwnedFd =
             rustix::fs::openat(&self.directory, &self.name, flags, Mode::from_raw_mode(0o600))?;
         Ok(File::from(file))

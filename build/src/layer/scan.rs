@@ -212,7 +212,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
 }
 
 /// A path as [`Inventory`] writes it: `\\` for a backslash, `\xHH` for bytes that are not UTF-8.
-fn escape(bytes: &[u8]) -> String {
+pub(crate) fn escape(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         text.push_str(&chunk.valid().replace('\\', r"\\"));

@@ -36,6 +36,11 @@ impl ImageBlob {
     pub(super) fn new(reference: Reference, base: Option<String>, size: u64) -> Self {
         Self { reference, base, size }
     }
+
+    /// Length in bytes.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
 }
 
 impl Resolving<'_> {

@@ -59,6 +59,16 @@ impl Resolution {
         nodes.iter().flat_map(|node| inputs(&node.work)).collect()
     }
 
+    /// Digests of everything that `nodes` take in, with lengths in bytes where the lock has them.
+    #[must_use]
+    pub fn sized_inputs(&self, nodes: &[&Node]) -> BTreeMap<Sha256, Option<u64>> {
+        let size = |digest: &Sha256| {
+            let file = self.sources.get(digest).and_then(|wanted| wanted.size);
+            file.or_else(|| self.image_blobs.get(digest).map(ImageBlob::size))
+        };
+        self.inputs(nodes).into_iter().map(|digest| (digest, size(&digest))).collect()
+    }
+
     /// Brings into the store what `nodes` take in: files by their addresses, images' blobs from their
     /// registries. What is there already is not asked for.
     ///

@@ -197,6 +197,11 @@ impl BlobWriter {
         Ok(found)
     }
 
+    /// The digest of the bytes written so far.
+    pub(crate) fn digest(&self) -> Sha256 {
+        self.digester.clone().finish()
+    }
+
     /// Bytes written so far.
     #[must_use]
     pub fn length(&self) -> u64 {

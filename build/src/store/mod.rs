@@ -7,11 +7,12 @@
 //!
 //! ```text
 //! <root>/blobs/sha256/ab/<64 hex digits>     nodes/<id>/{record.json,inventory.jsonl,output/}
-//!        scratch/  scratch/partial/          locks/   index/   damaged/   failed/
+//!        scratch/  scratch/partial/          locks/   index/   damaged/   failed/   keys/
 //! ```
 //!
 //! Trees hold what a machine must not offer its users: set-user-id programs of root's, device nodes,
-//! keys. So a new store is closed to all but its owner, and the folders with trees always are.
+//! keys. So a new store is closed to all but its owner, and the folders with trees always are, and so is
+//! the one with the key that signs what is given to a remote store.
 //!
 //! Nothing appears under its final name before it is complete and on the disk, and nothing is
 //! trusted before it was read and compared with its digest once in this process, so that a killed
@@ -41,6 +42,7 @@ use nodekiln_words::{Bytes, Class, Event, Failure, Progress, Result, ResultExt, 
 
 pub use blob::BlobWriter;
 pub use lock::FileLock;
+pub(crate) use node::first_difference;
 pub use node::{Begun, NodeInProgress, NodeRecord, Scan, StoredNode};
 pub use prune::{Keep, Pruned};
 pub use remove::remove_tree;
@@ -165,6 +167,11 @@ impl Store {
         self.root().join("scratch")
     }
 
+    /// The folder of this store's signing key, closed to all but its owner.
+    pub(crate) fn keys_root(&self) -> PathBuf {
+        self.root().join(KEYS)
+    }
+
     /// Where the working folders of failed nodes are kept.
     fn failed_root(&self) -> PathBuf {
         self.root().join("failed")
@@ -186,8 +193,11 @@ impl Store {
     }
 }
 
-/// Folders that hold trees, in whole or in parts.
-const PRIVATE: [&str; 4] = ["nodes", "scratch", "damaged", "failed"];
+/// Folders that hold trees, in whole or in parts, or a private key.
+const PRIVATE: [&str; 5] = ["nodes", "scratch", "damaged", "failed", KEYS];
+
+/// The folder of the key that signs what is given to a remote store.
+const KEYS: &str = "keys";
 
 /// Bits of a folder that nobody but its owner lists or enters.
 const CLOSED: u32 = 0o700;

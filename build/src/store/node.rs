@@ -271,7 +271,8 @@ fn read_record(folder: &Path) -> Result<NodeRecord> {
     Ok(record)
 }
 
-fn first_difference(expected: &Inventory, found: &Inventory) -> Option<String> {
+/// The first path, in order, of which the two say different things, and what.
+pub(crate) fn first_difference(expected: &Inventory, found: &Inventory) -> Option<String> {
     let expected_only = expected
         .entries
         .iter()

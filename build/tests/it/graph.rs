@@ -14,13 +14,13 @@ use nodekiln_words::{Cancel, Class, Event, Progress, Result, Sha256, Silent};
 use crate::node::{Bench, source_date};
 
 /// A plan of a tree with a shell, and scripts upon it.
-struct Sketch<'a> {
+pub(crate) struct Sketch<'a> {
     bench: &'a Bench,
-    plan: Plan,
+    pub(crate) plan: Plan,
 }
 
 impl<'a> Sketch<'a> {
-    fn new(bench: &'a Bench) -> Self {
+    pub(crate) fn new(bench: &'a Bench) -> Self {
         let busybox = bench.store.put_file(Path::new("/bin/busybox"));
         let busybox = busybox.expect("busybox (Debian package busybox-static)");
         let planned = |path: &str, node| PlannedFile {
@@ -63,7 +63,7 @@ impl<'a> Sketch<'a> {
         });
     }
 
-    fn script(&mut self, name: &str, text: &str, below: &str) {
+    pub(crate) fn script(&mut self, name: &str, text: &str, below: &str) {
         let content = self.bench.store.put_bytes(text.as_bytes()).unwrap();
         let (hook, environment) = (Hook::Post, Default::default());
         let work = Work::Script { hook, name: name.to_owned(), content, environment };
@@ -73,6 +73,7 @@ impl<'a> Sketch<'a> {
     fn run(&self, targets: &[&str], keep_failed: bool) -> Result<Ran> {
         let run = Run {
             store: &self.bench.store,
+            remote: None,
             sandbox: &self.bench.sandbox,
             fetch: &|_| Ok(()),
             progress: &Silent,
@@ -85,7 +86,7 @@ impl<'a> Sketch<'a> {
         run_graph(&self.plan, targets, &run)
     }
 
-    fn id(&self, name: &str) -> NodeId {
+    pub(crate) fn id(&self, name: &str) -> NodeId {
         self.plan.node(name).unwrap().id
     }
 }
@@ -275,6 +276,7 @@ fn what_enters_is_asked_for_once_and_only_for_what_is_missing() {
     let asked: Mutex<Vec<Vec<String>>> = Mutex::default();
     let run = Run {
         store: &bench.store,
+        remote: None,
         sandbox: &bench.sandbox,
         fetch: &|nodes| {
             asked.lock().unwrap().push(nodes.iter().map(|node| node.name.clone()).collect());
@@ -312,6 +314,7 @@ fn a_panic_in_one_node_fails_the_run_and_stops_what_runs_beside_it() {
     sketch.script("panics", "echo never", "base");
     let run = Run {
         store: &bench.store,
+        remote: None,
         sandbox: &bench.sandbox,
         fetch: &|_| Ok(()),
         progress: &PanicsAt("panics"),

@@ -24,6 +24,7 @@ mod node;
 mod place;
 mod preload;
 mod release;
+mod remote;
 mod resolving;
 mod runtime_config;
 mod sandbox;
