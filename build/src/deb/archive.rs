@@ -192,12 +192,7 @@ fn decoder(raw: BufReader<Take<File>>, compression: Compression) -> io::Result<T
     Ok(match compression {
         Compression::None => Box::new(raw),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(raw)),
-        Compression::Xz => {
-            // The whole file was compared with its SHA-256, which says more than the checksums in it.
-            let flags = liblzma::stream::CONCATENATED | liblzma::stream::IGNORE_CHECK;
-            let stream = liblzma::stream::Stream::new_stream_decoder(u64::MAX, flags)?;
-            Box::new(liblzma::bufread::XzDecoder::new_stream(raw, stream))
-        }
+        Compression::Xz => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(raw)),
         Compression::Zstd => {
             let mut decoder = zstd::Decoder::with_buffer(raw)?;
             // What dpkg-deb -Zzstd may use at its highest level: windows of 128 MiB.
