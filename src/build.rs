@@ -12,6 +12,7 @@ use nodekiln_build::remote::{Moved, Remote, Shared, Traffic};
 use nodekiln_build::sandbox::{OtherClock, Sandbox};
 use nodekiln_build::steps;
 use nodekiln_build::store::StoredNode;
+use nodekiln_disk::qcow2::Clusters;
 use nodekiln_disk::{Disk, Payload};
 use nodekiln_providers::{Artifact, ArtifactRequest, Compression};
 use nodekiln_recipes::Inventory;
@@ -21,6 +22,7 @@ use serde::Serialize;
 
 use crate::Context;
 use crate::arguments;
+use crate::clusters;
 use crate::evidence;
 use crate::exit::{print, print_json};
 use crate::output::{Manifest, Staging, refuse_foreign};
@@ -127,7 +129,15 @@ fn emit(
     let disks = disks(resolved, ran, context)?;
     let payloads: BTreeMap<&str, Payload> =
         disks.iter().map(|(node, disk)| (*node, Payload::of(disk))).collect();
-    let write = Writing { resolved, disks: &disks, payloads: &payloads, staging, verb };
+    let clusters = clusters::known(&resolved.store, compression(verb))?;
+    let write = Writing {
+        resolved,
+        disks: &disks,
+        payloads: &payloads,
+        staging,
+        verb,
+        clusters: &clusters,
+    };
     let first = resolved.providers.first().map_or("", String::as_str);
     let tree = || {
         let account = Account::of(&resolved.plan, first, &ran.nodes)?;
@@ -141,6 +151,11 @@ fn emit(
         (tree.join().unwrap_or_else(stopped), artifacts)
     });
     let (artifacts, (account, draft)) = (artifacts?, tree?);
+    if let Some(clusters) = &clusters {
+        let of = (recipe.name.as_str(), compression(verb));
+        let (folder, store) = (staging.folder(), &resolved.store);
+        clusters::keep(clusters, &artifacts, of, folder, store, &**progress)?;
+    }
     let payload = write.disk(first)?.1.digest(&**progress, &context.cancel)?;
     let task = progress.start("bill of materials", None, "");
     let bom = draft.with(&shipped(&artifacts, payload))?;
@@ -256,6 +271,7 @@ struct Writing<'a> {
     payloads: &'a BTreeMap<&'a str, Payload<'a>>,
     staging: &'a Staging,
     verb: &'a arguments::Build,
+    clusters: &'a Option<Arc<Clusters>>,
 }
 
 impl Writing<'_> {
@@ -293,6 +309,7 @@ impl Writing<'_> {
             name: self.resolved.loaded.recipe.name.clone(),
             folder: self.staging.folder().to_owned(),
             compression: compression(self.verb),
+            clusters: self.clusters.clone(),
         };
         let task = progress.start(&provider.file_name(&request.name), None, "");
         let artifact = provider.write(disk, payload, &request, &**progress, cancel);

@@ -89,7 +89,13 @@ fn prune(store: &Store, keep: &str, json: bool) -> Result<ExitCode> {
             0 => String::new(),
             n => format!(" and {n} folders of failed nodes"),
         };
-        print(&format!("removed {blobs} blobs and {nodes} nodes{failed}, {freed}{busy}\n"))?;
+        let clusters = match pruned.clusters {
+            0 => String::new(),
+            n => format!(" and the compressed clusters of {n} artifacts"),
+        };
+        let text =
+            format!("removed {blobs} blobs and {nodes} nodes{failed}{clusters}, {freed}{busy}\n");
+        print(&text)?;
     }
     Ok(ExitCode::SUCCESS)
 }

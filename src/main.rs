@@ -6,6 +6,7 @@
 mod arguments;
 mod build;
 mod cache;
+mod clusters;
 mod evidence;
 mod exit;
 mod lock;

@@ -9,8 +9,9 @@ mod qemu;
 mod raw;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use nodekiln_disk::{Disk, Payload};
+use nodekiln_disk::{Disk, Payload, qcow2};
 use nodekiln_words::{Cancel, Class, Failure, Progress, Result, Sha256};
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +41,20 @@ pub struct ArtifactRequest {
     pub folder: PathBuf,
     /// Compression, for formats that have any.
     pub compression: Compression,
+    /// Compressed clusters of earlier qcow2 files, for a format that is one; for this compression.
+    pub clusters: Option<Arc<qcow2::Clusters>>,
+}
+
+impl Compression {
+    /// As the qcow2 writer calls it.
+    #[must_use]
+    pub fn of_clusters(self) -> qcow2::Compression {
+        match self {
+            Self::Zlib => qcow2::Compression::zlib(),
+            Self::Zstd => qcow2::Compression::zstd(),
+            Self::None => qcow2::Compression::None,
+        }
+    }
 }
 
 /// One file of an artifact, written and flushed.

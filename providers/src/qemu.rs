@@ -1,7 +1,7 @@
 use nodekiln_disk::{Disk, Payload, qcow2};
 use nodekiln_words::{Cancel, Progress, Result};
 
-use crate::{Artifact, ArtifactRequest, Compression, MachineProfile, Provider, target};
+use crate::{Artifact, ArtifactRequest, MachineProfile, Provider, target};
 
 /// QEMU and what is built on it: libvirt, Proxmox, KubeVirt. Its artifact is a qcow2 file.
 pub struct Qemu;
@@ -32,13 +32,9 @@ impl Provider for Qemu {
         cancel: &Cancel,
     ) -> Result<Artifact> {
         let file = self.file_name(&request.name);
-        let compression = match request.compression {
-            Compression::Zlib => qcow2::Compression::zlib(),
-            Compression::Zstd => qcow2::Compression::zstd(),
-            Compression::None => qcow2::Compression::None,
-        };
-        let options = qcow2::Options { compression };
-        let written = qcow2::write(disk, &target(request, &file), options, progress, cancel)?;
+        let options = qcow2::Options { compression: request.compression.of_clusters() };
+        let (path, clusters) = (target(request, &file), request.clusters.as_deref());
+        let written = qcow2::write_with(disk, &path, options, clusters, progress, cancel)?;
         Ok(Artifact {
             provider: self.name().to_owned(),
             format: "qcow2".to_owned(),

@@ -256,11 +256,8 @@ impl Work {
             | Self::Remove { .. }
             | Self::Boot { .. }
             | Self::Sysprep { .. } => 1,
-            Self::Packages { .. }
-            | Self::Initramfs
-            | Self::KubernetesInstall { .. }
-            | Self::Disk { .. } => 2,
-            Self::Preload { .. } => 3,
+            Self::Packages { .. } | Self::Initramfs | Self::KubernetesInstall { .. } => 2,
+            Self::Preload { .. } | Self::Disk { .. } => 3,
         }
     }
 

@@ -4,9 +4,12 @@
 //! image is made by the tree's own `grub-mkimage`, so that it fits the modules of that tree. All else
 //! is written by the disk room. No loop device, no mount of the disk, no `grub-install`.
 
+mod late;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{File, Permissions};
+use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,11 +23,12 @@ use nodekiln_recipes::{Inventory, tree_name};
 use nodekiln_words::{Bytes, Failure, Result, ResultExt as _, Sha256, SourceDate};
 use uuid::Uuid;
 
+use self::late::{Debugfs, Late};
 use super::Made;
 use super::boot::{BIOS_MODULES, MOK_MANAGER, SHIM, SIGNED_GRUB};
 use crate::execution::Execution;
 use crate::layer::Root;
-use crate::sandbox::Bind;
+use crate::sandbox::{Bind, SandboxCommand};
 use crate::store::StoredNode;
 
 /// The file that this step makes.
@@ -49,9 +53,11 @@ pub fn run(
     let ids = Ids::derive(seed);
     let output = folder(execution, "output")?;
     let tree = Root::read_only(&execution.below, &folder(execution, "tree")?)?;
-    layout.require_root(ext4::estimate_size(totals(&tree, execution)?))?; // 2. whether it fits
+    let (totals, late) = survey(&tree, execution)?;
+    layout.require_root(ext4::estimate_size(totals))?; // 2. whether it fits
     let file = create(&output.join(FILE), size)?;
-    root_file_system(&layout, &ids, &tree, &output, execution)?; // 3. the root file system, in place
+    let root = RootFileSystem { layout: &layout, ids: &ids, tree: &tree, late: &late };
+    root.make(&output, execution)?; // 3. the root file system, in place
     let parts = Parts {
         bios: bios(&layout, &tree, execution)?, // 4. what boots it
         esp: esp(&layout, &ids, &tree, execution)?,
@@ -73,7 +79,7 @@ fn flushed_digest(map: &Disk, file: &File, execution: &Execution<'_>) -> Result<
     std::thread::scope(|scope| {
         let flush = scope.spawn(|| file.sync_all());
         let digest = map.block_digest(execution.cancel);
-        let flushed = flush.join().unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into()));
+        let flushed = flush.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()));
         flushed.or_io(|| "cannot flush the disk".to_owned())?;
         digest
     })
@@ -113,55 +119,113 @@ fn create(path: &Path, size: Bytes) -> Result<File> {
     Ok(file)
 }
 
-/// How much there is in the tree. Files with several names count once for each.
-fn totals(tree: &Root, execution: &Execution<'_>) -> Result<Totals> {
-    let mut totals = Totals::default();
-    let mut folders = vec![tree.path().to_owned()];
+/// How much there is in the tree, and what of it comes late. Files with several names count once for
+/// each.
+fn survey(tree: &Root, execution: &Execution<'_>) -> Result<(Totals, Vec<Late>)> {
+    let cannot = || "cannot read the tree".to_owned();
+    let (mut totals, mut late) = (Totals::default(), Vec::new());
+    let mut folders = vec![PathBuf::from("/")];
     while let Some(folder) = folders.pop() {
         execution.cancel.check()?;
-        for entry in fs_err::read_dir(folder).or_io(|| "cannot read the tree".to_owned())? {
-            let entry = entry.or_io(|| "cannot read the tree".to_owned())?;
-            let metadata = entry.metadata().or_io(|| "cannot read the tree".to_owned())?;
+        let place = tree.path().join(folder.strip_prefix("/").unwrap_or(&folder));
+        for entry in fs_err::read_dir(place).or_io(cannot)? {
+            let entry = entry.or_io(cannot)?;
+            let metadata = entry.metadata().or_io(cannot)?;
+            let path = folder.join(entry.file_name());
             if metadata.is_dir() {
                 totals.directories += 1;
-                folders.push(entry.path());
-            } else {
-                totals.files += 1;
-                totals.bytes += if metadata.is_file() { metadata.len() } else { 0 };
+                folders.push(path);
+                continue;
             }
+            totals.files += 1;
+            totals.bytes += if metadata.is_file() { metadata.len() } else { 0 };
+            let found = late::candidate(&path, &metadata, &entry.path(), &execution.below);
+            late.extend(found.or_io(cannot)?);
         }
     }
-    Ok(totals)
+    late.sort();
+    Ok((totals, late))
 }
 
-/// Runs mke2fs over the tree, into the root partition's place in the disk.
-fn root_file_system(
-    layout: &Layout,
-    ids: &Ids,
-    tree: &Root,
-    output: &Path,
-    execution: &Execution<'_>,
-) -> Result<()> {
-    let tools = execution.uses.get(tree_name::DISK).ok_or_else(|| {
-        Failure::io(format!("the node `{}` is not among the inputs", tree_name::DISK))
-    })?;
-    let tools = Root::assemble(&[tools.output()], &folder(execution, "tools")?)?;
-    let root = layout.root()?;
-    let arguments = ext4::mke2fs_arguments(&ext4::Request {
-        image: Path::new(OUTPUT).join(FILE).as_path(),
-        offset: root.start,
-        size: root.length,
-        tree: Some(Path::new(TREE)),
-        label: LABEL,
-        ids,
-    })?;
-    let argv = std::iter::once(OsString::from("mke2fs")).chain(arguments);
-    let mut command = execution.command("fill the root file system", &tools, argv);
-    let environment = ext4::mke2fs_environment(execution.source_date);
-    command.environment.extend(environment.into_iter().map(|(key, value)| (key.to_owned(), value)));
-    command.binds = vec![bind(output, OUTPUT, false), bind(tree.path(), TREE, true)];
-    execution.run(&command)?;
-    tools.finish(execution.source_date)
+/// The root file system to be made.
+struct RootFileSystem<'a> {
+    layout: &'a Layout,
+    ids: &'a Ids,
+    tree: &'a Root,
+    /// What is written when all else is there.
+    late: &'a [Late],
+}
+
+impl RootFileSystem<'_> {
+    /// Runs mke2fs over the tree, into the root partition's place in the disk, and debugfs for what
+    /// comes late.
+    fn make(&self, output: &Path, execution: &Execution<'_>) -> Result<()> {
+        let tools = execution.uses.get(tree_name::DISK).ok_or_else(|| {
+            Failure::io(format!("the node `{}` is not among the inputs", tree_name::DISK))
+        })?;
+        let tools = Root::assemble(&[tools.output()], &folder(execution, "tools")?)?;
+        let (image, root) = (Path::new(OUTPUT).join(FILE), self.layout.root()?);
+        let arguments = ext4::mke2fs_arguments(&ext4::Request {
+            image: &image,
+            offset: root.start,
+            size: root.length,
+            tree: Some(Path::new(TREE)),
+            label: LABEL,
+            ids: self.ids,
+        })?;
+        let argv = std::iter::once(OsString::from("mke2fs")).chain(arguments);
+        let mut command = self.command("fill the root file system", &tools, argv, execution);
+        command.binds = vec![bind(output, OUTPUT, false), bind(self.tree.path(), TREE, true)];
+        command.binds.extend(late::covers(self.late, TREE, execution)?);
+        execution.run(&command)?;
+        if !self.late.is_empty() {
+            self.write_late(&image, output, &tools, execution)?;
+        }
+        tools.finish(execution.source_date)
+    }
+
+    /// Writes what comes late.
+    fn write_late(
+        &self,
+        image: &Path,
+        output: &Path,
+        tools: &Root,
+        execution: &Execution<'_>,
+    ) -> Result<()> {
+        let title = format!("write {} large files behind the others", self.late.len());
+        let offset = self.layout.root()?.start;
+        let Debugfs { argv, script, log } =
+            late::debugfs(self.late, TREE, image, offset, execution)?;
+        let mut command = self.command(&title, tools, argv, execution);
+        command.binds = vec![bind(output, OUTPUT, false), bind(self.tree.path(), TREE, true)];
+        command.binds.push(script);
+        command.log = log.clone();
+        let outcome = execution.run(&command);
+        let text = fs_err::read(&log).or_io(|| "cannot read debugfs's output".to_owned())?;
+        let text = String::from_utf8_lossy(&text);
+        append(execution.log, &text).or_io(|| "cannot write the log".to_owned())?;
+        outcome?;
+        late::check(self.late, &text)
+    }
+
+    /// A command of e2fsprogs at the source date.
+    fn command(
+        &self,
+        title: &str,
+        tools: &Root,
+        argv: impl IntoIterator<Item = impl Into<OsString>>,
+        execution: &Execution<'_>,
+    ) -> SandboxCommand {
+        let mut command = execution.command(title, tools, argv);
+        let environment = ext4::mke2fs_environment(execution.source_date);
+        let environment = environment.into_iter().map(|(key, value)| (key.to_owned(), value));
+        command.environment.extend(environment);
+        command
+    }
+}
+
+fn append(path: &Path, text: &str) -> io::Result<()> {
+    File::options().append(true).create(true).open(path)?.write_all(text.as_bytes())
 }
 
 fn bind(host: &Path, guest: &str, read_only: bool) -> Bind {

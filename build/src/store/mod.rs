@@ -21,6 +21,7 @@
 //! releases however a process ends.
 
 mod blob;
+mod clusters;
 mod lock;
 mod node;
 mod prune;

@@ -12,12 +12,13 @@ use nodekiln_words::{Bytes, Result, ResultExt};
 use serde::Serialize;
 
 use super::stats::{entries_of, space};
-use super::{FileLock, Store, remove_tree};
+use super::{FileLock, Store, clusters, remove_tree};
 
 /// How much to keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
-    /// At most so much disk space for blobs, nodes and kept folders of failed nodes together.
+    /// At most so much disk space for blobs, nodes, kept folders of failed nodes and compressed
+    /// clusters together.
     Size(Bytes),
     /// What was used in the last so many seconds.
     Age(u64),
@@ -32,6 +33,8 @@ pub struct Pruned {
     pub nodes: u64,
     /// Kept folders of failed nodes removed.
     pub failed: u64,
+    /// Files with compressed clusters removed.
+    pub clusters: u64,
     /// Disk space freed.
     pub freed: Bytes,
     /// Objects that should have gone and may be in use by a running process.
@@ -50,14 +53,15 @@ enum Kind {
     Blob,
     Node,
     Failed,
+    Clusters,
 }
 
 /// Seconds and nanoseconds since 1970.
 type Stamp = (i64, i64);
 
 impl Store {
-    /// Removes blobs, nodes and kept folders of failed nodes until what remains fits `keep`; `now` is
-    /// in seconds since 1970.
+    /// Removes blobs, nodes, kept folders of failed nodes and compressed clusters until what remains
+    /// fits `keep`; `now` is in seconds since 1970.
     /// Parts of files that nobody fetches any more go by the same rule of age, and damaged objects
     /// always.
     ///
@@ -97,10 +101,15 @@ impl Store {
         let nodes = self.node_ids()?.into_iter().map(|id| (self.node_folder(id), Kind::Node));
         let failed = entries_of(&[self.failed_root()])?.into_iter();
         let failed = failed.map(|path| (path, Kind::Failed));
-        let paths: Vec<_> = blobs.chain(nodes).chain(failed).collect();
+        let clusters = self.cluster_indexes().into_iter().map(|path| (path, Kind::Clusters));
+        let paths: Vec<_> = blobs.chain(nodes).chain(failed).chain(clusters).collect();
         let object = |(path, kind): &(PathBuf, Kind)| {
             let used = stamp(path).ok()?;
-            Some(Object { used, path: path.clone(), space: space(path), kind: *kind })
+            let space = match kind {
+                Kind::Clusters => clusters::own_space(path),
+                _ => space(path),
+            };
+            Some(Object { used, path: path.clone(), space, kind: *kind })
         };
         Ok(paths.par_iter().filter_map(object).collect())
     }
@@ -112,9 +121,10 @@ impl Store {
         if used >= self.oldest_session()? {
             return Ok(false);
         }
-        if object.kind == Kind::Blob {
-            fs_err::remove_file(&object.path)?;
-            return Ok(true);
+        match object.kind {
+            Kind::Blob => return fs_err::remove_file(&object.path).map(|()| true),
+            Kind::Clusters => return clusters::remove(&object.path).map(|()| true),
+            Kind::Node | Kind::Failed => {}
         }
         let scratch = self.scratch_dir("pruned").map_err(io::Error::other)?;
         fs_err::rename(&object.path, scratch.path().join("folder"))?;
@@ -172,6 +182,7 @@ impl Pruned {
             Kind::Blob => &mut self.blobs,
             Kind::Node => &mut self.nodes,
             Kind::Failed => &mut self.failed,
+            Kind::Clusters => &mut self.clusters,
         }
     }
 }

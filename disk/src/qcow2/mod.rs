@@ -1,6 +1,7 @@
 //! The qcow2 format, version 3 (QEMU, docs/interop/qcow2.txt): writer, overlay writer and reader.
 
 mod check;
+mod clusters;
 mod codec;
 mod header;
 mod overlay;
@@ -9,8 +10,9 @@ mod table;
 mod write;
 
 pub use check::Report;
+pub use clusters::Clusters;
 pub use codec::Compression;
 pub use header::{Header, MAGIC};
 pub use overlay::write_overlay;
 pub use read::Reader;
-pub use write::{Options, write};
+pub use write::{Options, write, write_with};

@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-use nodekiln_words::{Cancel, Class, Failure, Progress, Result};
+use nodekiln_words::{Cancel, Class, Failure, Progress, Result, Sha256};
 
+use super::clusters::{Clusters, Found};
 use super::codec::{Compression, Compressor};
 use super::header::Header;
 use super::table::{COPIED, Mapping, encode};
@@ -42,6 +43,8 @@ struct Packed {
     bytes: Range<usize>,
     /// Whether they are compressed.
     compressed: bool,
+    /// Digests of the cluster and of its compressed bytes, where they are to be noted.
+    noted: Option<(Sha256, Sha256)>,
 }
 
 /// The clusters of one batch.
@@ -77,6 +80,22 @@ pub fn write(
     progress: &dyn Progress,
     cancel: &Cancel,
 ) -> Result<Written> {
+    write_with(disk, path, options, None, progress, cancel)
+}
+
+/// As [`write`]; what `clusters` know is not compressed again, and what is written is noted in them.
+/// The file has the same bytes. They must be for the same compression.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_with(
+    disk: &Disk,
+    path: &Path,
+    options: Options,
+    clusters: Option<&Clusters>,
+    progress: &dyn Progress,
+    cancel: &Cancel,
+) -> Result<Written> {
     if disk.size() > MAX_SIZE {
         let size = disk.size();
         return Err(Failure::new(Class::Unsupported, format!("{size} bytes exceed qcow2")));
@@ -85,7 +104,7 @@ pub fn write(
     let total = batches.iter().map(|batch| batch.end - batch.start).sum();
     let task = progress.start(&format!("write {}", path.display()), Some(total), "B");
     let advance = |done| progress.advance(task, done);
-    let written = write_batches(disk, &batches, path, options, &advance, cancel);
+    let written = write_batches(disk, &batches, path, (options, clusters), &advance, cancel);
     match &written {
         Ok(written) => progress.finish(task, &format!("sha256 {}", written.sha256.short())),
         Err(_) => progress.fail(task),
@@ -97,7 +116,7 @@ fn write_batches(
     disk: &Disk,
     batches: &[Range<u64>],
     path: &Path,
-    options: Options,
+    (options, clusters): (Options, Option<&Clusters>),
     advance: &dyn Fn(u64),
     cancel: &Cancel,
 ) -> Result<Written> {
@@ -112,10 +131,10 @@ fn write_batches(
                 Some(compressor) => compressor,
                 None => kept.insert(Compressor::new(options.compression)?),
             };
-            pack(disk, &batches[job], compressor)
+            pack(disk, &batches[job], compressor, clusters)
         },
         |job, batch| {
-            image.place(&batch)?;
+            image.place(&batch, clusters)?;
             done += batch.end - batches[job].start;
             advance(done);
             Ok(())
@@ -124,8 +143,13 @@ fn write_batches(
     image.finish(cancel)
 }
 
-/// Reads a batch and compresses its clusters.
-fn pack(disk: &Disk, range: &Range<u64>, compressor: &mut Compressor) -> Result<Batch> {
+/// Reads a batch and compresses its clusters, as far as `clusters` do not know them.
+fn pack(
+    disk: &Disk,
+    range: &Range<u64>,
+    compressor: &mut Compressor,
+    clusters: Option<&Clusters>,
+) -> Result<Batch> {
     let data = disk.read_batch(range)?;
     let mut batch = Batch { clusters: Vec::new(), bytes: Vec::new(), end: range.end };
     for (cluster, chunk) in (range.start / CLUSTER..).zip(data.chunks(CLUSTER_LENGTH)) {
@@ -139,12 +163,26 @@ fn pack(disk: &Disk, range: &Range<u64>, compressor: &mut Compressor) -> Result<
             whole = [chunk, &vec![0; CLUSTER_LENGTH - chunk.len()]].concat();
             &whole
         };
+        let content = clusters.map(|clusters| (clusters, Sha256::of(chunk)));
+        let found = content.and_then(|(clusters, content)| clusters.find(&content));
         let start = batch.bytes.len();
-        let compressed = compressor.compress(chunk, &mut batch.bytes)? > 0;
+        let (compressed, digest) = match found {
+            Some(Found::Compressed(bytes, digest)) => {
+                batch.bytes.extend_from_slice(&bytes);
+                (true, Some(digest))
+            }
+            Some(Found::Incompressible) => (false, None),
+            None => (compressor.compress(chunk, &mut batch.bytes)? > 0, None),
+        };
+        let noted = content.map(|(_, content)| {
+            let made = || Sha256::of(batch.bytes.get(start..).unwrap_or_default());
+            (content, digest.unwrap_or_else(made))
+        });
         if !compressed {
             batch.bytes.extend_from_slice(chunk);
         }
-        batch.clusters.push(Packed { cluster, bytes: start..batch.bytes.len(), compressed });
+        let bytes = start..batch.bytes.len();
+        batch.clusters.push(Packed { cluster, bytes, compressed, noted });
     }
     Ok(batch)
 }
@@ -181,7 +219,7 @@ impl ImageInProgress {
     }
 
     /// Gives each cluster of a batch its place and writes the batch.
-    fn place(&mut self, batch: &Batch) -> Result<()> {
+    fn place(&mut self, batch: &Batch, clusters: Option<&Clusters>) -> Result<()> {
         for packed in &batch.clusters {
             let bytes = batch.bytes.get(packed.bytes.clone()).unwrap_or_default();
             let length = bytes.len() as u64;
@@ -193,6 +231,12 @@ impl ImageInProgress {
                 (host, COPIED | host)
             };
             self.append(host, bytes)?;
+            if let (Some(clusters), Some((content, digest))) = (clusters, packed.noted) {
+                match packed.compressed {
+                    true => clusters.note(content, host, bytes.len(), digest),
+                    false => clusters.note_incompressible(content),
+                }
+            }
             let index = usize::try_from(packed.cluster % L2_ENTRIES as u64).unwrap_or(0);
             let table = self.l2.entry(packed.cluster / L2_ENTRIES as u64);
             table.or_insert_with(|| vec![0; L2_ENTRIES])[index] = entry;

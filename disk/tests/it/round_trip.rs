@@ -1,6 +1,6 @@
 //! Any disk written and read back is the same disk.
 
-use nodekiln_disk::qcow2::{self, Compression, Options, Reader};
+use nodekiln_disk::qcow2::{self, Clusters, Compression, Options, Reader};
 use nodekiln_disk::{Disk, Extent};
 use nodekiln_words::{Cancel, Sha256, Silent};
 use proptest::prelude::*;
@@ -67,6 +67,48 @@ proptest! {
         let mut part = vec![0xAA; end - at];
         reader.read_at(at as u64, &mut part).unwrap();
         prop_assert!(part == expected[at..end]);
+    }
+
+    /// Whatever earlier files are known, and whatever was done to them since, the bytes are the same.
+    #[test]
+    fn clusters_of_earlier_files_change_no_byte(
+        first in disk(),
+        second in disk(),
+        compression in compression(),
+        flip in any::<prop::sample::Index>(),
+        damage in any::<bool>(),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        let write = |disk: &Disk, name: &str, clusters: Option<&Clusters>| {
+            let (path, options) = (place(name), Options { compression });
+            qcow2::write_with(disk, &path, options, clusters, &Silent, &Cancel::default()).unwrap()
+        };
+        let made = Clusters::new(compression).unwrap();
+        let plain = write(&first, "first", Some(&made));
+        prop_assert_eq!(plain, write(&first, "plain", None));
+        prop_assert_eq!(made.reused(), 0);
+        if damage {
+            let mut bytes = std::fs::read(place("first")).unwrap();
+            let at = flip.index(bytes.len());
+            bytes[at] ^= 1;
+            std::fs::write(place("first"), bytes).unwrap();
+        }
+        let mut known = Clusters::new(compression).unwrap();
+        prop_assert!(known.learn(&made.index(), &place("first")));
+        let again = write(&first, "again", Some(&known));
+        prop_assert_eq!(again, plain);
+        let bytes = |name: &str| std::fs::read(place(name)).unwrap();
+        prop_assert!(bytes("again") == bytes("plain"));
+        let data = content(&first).chunks(65_536).filter(|cluster| cluster.iter().any(|b| *b != 0)).count() as u64;
+        prop_assert!(known.reused() <= data * 65_536);
+        if !damage {
+            prop_assert_eq!(known.reused(), data * 65_536);
+            prop_assert_eq!(known.index(), made.index());
+        }
+        let other = write(&second, "second", Some(&known));
+        prop_assert_eq!(other, write(&second, "second-plain", None));
+        prop_assert!(bytes("second") == bytes("second-plain"));
     }
 
     #[test]
