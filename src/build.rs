@@ -154,7 +154,7 @@ fn emit(
     if let Some(clusters) = &clusters {
         let of = (recipe.name.as_str(), compression(verb));
         let (folder, store) = (staging.folder(), &resolved.store);
-        clusters::keep(clusters, &artifacts, of, folder, store, &**progress)?;
+        clusters::keep(clusters, &artifacts, of, folder, store, &**progress);
     }
     let payload = write.disk(first)?.1.digest(&**progress, &context.cancel)?;
     let task = progress.start("bill of materials", None, "");

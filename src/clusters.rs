@@ -20,10 +20,8 @@ pub(crate) fn known(store: &Store, compression: Compression) -> Result<Option<Ar
     Ok(Some(Arc::new(clusters)))
 }
 
-/// Keeps the clusters of the qcow2 artifact in `folder` for the next build of any image.
-///
-/// # Errors
-/// When the store cannot be written.
+/// Keeps the clusters of the qcow2 artifact in `folder` for the next build of any image. Where they
+/// cannot be kept, that is told: the artifact is as good without.
 pub(crate) fn keep(
     clusters: &Clusters,
     artifacts: &[Artifact],
@@ -31,9 +29,9 @@ pub(crate) fn keep(
     folder: &Path,
     store: &Store,
     progress: &dyn Progress,
-) -> Result<()> {
+) {
     let Some(artifact) = artifacts.iter().find(|artifact| artifact.format == "qcow2") else {
-        return Ok(());
+        return;
     };
     let reused = clusters.reused();
     if reused > 0 {
@@ -43,15 +41,13 @@ pub(crate) fn keep(
     let way = match compression {
         Compression::Zlib => "zlib",
         Compression::Zstd => "zstd",
-        Compression::None => return Ok(()),
+        Compression::None => return,
     };
-    let name = format!("{image}-{way}");
-    if !store.keep_clusters(&name, &clusters.index(), &folder.join(&artifact.file))? {
-        progress.event(Event::Note(
-            "the next build compresses everything anew: store and output folder are on different \
-             file systems"
-                .to_owned(),
-        ));
-    }
-    Ok(())
+    let (name, path) = (format!("{image}-{way}"), folder.join(&artifact.file));
+    let why = match store.keep_clusters(&name, &clusters.index(), &path) {
+        Ok(true) => return,
+        Ok(false) => "store and output folder are on different file systems".to_owned(),
+        Err(failure) => failure.chain().join(": "),
+    };
+    progress.event(Event::Note(format!("the next build compresses everything anew: {why}")));
 }

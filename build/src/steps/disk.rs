@@ -143,8 +143,7 @@ fn survey(tree: &Root, execution: &Execution<'_>) -> Result<(Totals, Vec<Late>)>
             late.extend(found.or_io(cannot)?);
         }
     }
-    late.sort();
-    Ok((totals, late))
+    Ok((totals, late::chosen(late)))
 }
 
 /// The root file system to be made.

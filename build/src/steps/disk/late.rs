@@ -2,8 +2,8 @@
 //!
 //! mke2fs fills a file system in the order of names, each file behind the one before it. So another
 //! kubelet, a few blocks longer, would move half of the disk, and nothing of what was compressed, sent
-//! or compared before could be used again. Large files that are not in the lowest layer therefore come
-//! last, layer by layer: mke2fs finds empty files in their places, which debugfs(8) replaces.
+//! or compared before could be used again. Large files of the topmost layers therefore come last, layer by
+//! layer: mke2fs finds empty files in their places, which debugfs(8) replaces.
 
 use std::fs::Metadata;
 use std::io;
@@ -22,6 +22,9 @@ const SCRIPT: &str = "/mnt/script";
 /// Length in bytes from which a file is large. Smaller ones seldom change by whole blocks.
 const LARGE: u64 = 1 << 20;
 
+/// Bytes of late files in all: debugfs takes longer for each than mke2fs.
+const ROOM: u64 = 256 << 20;
+
 /// A file that comes late.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Late {
@@ -31,6 +34,8 @@ pub(super) struct Late {
     path: String,
     /// Modification time in UTC seconds.
     mtime: i64,
+    /// Length in bytes.
+    size: u64,
 }
 
 /// Whether `path` of the tree, a file with this `metadata` that is seen at `place`, comes late.
@@ -59,7 +64,21 @@ pub(super) fn candidate(
     if layer == 0 || xattr::list(place)?.next().is_some() {
         return Ok(None);
     }
-    Ok(Some(Late { layer, path: text.to_owned(), mtime: metadata.mtime() }))
+    Ok(Some(Late { layer, path: text.to_owned(), mtime: metadata.mtime(), size: metadata.len() }))
+}
+
+/// Of `candidates` those of the topmost layers, as many layers as there is room for, in the order in
+/// which they are written.
+pub(super) fn chosen(mut candidates: Vec<Late>) -> Vec<Late> {
+    candidates.sort();
+    let mut room = ROOM;
+    let mut first = candidates.len();
+    for layer in candidates.chunk_by(|a, b| a.layer == b.layer).rev() {
+        let size = layer.iter().map(|late| late.size).sum();
+        let Some(left) = room.checked_sub(size) else { break };
+        (room, first) = (left, first - layer.len());
+    }
+    candidates.split_off(first)
 }
 
 /// An empty file in the place of each, for mke2fs, which sees the tree at `tree`.
@@ -152,7 +171,18 @@ mod tests {
     use super::*;
 
     fn late(path: &str) -> Late {
-        Late { layer: 1, path: path.to_owned(), mtime: 7 }
+        Late { layer: 1, path: path.to_owned(), mtime: 7, size: LARGE }
+    }
+
+    #[test]
+    fn the_topmost_layers_are_chosen_whole_while_there_is_room() {
+        let of = |layer, path: &str, size| Late { layer, size, ..late(path) };
+        let (low, middle) = (of(1, "/low", ROOM / 2 + 1), of(2, "/middle", ROOM / 4));
+        let top = [of(3, "/b", ROOM / 8), of(3, "/a", ROOM / 8)];
+        let all = vec![top[0].clone(), low.clone(), middle.clone(), top[1].clone()];
+        assert_eq!(chosen(all), [middle.clone(), top[1].clone(), top[0].clone()]);
+        assert_eq!(chosen(vec![low.clone(), middle.clone()]), [low, middle]);
+        assert_eq!(chosen(vec![of(4, "/huge", ROOM + 1), late("/a")]), []);
     }
 
     #[test]
