@@ -202,6 +202,9 @@ pub(crate) struct Build {
     /// Show programs in the sandbox another clock: `verify-reproducible` does, for its second build.
     #[arg(long, hide = true)]
     pub(crate) other_clock: bool,
+    /// Stop when the program that started this one ends: `verify-reproducible` does, for its builds.
+    #[arg(long, hide = true)]
+    pub(crate) end_with_parent: bool,
 }
 
 /// Compression of artifacts.

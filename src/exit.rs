@@ -99,6 +99,14 @@ pub(crate) fn stop_on_signals(cancel: &Cancel) -> Result<()> {
     std::thread::Builder::new().name("signals".to_owned()).spawn(wait).map(drop).or_io(cannot)
 }
 
+/// Has the kernel ask for an orderly stop when the thread that started this process ends, however it ends
+/// (prctl(2), `PR_SET_PDEATHSIG`).
+pub(crate) fn end_with_parent() -> Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
+        .map_err(std::io::Error::from)
+        .or_io(|| "cannot ask for an end with the program that started this one".to_owned())
+}
+
 /// The signals that a process ignores, bit 0 for signal 1 (proc(5), `SigIgn`).
 fn ignored(status: &str) -> u64 {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -7,6 +7,7 @@ mod arguments;
 mod build;
 mod cache;
 mod clusters;
+mod emit;
 mod evidence;
 mod exit;
 mod lock;

@@ -130,7 +130,8 @@ impl Check<'_> {
             style => style.word(),
         };
         command.args(conditions.clock.iter().map(|_| "--other-clock"));
-        command.args(["--progress", style]).stdout(std::process::Stdio::null());
+        command.args(["--end-with-parent", "--progress", style]);
+        command.stdout(std::process::Stdio::null());
         // Both are to be made here, whatever this shell names for other builds.
         command.env_remove(arguments::REMOTE_VARIABLE);
         let mut build = conditions.otherwise(&mut command, |command| {

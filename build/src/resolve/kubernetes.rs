@@ -15,7 +15,7 @@ use crate::kubernetes::images::KUBERNETES_IMAGES;
 use crate::kubernetes::{elf, images, release};
 use crate::layer::scan;
 use crate::oci::Reference;
-use crate::store::{Begun, NodeInProgress, NodeRecord, Store};
+use crate::store::{Begun, NodeInProgress, NodeRecord, Store, unless_gone};
 
 /// kubeadm's name in a lock of prebuilt files.
 const KUBEADM: &str = "kubernetes/bin/kubeadm";
@@ -187,12 +187,7 @@ impl Resolving<'_> {
 }
 
 fn remove_log(log: &Path) -> Result<()> {
-    match fs_err::remove_file(log) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).or_io(|| "cannot remove a log".to_owned())
-        }
-        _ => Ok(()),
-    }
+    unless_gone(fs_err::remove_file(log)).or_io(|| "cannot remove a log".to_owned()).map(drop)
 }
 
 /// Puts `bin/*` and `images/*.tar` of a folder into the store; returns them by their names in a lock.

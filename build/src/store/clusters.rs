@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use nodekiln_words::Result;
 
 use super::stats::space;
-use super::{Store, touch};
+use super::{Store, touch, unless_gone};
 
 /// The folder in the index.
 const KIND: &str = "clusters";
@@ -72,10 +72,7 @@ pub(super) fn own_space(index: &Path) -> u64 {
 /// Removes an index and its file.
 pub(super) fn remove(index: &Path) -> io::Result<()> {
     for path in [index.to_owned(), index.with_extension(FILE)] {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        unless_gone(std::fs::remove_file(path))?;
     }
     Ok(())
 }

@@ -270,6 +270,14 @@ pub(crate) fn failed(root: &Path, action: &str, error: io::Error) -> Failure {
     ))
 }
 
+/// `None` for what is not there, or was removed meanwhile.
+pub(crate) fn unless_gone<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        outcome => outcome.map(Some),
+    }
+}
+
 /// Writes a folder's entries to the disk, so that a rename in it survives a power cut.
 fn sync_folder(folder: &Path) -> io::Result<()> {
     fs_err::File::open(folder)?.sync_all()

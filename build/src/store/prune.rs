@@ -12,7 +12,7 @@ use nodekiln_words::{Bytes, Result, ResultExt};
 use serde::Serialize;
 
 use super::stats::{entries_of, space};
-use super::{FileLock, Store, clusters, remove_tree};
+use super::{FileLock, Store, clusters, remove_tree, unless_gone};
 
 /// How much to keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,14 +195,6 @@ fn stamp(path: &Path) -> io::Result<Stamp> {
 fn too_old(used: Stamp, seconds: u64, now: u64) -> bool {
     let age = i128::from(now) - i128::from(used.0);
     age > i128::from(seconds)
-}
-
-/// `None` for what another process has removed meanwhile.
-fn unless_gone<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
-    match outcome {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        outcome => outcome.map(Some),
-    }
 }
 
 #[cfg(test)]

@@ -51,6 +51,7 @@ pub(super) enum Found {
 /// Clusters that earlier files have, and those of the file being written.
 #[derive(Debug)]
 pub struct Clusters {
+    compression: Compression,
     /// What the compressor is known by.
     compressor: Sha256,
     files: Vec<File>,
@@ -68,12 +69,18 @@ impl Clusters {
     /// When the compressor cannot be set up.
     pub fn new(compression: Compression) -> Result<Self> {
         Ok(Self {
+            compression,
             compressor: identity(compression)?,
             files: Vec::new(),
             known: HashMap::new(),
             made: Mutex::default(),
             reused: AtomicU64::new(0),
         })
+    }
+
+    /// How they are compressed.
+    pub(super) fn compression(&self) -> Compression {
+        self.compression
     }
 
     /// Adds the clusters that `index` tells of the qcow2 file at `path`; whether there are any. An

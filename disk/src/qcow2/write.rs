@@ -84,7 +84,7 @@ pub fn write(
 }
 
 /// As [`write`]; what `clusters` know is not compressed again, and what is written is noted in them.
-/// The file has the same bytes. They must be for the same compression.
+/// The file has the same bytes. Those of another compression are left alone.
 ///
 /// # Errors
 /// As [`write`].
@@ -100,11 +100,12 @@ pub fn write_with(
         let size = disk.size();
         return Err(Failure::new(Class::Unsupported, format!("{size} bytes exceed qcow2")));
     }
+    let clusters = clusters.filter(|clusters| clusters.compression() == options.compression);
     let batches = disk.batches();
     let total = batches.iter().map(|batch| batch.end - batch.start).sum();
     let task = progress.start(&format!("write {}", path.display()), Some(total), "B");
     let advance = |done| progress.advance(task, done);
-    let written = write_batches(disk, &batches, path, (options, clusters), &advance, cancel);
+    let written = write_batches(disk, &batches, path, options, clusters, &advance, cancel);
     match &written {
         Ok(written) => progress.finish(task, &format!("sha256 {}", written.sha256.short())),
         Err(_) => progress.fail(task),
@@ -116,7 +117,8 @@ fn write_batches(
     disk: &Disk,
     batches: &[Range<u64>],
     path: &Path,
-    (options, clusters): (Options, Option<&Clusters>),
+    options: Options,
+    clusters: Option<&Clusters>,
     advance: &dyn Fn(u64),
     cancel: &Cancel,
 ) -> Result<Written> {

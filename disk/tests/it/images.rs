@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use nodekiln_disk::qcow2::{self, Compression, Options};
+use nodekiln_disk::qcow2::{self, Clusters, Compression, Options};
 use nodekiln_disk::{Disk, Extent, Format, Payload, Written, open};
 use nodekiln_words::{Cancel, Event, Progress, Sha256, Silent};
 
@@ -28,6 +28,25 @@ fn ours_finds_nothing(path: &Path) {
     let reader = qcow2::Reader::new(file.into(), length).unwrap();
     let report = reader.check(&Cancel::default()).unwrap();
     assert_eq!(report.problems, Vec::<String>::new());
+}
+
+/// A zstd frame in a file of deflate streams would be damage.
+#[test]
+fn clusters_of_another_compression_are_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (disk, path) = (mixed_disk(), folder.path().join("disk.qcow2"));
+    let write_with = |compression, clusters: &Clusters| {
+        let options = Options { compression };
+        qcow2::write_with(&disk, &path, options, Some(clusters), &Silent, &Cancel::default())
+            .unwrap()
+    };
+    let zstd = Clusters::new(Compression::zstd()).unwrap();
+    write_with(Compression::zstd(), &zstd);
+    let mut known = Clusters::new(Compression::zstd()).unwrap();
+    assert!(known.learn(&zstd.index(), &path));
+    std::fs::rename(&path, folder.path().join("zstd")).unwrap();
+    let written = write_with(Compression::zlib(), &known);
+    assert_eq!((written, known.reused()), (write(&disk, &path, Compression::zlib()), 0));
 }
 
 #[test]
