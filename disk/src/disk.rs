@@ -4,6 +4,7 @@
 //! zero, so that their output does not depend on where the host's file system keeps holes.
 
 use std::collections::BTreeSet;
+use std::fmt::Debug;
 use std::fs::File;
 use std::ops::Range;
 use std::os::fd::AsFd;
@@ -13,7 +14,6 @@ use std::sync::Arc;
 use nodekiln_words::{Cancel, Class, Digester, Failure, Progress, Result, ResultExt, Sha256};
 
 use crate::ordered::ordered;
-use crate::qcow2;
 
 /// The granularity of zero detection and of qcow2 clusters, in bytes.
 ///
@@ -23,7 +23,7 @@ pub const CLUSTER: u64 = 64 << 10;
 
 /// Bytes that one job of a writer or digester handles: large enough to hide the hand-over between
 /// threads, small enough to keep memory at a few MiB for each thread.
-const BATCH: u64 = 32 * CLUSTER;
+pub(crate) const BATCH: u64 = 32 * CLUSTER;
 
 /// [`CLUSTER`] as a length in memory.
 pub(crate) const CLUSTER_LENGTH: usize = 64 << 10;
@@ -42,13 +42,22 @@ pub enum Source {
         /// Where in the file the extent begins, in bytes.
         offset: u64,
     },
-    /// A part of the virtual disk inside a qcow2 file.
-    Qcow2 {
-        /// The reader.
-        reader: Arc<qcow2::Reader>,
+    /// A part of the virtual disk inside a file of some format.
+    Inside {
+        /// The format's reader.
+        reader: Arc<dyn ReadAt>,
         /// Where in the virtual disk the extent begins, in bytes.
         offset: u64,
     },
+}
+
+/// Reads a virtual disk by position.
+pub trait ReadAt: Debug + Send + Sync {
+    /// Fills `buffer` with the bytes at `offset` of the disk.
+    ///
+    /// # Errors
+    /// When the range leaves the disk or the file is damaged there.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()>;
 }
 
 /// A run of bytes that may hold data.
@@ -103,7 +112,7 @@ impl Extent {
             Source::File { file, offset } => file
                 .read_exact_at(buffer, offset.saturating_add(at))
                 .or_io(|| format!("cannot read the source of the disk at offset {}", offset + at)),
-            Source::Qcow2 { reader, offset } => reader.read_at(offset.saturating_add(at), buffer),
+            Source::Inside { reader, offset } => reader.read_at(offset.saturating_add(at), buffer),
         }
     }
 }
@@ -213,6 +222,34 @@ impl Disk {
         runs
     }
 
+    /// The byte ranges that hold data, in whole clusters of 64 KiB that are not zero, ascending and not
+    /// adjacent: what all writers take the disk's data to be, wherever its sources have holes.
+    ///
+    /// # Errors
+    /// When a source cannot be read or somebody asked to stop.
+    pub fn data_runs(&self, cancel: &Cancel) -> Result<Vec<Range<u64>>> {
+        let batches = self.batches();
+        let mut runs: Vec<Range<u64>> = Vec::new();
+        ordered(
+            batches.len(),
+            cancel,
+            || (),
+            |(), job| Ok(data_runs(&self.read_batch(&batches[job])?)),
+            |job, found| {
+                for run in found {
+                    let start = batches[job].start + run.start as u64;
+                    let end = batches[job].start + run.end as u64;
+                    match runs.last_mut() {
+                        Some(last) if last.end == start => last.end = end,
+                        _ => runs.push(start..end),
+                    }
+                }
+                Ok(())
+            },
+        )?;
+        Ok(runs)
+    }
+
     /// The byte ranges that writers handle as one job each: at most `BATCH` bytes, beginning at a
     /// multiple of [`CLUSTER`], ascending, the last one cut at the end of the disk.
     pub(crate) fn batches(&self) -> Vec<Range<u64>> {
@@ -233,6 +270,11 @@ impl Disk {
     /// # Errors
     /// When a source cannot be read or somebody asked to stop.
     pub fn digest(&self, progress: &dyn Progress, cancel: &Cancel) -> Result<Sha256> {
+        Ok(self.digester(progress, cancel)?.finish())
+    }
+
+    /// What has taken in all bytes of the disk.
+    pub(crate) fn digester(&self, progress: &dyn Progress, cancel: &Cancel) -> Result<Digester> {
         let batches = self.batches();
         let task = progress.start("digest of the disk", Some(self.size), "B");
         let mut digester = Digester::default();
@@ -255,7 +297,7 @@ impl Disk {
                 return Err(failure);
             }
         }
-        Ok(digester.finish())
+        Ok(digester)
     }
 
     /// A digest of the disk's size and data that leaves zeros out and is made on all cores: what a

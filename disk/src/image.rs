@@ -1,18 +1,21 @@
-//! Opening an image file, whoever wrote it: raw or qcow2, told by content.
+//! Opening an image file, whoever wrote it: its format is told by its content.
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use nodekiln_words::{Cancel, Failure, Progress, Result, ResultExt, Sha256};
 
-use crate::disk::{Disk, Extent, Source, is_zero};
+use crate::disk::{Disk, Extent, ReadAt, Source, is_zero};
 use crate::fields::{bytes, le16};
-use crate::{gpt, qcow2};
+use crate::{gpt, ova, qcow2, tar_gz, vhd, vmdk};
 
 /// Bytes of a file's start that tell its format: enough for ISO 9660's descriptor at 32,768.
 const PROBE: u64 = 40 << 10;
+/// What gzip data start with (RFC 1952).
+const GZIP: [u8; 2] = [0x1F, 0x8B];
 
 /// Formats of image files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,15 +24,27 @@ pub enum Format {
     Raw,
     /// QEMU's copy-on-write format.
     Qcow2,
+    /// Microsoft's fixed disk.
+    Vhd,
+    /// VMware's sparse extent.
+    Vmdk,
+    /// An OVF package in one file, with a VMDK disk.
+    Ova,
+    /// Google Compute Engine's archive.
+    TarGz,
 }
 
 impl Format {
-    /// The name that QEMU knows it by.
+    /// The name that people know it by.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Raw => "raw",
             Self::Qcow2 => "qcow2",
+            Self::Vhd => "vhd",
+            Self::Vmdk => "vmdk",
+            Self::Ova => "ova",
+            Self::TarGz => "tar.gz",
         }
     }
 }
@@ -39,15 +54,42 @@ impl Format {
 pub struct Image {
     format: Format,
     disk: Disk,
-    reader: Option<Arc<qcow2::Reader>>,
+    inside: Inside,
 }
 
-/// Opens the image file at `path`.
+/// What a format tells besides the disk.
+#[derive(Clone, Debug)]
+enum Inside {
+    Nothing,
+    Qcow2(Arc<qcow2::Reader>),
+    Ova(ova::Contents),
+}
+
+/// Where and how a compressed archive is unpacked.
+#[derive(Clone, Copy)]
+pub struct Unpacking<'a> {
+    /// Folder for a nameless file as large as the disk's data.
+    pub folder: &'a Path,
+    /// Told how far it is.
+    pub progress: &'a dyn Progress,
+    /// Asked whether to stop.
+    pub cancel: &'a Cancel,
+}
+
+/// Opens the image file at `path`. An archive that has to be unpacked is refused.
 ///
 /// # Errors
-/// When it cannot be read, or holds no disk: neither qcow2 nor a partition table at its start. The
+/// When it cannot be read, or holds no disk: none of the formats, nor a partition table at its start. The
 /// message says what it looks like instead.
 pub fn open(path: &Path) -> Result<Image> {
+    open_with(path, None)
+}
+
+/// As [`open`]; a `.tar.gz` is unpacked as `unpacking` says.
+///
+/// # Errors
+/// As [`open`], and when unpacking fails.
+pub fn open_with(path: &Path, unpacking: Option<Unpacking<'_>>) -> Result<Image> {
     let shown = path.display();
     let file = File::open(path).or_io(|| format!("cannot open {shown}"))?;
     let kind = file.metadata().or_io(|| format!("cannot look at {shown}"))?;
@@ -55,30 +97,70 @@ pub fn open(path: &Path) -> Result<Image> {
         return Err(no_disk_image(path, "a folder"));
     }
     let length = kind.len();
-    let mut start = vec![0; usize::try_from(length.min(PROBE)).unwrap_or(0)];
-    file.read_exact_at(&mut start, 0).or_io(|| format!("cannot read {shown}"))?;
+    let read = |at: u64, length: u64| {
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+        file.read_exact_at(&mut bytes, at).or_io(|| format!("cannot read {shown}"))?;
+        Ok::<_, Failure>(bytes)
+    };
+    let start = read(0, length.min(PROBE))?;
+    let end = read(length.saturating_sub(vhd::FOOTER), length.min(vhd::FOOTER))?;
     let file = Arc::new(file);
-    if start.starts_with(&qcow2::MAGIC) {
-        let reader = qcow2::Reader::new(file, length)
-            .map_err(|failure| failure.context(shown.to_string()))?;
-        return Image::over_qcow2(Arc::new(reader))
-            .map_err(|failure| failure.context(shown.to_string()));
-    }
-    if !has_partition_table(&start) {
+    let opened = if start.starts_with(&qcow2::MAGIC) {
+        Image::over_qcow2(file, length)
+    } else if start.starts_with(vmdk::MAGIC) {
+        Image::over_vmdk(file, 0..length)
+    } else if end.starts_with(vhd::COOKIE) && !start.starts_with(vhd::COOKIE) {
+        Image::over_vhd(&file, &end, length)
+    } else if ova::looks_like(&start) {
+        Image::over_ova(file)
+    } else if let (true, Some(unpacking)) = (start.starts_with(&GZIP), unpacking) {
+        let Unpacking { folder, progress, cancel } = unpacking;
+        return tar_gz::unpack(path, folder, progress, cancel).map(|disk| Image {
+            format: Format::TarGz,
+            disk,
+            inside: Inside::Nothing,
+        });
+    } else if has_partition_table(&start) {
+        let disk = Disk::over_file(&file, length);
+        Ok(Image { format: Format::Raw, disk, inside: Inside::Nothing })
+    } else {
         return Err(no_disk_image(path, appearance(&start)));
-    }
-    Ok(Image { format: Format::Raw, disk: Disk::over_file(&file, length), reader: None })
+    };
+    opened.map_err(|failure| failure.context(shown.to_string()))
 }
 
 impl Image {
-    fn over_qcow2(reader: Arc<qcow2::Reader>) -> Result<Self> {
-        let extents = reader.data_ranges()?.into_iter().map(|range| Extent {
-            start: range.start,
-            length: range.end - range.start,
-            source: Source::Qcow2 { reader: Arc::clone(&reader), offset: range.start },
-        });
-        let disk = Disk::new(reader.size(), extents.collect())?;
-        Ok(Self { format: Format::Qcow2, disk, reader: Some(reader) })
+    fn over_qcow2(file: Arc<File>, length: u64) -> Result<Self> {
+        let reader = Arc::new(qcow2::Reader::new(file, length)?);
+        let disk = inside(&reader, reader.size(), reader.data_ranges()?)?;
+        Ok(Self { format: Format::Qcow2, disk, inside: Inside::Qcow2(reader) })
+    }
+
+    fn over_vmdk(file: Arc<File>, range: Range<u64>) -> Result<Self> {
+        let reader = Arc::new(vmdk::Reader::new(file, range)?);
+        let disk = inside(&reader, reader.size(), reader.data_ranges())?;
+        Ok(Self { format: Format::Vmdk, disk, inside: Inside::Nothing })
+    }
+
+    fn over_vhd(file: &Arc<File>, footer: &[u8], length: u64) -> Result<Self> {
+        let footer = vhd::Footer::decode(footer, length)?;
+        let disk = Disk::over_file(file, footer.size);
+        Ok(Self { format: Format::Vhd, disk, inside: Inside::Nothing })
+    }
+
+    fn over_ova(file: Arc<File>) -> Result<Self> {
+        let contents = ova::Contents::read(&file)?;
+        let image = Self::over_vmdk(file, contents.extent.clone())?;
+        Ok(Self { format: Format::Ova, inside: Inside::Ova(contents), ..image })
+    }
+
+    /// The OVF package around the disk, where there is one.
+    #[must_use]
+    pub fn package(&self) -> Option<&ova::Contents> {
+        match &self.inside {
+            Inside::Ova(contents) => Some(contents),
+            _ => None,
+        }
     }
 
     /// Its format.
@@ -120,15 +202,30 @@ impl Image {
     /// # Errors
     /// When the file cannot be read or somebody asked to stop.
     pub fn check(&self, cancel: &Cancel) -> Result<Vec<String>> {
-        let mut problems = match &self.reader {
-            Some(reader) => reader.check(cancel)?.problems,
-            None => Vec::new(),
+        let mut problems = match &self.inside {
+            Inside::Qcow2(reader) => reader.check(cancel)?.problems,
+            Inside::Ova(contents) => contents.problems(cancel)?,
+            Inside::Nothing => Vec::new(),
         };
         if problems.is_empty() {
             problems.extend(gpt::problems(&self.disk)?);
         }
         Ok(problems)
     }
+}
+
+/// A disk of `size` bytes whose bytes in `ranges` come from `reader`.
+fn inside<R: ReadAt + 'static>(
+    reader: &Arc<R>,
+    size: u64,
+    ranges: Vec<Range<u64>>,
+) -> Result<Disk> {
+    let extent = |range: Range<u64>| {
+        let reader: Arc<dyn ReadAt> = Arc::<R>::clone(reader);
+        let source = Source::Inside { reader, offset: range.start };
+        Extent { start: range.start, length: range.end - range.start, source }
+    };
+    Disk::new(size, ranges.into_iter().map(extent).collect())
 }
 
 /// Whether the start of a disk has the signature of an MBR (which a GPT has as well).
@@ -142,18 +239,17 @@ fn has_partition_table(start: &[u8]) -> bool {
 
 fn no_disk_image(path: &Path, found: &str) -> Failure {
     Failure::input(format!("{} is no disk image: it is {found}", path.display()))
-        .with_help("give a qcow2 file, or a raw disk with a GPT or MBR partition table")
+        .with_help("give a qcow2, VHD, VMDK or OVA file, a `.tar.gz` with a `disk.raw`, or a raw disk with a GPT or MBR partition table")
 }
 
 /// What a file that is no disk image looks like.
 fn appearance(start: &[u8]) -> &'static str {
-    let starts: [(&[u8], &str); 12] = [
-        (b"\x1f\x8b", "gzip data; unpack it first"),
+    let starts: [(&[u8], &str); 11] = [
+        (&GZIP, "gzip data; unpack it first"),
         (b"\x28\xb5\x2f\xfd", "zstd data; unpack it first"),
         (b"\xfd7zXZ\0", "xz data; unpack it first"),
         (b"BZh", "bzip2 data; unpack it first"),
         (b"PK\x03\x04", "a zip archive"),
-        (b"KDMV", "a VMDK disk"),
         (b"# Disk DescriptorFile", "a VMDK descriptor"),
         (b"vhdxfile", "a VHDX disk"),
         (b"conectix", "a dynamic VHD disk"),

@@ -1,8 +1,9 @@
 //! The disk room: one GPT disk that boots by BIOS and by UEFI, and the files that carry it.
 //!
 //! A [`Disk`] is a map of extents over memory and files; gaps are zeros and are never read. It is
-//! put together by [`assemble`] as plain bytes, without loop device, mount or `grub-install`, and
-//! is written by [`raw`] and [`qcow2`]. [`Image`] reads such files back, whoever wrote them.
+//! put together by [`assemble`] as plain bytes, without loop device, mount or `grub-install`. A [`Pass`]
+//! reads it once and feeds the writers of [`qcow2`], [`vhd`], [`vmdk`] (and the [`ova`] around it),
+//! [`tar_gz`] and plain files. [`Image`] reads such files back, whoever wrote them.
 //!
 //! All offsets and sizes are bytes unless a name says sectors (512 bytes each).
 
@@ -12,6 +13,7 @@ pub mod esp;
 pub mod ext4;
 pub mod fat;
 mod fields;
+mod flushed;
 pub mod gpt;
 pub mod grub;
 mod ids;
@@ -19,15 +21,22 @@ mod image;
 mod layout;
 mod ordered;
 mod output;
+pub mod ova;
+mod pass;
 mod payload;
 pub mod qcow2;
 pub mod raw;
+pub mod tar_gz;
+pub mod vhd;
+pub mod vmdk;
 
 pub use assemble::{BiosBoot, Parts, assemble};
-pub use disk::{CLUSTER, Disk, Extent, Source, is_zero};
+pub use disk::{CLUSTER, Disk, Extent, ReadAt, Source, is_zero};
+pub use flushed::Piece;
 pub use ids::Ids;
-pub use image::{Format, Image, open};
+pub use image::{Format, Image, Unpacking, open, open_with};
 pub use layout::{BootMode, Layout, Partition, Role, SECTOR};
 pub use ordered::ordered;
 pub use output::{Output, Written};
+pub use pass::{Block, Encoded, Form, Packed, Pass, Stream, Tally};
 pub use payload::Payload;

@@ -2,13 +2,15 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nodekiln_words::{Bytes, Cancel, Class, Failure, Result, ResultExt, Sha256, Silent};
 
-use crate::disk::Disk;
+use crate::disk::{Disk, file_extents};
 
 /// What a writer wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +29,7 @@ pub struct Written {
 pub struct Output {
     file: Arc<File>,
     path: PathBuf,
+    written: AtomicU64,
 }
 
 impl Output {
@@ -37,7 +40,7 @@ impl Output {
     pub fn create(path: &Path) -> Result<Self> {
         let file = File::options().read(true).write(true).create(true).truncate(true).open(path);
         let file = file.or_io(|| format!("cannot create {}", path.display()))?;
-        Ok(Self { file: Arc::new(file), path: path.to_owned() })
+        Ok(Self { file: Arc::new(file), path: path.to_owned(), written: AtomicU64::new(0) })
     }
 
     /// Sets the length to `length` bytes; what is new is a hole.
@@ -54,7 +57,14 @@ impl Output {
     /// When writing fails; a full disk names the path and the bytes that did not fit.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         let result = self.file.write_all_at(bytes, offset);
+        self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         result.map_err(|error| self.failure(error, offset, bytes.len() as u64))
+    }
+
+    /// Bytes that were written so far.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
     }
 
     /// Flushes the file to its device.
@@ -63,6 +73,16 @@ impl Output {
     /// When the device reports an error.
     pub fn sync(&self) -> Result<()> {
         self.file.sync_all().map_err(|error| self.failure(error, 0, 0))
+    }
+
+    /// SHA-256 of a part of the file, read back.
+    ///
+    /// # Errors
+    /// When it cannot be read, or somebody asked to stop.
+    pub(crate) fn digest_of(&self, range: Range<u64>, cancel: &Cancel) -> Result<Sha256> {
+        let length = range.end.saturating_sub(range.start);
+        let extents = file_extents(&self.file, range.start, length, 0);
+        self.told(Disk::new(length, extents)?.digest(&Silent, cancel))
     }
 
     /// Flushes the file to its device and meanwhile reads it back, from the kernel's cache, for its
@@ -78,16 +98,25 @@ impl Output {
     }
 
     /// Flushes the file to its device and meanwhile reads it back, from the kernel's cache, and
-    /// compares it with `disk`.
+    /// compares it with `disk` and the `tail` behind it.
     ///
     /// # Errors
-    /// When the two differ, when reading or flushing fails, or somebody asked to stop.
-    pub fn sync_and_compare(&self, disk: &Disk, cancel: &Cancel) -> Result<()> {
+    /// When they differ, when reading or flushing fails, or somebody asked to stop.
+    pub fn sync_and_compare(&self, disk: &Disk, tail: &[u8], cancel: &Cancel) -> Result<()> {
         self.syncing(|| {
-            let written = self.read_back()?;
-            let Some(offset) = disk.first_difference(&written, cancel)? else { return Ok(()) };
+            let length = self.length()?;
+            let head = disk.size().min(length);
+            let written = Disk::over_file(&self.file, head);
+            let mut found =
+                vec![0; usize::try_from(length - head).unwrap_or(0).min(tail.len() + 1)];
+            self.file.read_exact_at(&mut found, head).or_io(|| self.cannot_read_back())?;
+            let differs = match disk.first_difference(&written, cancel)? {
+                None if found == tail => return Ok(()),
+                None => head,
+                Some(offset) => offset,
+            };
             let path = self.path.display();
-            Err(Failure::io(format!("{path} differs from its disk at offset {offset}")).with_help(
+            Err(Failure::io(format!("{path} differs from its disk at offset {differs}")).with_help(
                 "the stored disk changed while it was read, or the memory or device is \
                             bad; run `nodekiln cache verify`",
             ))
@@ -108,9 +137,11 @@ impl Output {
 
     /// The file as a disk.
     fn read_back(&self) -> Result<Disk> {
-        let metadata = self.file.metadata();
-        let length = metadata.or_io(|| self.cannot_read_back())?.len();
-        Ok(Disk::over_file(&self.file, length))
+        Ok(Disk::over_file(&self.file, self.length()?))
+    }
+
+    fn length(&self) -> Result<u64> {
+        Ok(self.file.metadata().or_io(|| self.cannot_read_back())?.len())
     }
 
     fn cannot_read_back(&self) -> String {
@@ -118,8 +149,12 @@ impl Output {
     }
 
     fn digest(&self, cancel: &Cancel) -> Result<Sha256> {
-        let digest = self.read_back()?.digest(&Silent, cancel);
-        digest.map_err(|failure| match failure.class() {
+        self.told(self.read_back()?.digest(&Silent, cancel))
+    }
+
+    /// Says of a failure that it came with reading the file back.
+    fn told<T>(&self, result: Result<T>) -> Result<T> {
+        result.map_err(|failure| match failure.class() {
             Class::Interrupted => failure,
             _ => failure.context(self.cannot_read_back()),
         })

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use nodekiln_words::{Cancel, Progress, Result, Sha256};
+use nodekiln_words::{Cancel, Digester, Progress, Result, Sha256};
 
 use crate::disk::Disk;
 
@@ -11,14 +11,14 @@ use crate::disk::Disk;
 #[derive(Debug)]
 pub struct Payload<'a> {
     disk: &'a Disk,
-    digest: Mutex<Option<Sha256>>,
+    digester: Mutex<Option<Digester>>,
 }
 
 impl<'a> Payload<'a> {
     /// Of `disk`; nothing is read yet.
     #[must_use]
     pub fn of(disk: &'a Disk) -> Self {
-        Self { disk, digest: Mutex::default() }
+        Self { disk, digester: Mutex::default() }
     }
 
     /// The digest.
@@ -26,10 +26,18 @@ impl<'a> Payload<'a> {
     /// # Errors
     /// As [`Disk::digest`]; whoever asks next tries again.
     pub fn digest(&self, progress: &dyn Progress, cancel: &Cancel) -> Result<Sha256> {
-        let mut digest = self.digest.lock().unwrap_or_else(PoisonError::into_inner);
-        match *digest {
-            Some(known) => Ok(known),
-            None => Ok(*digest.insert(self.disk.digest(progress, cancel)?)),
+        Ok(self.digester(progress, cancel)?.finish())
+    }
+
+    /// What has taken in all bytes of the disk, for the digest of a file that has more behind them.
+    ///
+    /// # Errors
+    /// As [`Payload::digest`].
+    pub(crate) fn digester(&self, progress: &dyn Progress, cancel: &Cancel) -> Result<Digester> {
+        let mut digester = self.digester.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*digester {
+            Some(known) => Ok(known.clone()),
+            None => Ok(digester.insert(self.disk.digester(progress, cancel)?).clone()),
         }
     }
 }

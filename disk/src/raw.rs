@@ -82,7 +82,7 @@ fn write_sparse(
             Ok(())
         },
     )?;
-    output.sync_and_compare(disk, cancel)?;
+    output.sync_and_compare(disk, &[], cancel)?;
     Ok(allocated)
 }
 

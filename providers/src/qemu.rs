@@ -33,7 +33,7 @@ impl Provider for Qemu {
     ) -> Result<Artifact> {
         let file = self.file_name(&request.name);
         let options = qcow2::Options { compression: request.compression.of_clusters() };
-        let (path, clusters) = (target(request, &file), request.clusters.as_deref());
+        let (path, clusters) = (target(request, &file), request.clusters.as_ref());
         let written = qcow2::write_with(disk, &path, options, clusters, progress, cancel)?;
         Ok(Artifact {
             provider: self.name().to_owned(),

@@ -110,7 +110,7 @@ impl schemars::JsonSchema for Sha256 {
 }
 
 /// A running SHA-256 and byte count; what is written to it is hashed and thrown away.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Digester {
     state: sha2::Sha256,
     length: u64,

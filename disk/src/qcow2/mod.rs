@@ -15,4 +15,5 @@ pub use codec::Compression;
 pub use header::{Header, MAGIC};
 pub use overlay::write_overlay;
 pub use read::Reader;
-pub use write::{Options, write, write_with};
+pub(crate) use write::Packer;
+pub use write::{Options, Writer, write, write_with};

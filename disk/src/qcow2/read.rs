@@ -12,6 +12,7 @@ use nodekiln_words::{Class, Failure, Result, ResultExt};
 use super::codec::decompress;
 use super::header::Header;
 use super::table::{Mapping, entries, l2_offset};
+use crate::disk::ReadAt;
 
 /// Most bytes of the file's start that a header and its extensions take.
 const HEADER_BYTES: u64 = 64 << 10;
@@ -27,6 +28,26 @@ pub struct Reader {
     /// Host offsets of L2 tables; 0 where there is none.
     pub(super) l1: Vec<u64>,
     tables: Mutex<VecDeque<(u64, Arc<Vec<u64>>)>>,
+}
+
+impl ReadAt for Reader {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let length = buffer.len() as u64;
+        if offset.checked_add(length).is_none_or(|end| end > self.size()) {
+            return Err(Failure::io(format!("{length} bytes at offset {offset} leave the disk")));
+        }
+        let cluster = self.header.cluster();
+        let (mut at, mut rest) = (offset, buffer);
+        while !rest.is_empty() {
+            let within = at % cluster;
+            let step = (cluster - within).min(rest.len() as u64);
+            let (part, behind) = rest.split_at_mut(usize::try_from(step).unwrap_or(rest.len()));
+            self.read_part(at - within, within, part)
+                .map_err(|failure| failure.context(format!("qcow2 cluster at {}", at - within)))?;
+            (at, rest) = (at + step, behind);
+        }
+        Ok(())
+    }
 }
 
 impl Reader {
@@ -57,29 +78,6 @@ impl Reader {
     #[must_use]
     pub fn size(&self) -> u64 {
         self.header.size
-    }
-
-    /// Fills `buffer` with the bytes at `offset` of the virtual disk.
-    ///
-    /// # Errors
-    /// When the range leaves the disk, the file is damaged there, or bytes would have to come from
-    /// a backing file.
-    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let length = buffer.len() as u64;
-        if offset.checked_add(length).is_none_or(|end| end > self.size()) {
-            return Err(Failure::io(format!("{length} bytes at offset {offset} leave the disk")));
-        }
-        let cluster = self.header.cluster();
-        let (mut at, mut rest) = (offset, buffer);
-        while !rest.is_empty() {
-            let within = at % cluster;
-            let step = (cluster - within).min(rest.len() as u64);
-            let (part, behind) = rest.split_at_mut(usize::try_from(step).unwrap_or(rest.len()));
-            self.read_part(at - within, within, part)
-                .map_err(|failure| failure.context(format!("qcow2 cluster at {}", at - within)))?;
-            (at, rest) = (at + step, behind);
-        }
-        Ok(())
     }
 
     /// Fills `part` from `within` bytes behind the start of the guest cluster at `guest`.

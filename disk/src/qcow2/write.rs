@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use nodekiln_words::{Cancel, Class, Failure, Progress, Result, Sha256};
 
@@ -14,9 +15,9 @@ use super::clusters::{Clusters, Found};
 use super::codec::{Compression, Compressor};
 use super::header::Header;
 use super::table::{COPIED, Mapping, encode};
-use crate::disk::{CLUSTER, CLUSTER_LENGTH, Disk, is_zero};
-use crate::ordered::ordered;
+use crate::disk::{CLUSTER, CLUSTER_LENGTH, Disk};
 use crate::output::{Output, Written};
+use crate::pass::{Block, Encoded, Form, Packed, Pass, Stream};
 
 pub(super) const CLUSTER_BITS: u32 = 16;
 /// Entries of an L2 table.
@@ -35,27 +36,8 @@ pub struct Options {
     pub compression: Compression,
 }
 
-/// One cluster that is not zero, as a worker hands it over.
-struct Packed {
-    /// Number of the cluster on the virtual disk.
-    cluster: u64,
-    /// Its bytes in the batch's buffer.
-    bytes: Range<usize>,
-    /// Whether they are compressed.
-    compressed: bool,
-    /// Digests of the cluster and of its compressed bytes, where they are to be noted.
-    noted: Option<(Sha256, Sha256)>,
-}
-
-/// The clusters of one batch.
-struct Batch {
-    clusters: Vec<Packed>,
-    bytes: Vec<u8>,
-    /// Where the batch ends on the virtual disk.
-    end: u64,
-}
-
 /// Hands out places in the file and counts what refers to each host cluster.
+#[derive(Debug)]
 struct Allocator {
     /// The first host cluster that nobody uses.
     next: u64,
@@ -92,20 +74,16 @@ pub fn write_with(
     disk: &Disk,
     path: &Path,
     options: Options,
-    clusters: Option<&Clusters>,
+    clusters: Option<&Arc<Clusters>>,
     progress: &dyn Progress,
     cancel: &Cancel,
 ) -> Result<Written> {
-    if disk.size() > MAX_SIZE {
-        let size = disk.size();
-        return Err(Failure::new(Class::Unsupported, format!("{size} bytes exceed qcow2")));
-    }
-    let clusters = clusters.filter(|clusters| clusters.compression() == options.compression);
-    let batches = disk.batches();
-    let total = batches.iter().map(|batch| batch.end - batch.start).sum();
-    let task = progress.start(&format!("write {}", path.display()), Some(total), "B");
-    let advance = |done| progress.advance(task, done);
-    let written = write_batches(disk, &batches, path, options, clusters, &advance, cancel);
+    let mut writer = Writer::create(disk, path, options, clusters.cloned())?;
+    let mut pass = Pass::new();
+    pass.stream(disk, &mut writer);
+    let task = progress.start(&format!("write {}", path.display()), Some(pass.length()), "B");
+    let passed = pass.run(&|done| progress.advance(task, done), cancel);
+    let written = passed.and_then(|_| writer.finish(cancel));
     match &written {
         Ok(written) => progress.finish(task, &format!("sha256 {}", written.sha256.short())),
         Err(_) => progress.fail(task),
@@ -113,85 +91,45 @@ pub fn write_with(
     written
 }
 
-fn write_batches(
-    disk: &Disk,
-    batches: &[Range<u64>],
-    path: &Path,
-    options: Options,
-    clusters: Option<&Clusters>,
-    advance: &dyn Fn(u64),
-    cancel: &Cancel,
-) -> Result<Written> {
-    let mut image = ImageInProgress::begin(disk, path, options)?;
-    let mut done = 0;
-    ordered(
-        batches.len(),
-        cancel,
-        || None,
-        |kept: &mut Option<Compressor>, job| {
-            let compressor = match kept {
-                Some(compressor) => compressor,
-                None => kept.insert(Compressor::new(options.compression)?),
-            };
-            pack(disk, &batches[job], compressor, clusters)
-        },
-        |job, batch| {
-            image.place(&batch, clusters)?;
-            done += batch.end - batches[job].start;
-            advance(done);
-            Ok(())
-        },
-    )?;
-    image.finish(cancel)
+/// One thread's compressor, and the clusters that need none.
+pub(crate) struct Packer {
+    compressor: Compressor,
+    known: Option<Arc<Clusters>>,
 }
 
-/// Reads a batch and compresses its clusters, as far as `clusters` do not know them.
-fn pack(
-    disk: &Disk,
-    range: &Range<u64>,
-    compressor: &mut Compressor,
-    clusters: Option<&Clusters>,
-) -> Result<Batch> {
-    let data = disk.read_batch(range)?;
-    let mut batch = Batch { clusters: Vec::new(), bytes: Vec::new(), end: range.end };
-    for (cluster, chunk) in (range.start / CLUSTER..).zip(data.chunks(CLUSTER_LENGTH)) {
-        if is_zero(chunk) {
-            continue;
-        }
-        let whole;
-        let chunk = if chunk.len() == CLUSTER_LENGTH {
-            chunk
-        } else {
-            whole = [chunk, &vec![0; CLUSTER_LENGTH - chunk.len()]].concat();
-            &whole
-        };
-        let content = clusters.map(|clusters| (clusters, Sha256::of(chunk)));
-        let found = content.and_then(|(clusters, content)| clusters.find(&content));
-        let start = batch.bytes.len();
-        let (compressed, digest) = match found {
-            Some(Found::Compressed(bytes, digest)) => {
-                batch.bytes.extend_from_slice(&bytes);
-                (true, Some(digest))
-            }
-            Some(Found::Incompressible) => (false, None),
-            None => (compressor.compress(chunk, &mut batch.bytes)? > 0, None),
-        };
-        let noted = content.map(|(_, content)| {
-            let made = || Sha256::of(batch.bytes.get(start..).unwrap_or_default());
-            (content, digest.unwrap_or_else(made))
-        });
-        if !compressed {
-            batch.bytes.extend_from_slice(chunk);
-        }
-        let bytes = start..batch.bytes.len();
-        batch.clusters.push(Packed { cluster, bytes, compressed, noted });
+impl Packer {
+    pub(crate) fn new(compression: Compression, known: Option<Arc<Clusters>>) -> Result<Self> {
+        Ok(Self { compressor: Compressor::new(compression)?, known })
     }
-    Ok(batch)
+
+    /// Compresses a cluster, unless an earlier file has it.
+    pub(crate) fn pack(&mut self, cluster: &[u8]) -> Result<Packed> {
+        let Some(known) = &self.known else {
+            let mut bytes = Vec::new();
+            let compressed = self.compressor.compress(cluster, &mut bytes)? > 0;
+            return Ok(Packed { compressed: compressed.then_some(bytes), noted: None });
+        };
+        let content = Sha256::of(cluster);
+        let (compressed, digest) = match known.find(&content) {
+            Some(Found::Compressed(bytes, digest)) => (Some(bytes), digest),
+            Some(Found::Incompressible) => (None, Sha256::of("")),
+            None => {
+                let mut bytes = Vec::new();
+                let shorter = self.compressor.compress(cluster, &mut bytes)? > 0;
+                let digest = Sha256::of(&bytes);
+                (shorter.then_some(bytes), digest)
+            }
+        };
+        Ok(Packed { compressed, noted: Some((content, digest)) })
+    }
 }
 
-/// The file, its tables as far as they are known, and what waits to be written.
-struct ImageInProgress {
+/// A qcow2 file being written: its tables as far as they are known, and what waits to be written.
+#[derive(Debug)]
+pub struct Writer {
     output: Output,
+    compression: Compression,
+    clusters: Option<Arc<Clusters>>,
     header: Header,
     allocator: Allocator,
     /// L2 tables by their number, kept until the data ends: 1/8192 of the data.
@@ -202,8 +140,22 @@ struct ImageInProgress {
     data: u64,
 }
 
-impl ImageInProgress {
-    fn begin(disk: &Disk, path: &Path, options: Options) -> Result<Self> {
+impl Writer {
+    /// Creates the file at `path` for `disk`. What `clusters` know is not compressed again, and what is
+    /// written is noted in them; those of another compression are left alone.
+    ///
+    /// # Errors
+    /// When the disk is larger than 2 PiB or the file cannot be created.
+    pub fn create(
+        disk: &Disk,
+        path: &Path,
+        options: Options,
+        clusters: Option<Arc<Clusters>>,
+    ) -> Result<Self> {
+        if disk.size() > MAX_SIZE {
+            let size = disk.size();
+            return Err(Failure::new(Class::Unsupported, format!("{size} bytes exceed qcow2")));
+        }
         let size = disk.size().next_multiple_of(512);
         let header = standalone_header(size, options.compression.type_byte());
         let l1_clusters = header.l1_bytes().div_ceil(CLUSTER);
@@ -211,6 +163,8 @@ impl ImageInProgress {
         allocator.clusters(1 + l1_clusters);
         Ok(Self {
             output: Output::create(path)?,
+            compression: options.compression,
+            clusters: clusters.filter(|known| known.compression() == options.compression),
             header,
             allocator,
             l2: BTreeMap::new(),
@@ -220,30 +174,30 @@ impl ImageInProgress {
         })
     }
 
-    /// Gives each cluster of a batch its place and writes the batch.
-    fn place(&mut self, batch: &Batch, clusters: Option<&Clusters>) -> Result<()> {
-        for packed in &batch.clusters {
-            let bytes = batch.bytes.get(packed.bytes.clone()).unwrap_or_default();
-            let length = bytes.len() as u64;
-            let (host, entry) = if packed.compressed {
+    /// Gives a cluster its place and queues it for writing.
+    fn place(&mut self, block: &Block<'_>, packed: &Packed) -> Result<()> {
+        let (host, bytes, entry) = match &packed.compressed {
+            Some(bytes) => {
+                let length = bytes.len() as u64;
                 let host = self.allocator.bytes(length)?;
-                (host, Mapping::compressed_entry(host, length, CLUSTER_BITS))
-            } else {
-                let host = self.allocator.clusters(1);
-                (host, COPIED | host)
-            };
-            self.append(host, bytes)?;
-            if let (Some(clusters), Some((content, digest))) = (clusters, packed.noted) {
-                match packed.compressed {
-                    true => clusters.note(content, host, bytes.len(), digest),
-                    false => clusters.note_incompressible(content),
-                }
+                (host, &**bytes, Mapping::compressed_entry(host, length, CLUSTER_BITS))
             }
-            let index = usize::try_from(packed.cluster % L2_ENTRIES as u64).unwrap_or(0);
-            let table = self.l2.entry(packed.cluster / L2_ENTRIES as u64);
-            table.or_insert_with(|| vec![0; L2_ENTRIES])[index] = entry;
+            None => {
+                let host = self.allocator.clusters(1);
+                (host, block.plain, COPIED | host)
+            }
+        };
+        self.append(host, bytes)?;
+        if let (Some(clusters), Some((content, digest))) = (&self.clusters, packed.noted) {
+            match packed.compressed {
+                Some(_) => clusters.note(content, host, bytes.len(), digest),
+                None => clusters.note_incompressible(content),
+            }
         }
-        self.flush()
+        let index = usize::try_from(block.number % L2_ENTRIES as u64).unwrap_or(0);
+        let table = self.l2.entry(block.number / L2_ENTRIES as u64);
+        table.or_insert_with(|| vec![0; L2_ENTRIES])[index] = entry;
+        Ok(())
     }
 
     /// Queues `bytes` for `offset`; bytes that follow each other are written in one call.
@@ -265,7 +219,10 @@ impl ImageInProgress {
     }
 
     /// Writes the tables and the header, flushes the file and takes its digest.
-    fn finish(mut self, cancel: &Cancel) -> Result<Written> {
+    ///
+    /// # Errors
+    /// When the file cannot be written or read back, or somebody asked to stop.
+    pub fn finish(mut self, cancel: &Cancel) -> Result<Written> {
         let mut l1 = vec![0; usize::try_from(self.header.l1_entries).unwrap_or(0)];
         for (number, table) in std::mem::take(&mut self.l2) {
             let host = self.allocator.clusters(1);
@@ -305,6 +262,21 @@ impl ImageInProgress {
         self.append(first, &counts)?;
         let table: Vec<u64> = (0..blocks).map(|block| first + block * CLUSTER).collect();
         self.append(self.header.refcount_offset, &encode(&table))
+    }
+}
+
+impl Stream for Writer {
+    fn form(&self) -> Form {
+        Form::Cluster { compression: self.compression, known: self.clusters.clone() }
+    }
+
+    fn take(&mut self, blocks: &[Block<'_>]) -> Result<()> {
+        for block in blocks {
+            if let Encoded::Cluster(packed) = block.encoded {
+                self.place(block, packed)?;
+            }
+        }
+        self.flush()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use nodekiln_disk::qcow2::{self, Clusters, Compression, Options};
@@ -35,15 +36,16 @@ fn ours_finds_nothing(path: &Path) {
 fn clusters_of_another_compression_are_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let (disk, path) = (mixed_disk(), folder.path().join("disk.qcow2"));
-    let write_with = |compression, clusters: &Clusters| {
+    let write_with = |compression, clusters: &Arc<Clusters>| {
         let options = Options { compression };
         qcow2::write_with(&disk, &path, options, Some(clusters), &Silent, &Cancel::default())
             .unwrap()
     };
-    let zstd = Clusters::new(Compression::zstd()).unwrap();
+    let zstd = Arc::new(Clusters::new(Compression::zstd()).unwrap());
     write_with(Compression::zstd(), &zstd);
     let mut known = Clusters::new(Compression::zstd()).unwrap();
     assert!(known.learn(&zstd.index(), &path));
+    let known = Arc::new(known);
     std::fs::rename(&path, folder.path().join("zstd")).unwrap();
     let written = write_with(Compression::zlib(), &known);
     assert_eq!((written, known.reused()), (write(&disk, &path, Compression::zlib()), 0));

@@ -1,7 +1,9 @@
 //! Any disk written and read back is the same disk.
 
+use std::sync::Arc;
+
 use nodekiln_disk::qcow2::{self, Clusters, Compression, Options, Reader};
-use nodekiln_disk::{Disk, Extent};
+use nodekiln_disk::{Disk, Extent, ReadAt as _};
 use nodekiln_words::{Cancel, Sha256, Silent};
 use proptest::prelude::*;
 
@@ -17,7 +19,7 @@ fn stretch() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// Stretches with gaps between them, and a gap at the end.
-fn disk() -> impl Strategy<Value = Disk> {
+pub(crate) fn disk() -> impl Strategy<Value = Disk> {
     let gap = prop_oneof![Just(0), 1..2000_u64, Just(65_536), 1..500_000_u64];
     (prop::collection::vec((gap, stretch()), 0..8), 0..100_000_u64).prop_map(|(parts, tail)| {
         let mut at = 0;
@@ -80,11 +82,11 @@ proptest! {
     ) {
         let folder = tempfile::tempdir().unwrap();
         let place = |name: &str| folder.path().join(name);
-        let write = |disk: &Disk, name: &str, clusters: Option<&Clusters>| {
+        let write = |disk: &Disk, name: &str, clusters: Option<&Arc<Clusters>>| {
             let (path, options) = (place(name), Options { compression });
             qcow2::write_with(disk, &path, options, clusters, &Silent, &Cancel::default()).unwrap()
         };
-        let made = Clusters::new(compression).unwrap();
+        let made = Arc::new(Clusters::new(compression).unwrap());
         let plain = write(&first, "first", Some(&made));
         prop_assert_eq!(plain, write(&first, "plain", None));
         prop_assert_eq!(made.reused(), 0);
@@ -96,6 +98,7 @@ proptest! {
         }
         let mut known = Clusters::new(compression).unwrap();
         prop_assert!(known.learn(&made.index(), &place("first")));
+        let known = Arc::new(known);
         let again = write(&first, "again", Some(&known));
         prop_assert_eq!(again, plain);
         let bytes = |name: &str| std::fs::read(place(name)).unwrap();

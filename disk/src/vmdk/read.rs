@@ -1,0 +1,216 @@
+//! Reading a sparse extent, compressed or not. Nothing in the file is trusted.
+
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use nodekiln_words::{Class, Failure, Result, ResultExt};
+use zlib_rs::{Inflate, InflateFlush, Status};
+
+use super::SECTOR;
+use super::header::{AT_END, Header};
+use crate::disk::ReadAt;
+use crate::fields::{le32, le64};
+
+/// Most bytes that a compressed grain may take: incompressible data grows by little.
+const MAX_GRAIN_BYTES: u64 = 8 << 20;
+
+/// An open extent within a file. Parents and other extents are never opened.
+#[derive(Debug)]
+pub struct Reader {
+    file: Arc<File>,
+    /// Where in the file the extent lies, in bytes.
+    range: Range<u64>,
+    header: Header,
+    /// Places of all grains in sectors; 0 and 1 where there is none.
+    grains: Vec<u32>,
+    descriptor: String,
+}
+
+impl Reader {
+    /// Opens the extent in `range` of `file`.
+    ///
+    /// # Errors
+    /// When the header, the footer or a table is damaged, or asks for what is not supported.
+    pub fn new(file: Arc<File>, range: Range<u64>) -> Result<Self> {
+        let place = Place { file: &file, range: &range };
+        let start = place.read(0, 512)?;
+        let mut header = Header::decode(&start)?;
+        if header.directory == AT_END {
+            // Footer and end-of-stream marker, a sector each, are the last there is.
+            let length = range.end - range.start;
+            let at = length.checked_sub(2 * SECTOR).ok_or_else(|| damaged("it has no footer"))?;
+            let footer = place.read(at, 512)?;
+            let last = Header::decode(&footer).map_err(|failure| failure.context("VMDK footer"))?;
+            if (last.capacity, last.grain) != (header.capacity, header.grain) {
+                return Err(damaged("header and footer tell of different disks"));
+            }
+            header = last;
+        }
+        let (at, sectors) = (le64(&start, 28).unwrap_or(0), le64(&start, 36).unwrap_or(0));
+        let descriptor = match sectors {
+            0 => String::new(),
+            _ => text(&place.read(at.saturating_mul(SECTOR), sectors.min(128) * SECTOR)?),
+        };
+        let parent = value(&descriptor, "parentCID");
+        if parent.is_some_and(|id| !id.eq_ignore_ascii_case("ffffffff")) {
+            return Err(Failure::new(
+                Class::Unsupported,
+                "a VMDK snapshot, which needs its parent",
+            ));
+        }
+        let grains = grains(&place, &header)?;
+        Ok(Self { file, range, header, grains, descriptor })
+    }
+
+    /// Size of the disk in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.header.capacity * SECTOR
+    }
+
+    /// The descriptor inside the file; empty where there is none.
+    #[must_use]
+    pub fn descriptor(&self) -> &str {
+        &self.descriptor
+    }
+
+    /// The disk's `createType`, as the descriptor names it.
+    #[must_use]
+    pub fn create_type(&self) -> Option<&str> {
+        value(&self.descriptor, "createType")
+    }
+
+    /// Ranges of the disk that grains are stored for, in bytes, ascending.
+    #[must_use]
+    pub fn data_ranges(&self) -> Vec<Range<u64>> {
+        let grain = self.header.grain * SECTOR;
+        let mut ranges: Vec<Range<u64>> = Vec::new();
+        for (number, _) in (0..).zip(&self.grains).filter(|(_, place)| **place > 1) {
+            let range = number * grain..((number + 1) * grain).min(self.size());
+            match ranges.last_mut() {
+                Some(last) if last.end == range.start => last.end = range.end,
+                _ => ranges.push(range),
+            }
+        }
+        ranges
+    }
+
+    /// The bytes of grain `number`; `None` where it is zero.
+    fn grain(&self, number: u64) -> Result<Option<Vec<u8>>> {
+        let index = usize::try_from(number).unwrap_or(usize::MAX);
+        let sector = match self.grains.get(index) {
+            None => return Err(damaged("there is no such grain")),
+            Some(0 | 1) => return Ok(None),
+            Some(sector) => u64::from(*sector),
+        };
+        let length = self.header.grain * SECTOR;
+        let place = Place { file: &self.file, range: &self.range };
+        if !self.header.compressed {
+            return Ok(Some(place.read(sector * SECTOR, length)?));
+        }
+        let marker = place.read(sector * SECTOR, 12)?;
+        if le64(&marker, 0) != Some(number * self.header.grain) {
+            return Err(damaged("it is another grain's"));
+        }
+        let stored = u64::from(le32(&marker, 8).unwrap_or(0));
+        if stored == 0 || stored > MAX_GRAIN_BYTES {
+            return Err(damaged(&format!("{stored} bytes of compressed data")));
+        }
+        let stored = place.read(sector * SECTOR + 12, stored)?;
+        let mut grain = vec![0; usize::try_from(length).unwrap_or(0)];
+        let mut inflate = Inflate::new(true, 15);
+        match inflate.decompress(&stored, &mut grain, InflateFlush::Finish) {
+            // The last grain of a disk may be a short one.
+            Ok(Status::StreamEnd) => Ok(Some(grain)),
+            Ok(_) => Err(damaged("its data do not end")),
+            Err(error) => Err(damaged(error.as_str())),
+        }
+    }
+}
+
+impl ReadAt for Reader {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let grain = self.header.grain * SECTOR;
+        let (mut at, mut rest) = (offset, buffer);
+        while !rest.is_empty() {
+            let within = at % grain;
+            let step = usize::try_from(grain - within).unwrap_or(usize::MAX).min(rest.len());
+            let (part, behind) = rest.split_at_mut(step);
+            let bytes = self
+                .grain(at / grain)
+                .map_err(|failure| failure.context(format!("VMDK grain at {}", at - within)))?;
+            let within = usize::try_from(within).unwrap_or(usize::MAX);
+            match bytes.as_deref().map(|bytes| bytes.get(within..within + step)) {
+                None => part.fill(0),
+                Some(Some(bytes)) => part.copy_from_slice(bytes),
+                Some(None) => return Err(damaged("a grain is too short")),
+            }
+            (at, rest) = (at + step as u64, behind);
+        }
+        Ok(())
+    }
+}
+
+fn damaged(what: &str) -> Failure {
+    Failure::input(format!("damaged VMDK: {what}"))
+}
+
+/// A part of a file.
+struct Place<'a> {
+    file: &'a File,
+    range: &'a Range<u64>,
+}
+
+impl Place<'_> {
+    fn read(&self, at: u64, length: u64) -> Result<Vec<u8>> {
+        let start = self.range.start.checked_add(at);
+        let end = start.and_then(|start| start.checked_add(length));
+        let (Some(start), Some(true)) = (start, end.map(|end| end <= self.range.end)) else {
+            return Err(damaged(&format!("{length} bytes at {at} lie behind its end")));
+        };
+        let mut buffer = vec![0; usize::try_from(length).unwrap_or(0)];
+        self.file
+            .read_exact_at(&mut buffer, start)
+            .or_io(|| format!("cannot read the VMDK at offset {at}"))?;
+        Ok(buffer)
+    }
+}
+
+/// Places of all grains of the disk.
+fn grains(place: &Place<'_>, header: &Header) -> Result<Vec<u32>> {
+    let count = header.capacity.div_ceil(header.grain);
+    let entries = u64::from(header.table_entries);
+    let directory = place
+        .read(header.directory.saturating_mul(SECTOR), count.div_ceil(entries) * 4)
+        .map_err(|failure| failure.context("VMDK grain directory"))?;
+    let mut grains = Vec::new();
+    for (number, entry) in (0..).zip(directory.chunks_exact(4)) {
+        let sector = u64::from(le32(entry, 0).unwrap_or(0));
+        let left = (count - number * entries).min(entries);
+        if sector == 0 {
+            grains.resize(grains.len() + usize::try_from(left).unwrap_or(0), 0);
+            continue;
+        }
+        let table = place
+            .read(sector * SECTOR, left * 4)
+            .map_err(|failure| failure.context(format!("VMDK grain table {number}")))?;
+        grains.extend(table.chunks_exact(4).filter_map(|entry| le32(entry, 0)));
+    }
+    Ok(grains)
+}
+
+/// The text before the first zero byte.
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
+}
+
+/// What a descriptor says of `key`.
+fn value<'a>(descriptor: &'a str, key: &str) -> Option<&'a str> {
+    descriptor.lines().find_map(|line| {
+        let (name, value) = line.split_once('=')?;
+        name.trim().eq_ignore_ascii_case(key).then(|| value.trim().trim_matches('"'))
+    })
+}

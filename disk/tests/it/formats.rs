@@ -1,0 +1,375 @@
+//! Every format from one pass, judged by qemu-img, GNU tar and gzip, and read back.
+
+use std::path::{Path, PathBuf};
+
+use nodekiln_disk::qcow2::{self, Compression, Options};
+use nodekiln_disk::{
+    Disk, Extent, Format, Pass, Payload, Tally, Unpacking, Written, open, open_with, ova, tar_gz,
+    vhd,
+};
+use nodekiln_words::{Cancel, Sha256, Silent};
+use proptest::prelude::*;
+
+use crate::tools::{content, mixed_disk, noise, qemu_img, run, succeed, with_threads, write_raw};
+
+const CREATED: u64 = 1_793_491_200;
+const LEVEL: i32 = 4;
+const QCOW2: Options = Options { compression: Compression::Zlib { level: 4 } };
+
+fn members() -> ova::Members {
+    ova::Members {
+        descriptor: "node.ovf".to_owned(),
+        room: 2000,
+        manifest: "node.mf".to_owned(),
+        extent: "node-disk1.vmdk".to_owned(),
+        created: CREATED,
+    }
+}
+
+fn describe(extent: &ova::Extent) -> String {
+    format!("<Envelope size=\"{}\" populated=\"{}\"/>\n", extent.length, extent.populated)
+}
+
+/// The files of a disk in a folder, all from one pass.
+struct Files {
+    written: Vec<Written>,
+    tally: Tally,
+}
+
+const NAMES: [&str; 4] = ["node.qcow2", "node.vhd", "node.ova", "node.tar.gz"];
+
+/// Writes qcow2, VHD, OVA and `.tar.gz` of each disk into the folder beside it, in one pass.
+fn write_all(disks: &[(&Disk, &Path)]) -> Vec<Files> {
+    let cancel = Cancel::default();
+    let mut writers: Vec<_> = disks
+        .iter()
+        .map(|(disk, folder)| {
+            let place = |number: usize| folder.join(NAMES[number]);
+            (
+                qcow2::Writer::create(disk, &place(0), QCOW2, None).unwrap(),
+                vhd::Writer::create(disk, &place(1), CREATED).unwrap(),
+                ova::Writer::create(disk, &place(2), members(), LEVEL).unwrap(),
+                tar_gz::Writer::create(disk, &place(3), LEVEL, CREATED, &cancel).unwrap(),
+            )
+        })
+        .collect();
+    let mut pass = Pass::new();
+    for ((disk, _), (qcow2, vhd, ova, tar_gz)) in disks.iter().zip(&mut writers) {
+        pass.stream(disk, qcow2);
+        pass.plain(disk, vhd.output());
+        pass.stream(disk, &mut ova.extent);
+        pass.stream(disk, tar_gz);
+    }
+    let tally = pass.run(&|_| {}, &cancel).unwrap();
+    let finish = |((disk, _), (qcow2, vhd, ova, tar_gz)): (&(&Disk, &Path), _)| {
+        let (qcow2, vhd, ova, tar_gz): (qcow2::Writer, vhd::Writer, ova::Writer, tar_gz::Writer) =
+            (qcow2, vhd, ova, tar_gz);
+        let payload = Payload::of(disk);
+        let digest = payload.digest(&Silent, &cancel).unwrap();
+        let written = vec![
+            qcow2.finish(&cancel).unwrap(),
+            vhd.finish(disk, &payload, &Silent, &cancel).unwrap(),
+            ova.finish(&digest, |extent| Ok(describe(extent)), &cancel).unwrap(),
+            tar_gz.finish(&cancel).unwrap(),
+        ];
+        Files { written, tally }
+    };
+    disks.iter().zip(writers).map(finish).collect()
+}
+
+/// `disk` with zeros behind it, up to a whole number of `unit` bytes.
+fn rounded(disk: &Disk, unit: u64) -> Disk {
+    Disk::new(disk.size().max(1).next_multiple_of(unit), disk.extents().to_vec()).unwrap()
+}
+
+/// Opens a file of any format.
+fn read(path: &Path) -> nodekiln_disk::Image {
+    let folder = std::env::temp_dir();
+    let cancel = Cancel::default();
+    let unpacking = Unpacking { folder: &folder, progress: &Silent, cancel: &cancel };
+    open_with(path, Some(unpacking)).unwrap()
+}
+
+/// Whether two disks hold the same bytes, without reading gigabytes of zeros into memory.
+fn same(a: &Disk, b: &Disk) -> bool {
+    a.first_difference(b, &Cancel::default()).unwrap().is_none()
+}
+
+fn extracted(folder: &Path) -> PathBuf {
+    let archive = folder.join("node.ova");
+    let arguments = ["-xf".as_ref(), archive.as_os_str(), "-C".as_ref(), folder.as_os_str()];
+    succeed("tar", "tar", arguments);
+    folder.join("node-disk1.vmdk")
+}
+
+/// What independent programs say of the files in `folder`, beside the raw file of the same disk.
+fn judge(disk: &Disk, folder: &Path) {
+    let raw = folder.join("node.raw");
+    write_raw(disk, &raw);
+    let compare = |format: &str, path: &Path| {
+        qemu_img(&["compare", "-f", "raw", "-F", format], &[&raw, path]);
+        let info = qemu_img(&["info", "--output=json", "-f", format], &[path]);
+        let info: serde_json::Value = serde_json::from_str(&info).unwrap();
+        assert_eq!(info["virtual-size"], disk.size(), "{format}");
+    };
+    compare("qcow2", &folder.join("node.qcow2"));
+    qemu_img(&["check", "-f", "qcow2"], &[&folder.join("node.qcow2")]);
+    compare("vpc", &folder.join("node.vhd"));
+    let vmdk = extracted(folder);
+    compare("vmdk", &vmdk);
+    qemu_img(&["check", "-f", "vmdk"], &[&vmdk]);
+    // The manifest is what sha256sum would say.
+    let manifest = std::fs::read_to_string(folder.join("node.mf")).unwrap();
+    for name in ["node.ovf", "node-disk1.vmdk"] {
+        let digest = Sha256::of(std::fs::read(folder.join(name)).unwrap());
+        assert!(manifest.contains(&format!("SHA256({name})= {digest}\n")), "{manifest}");
+    }
+    let archive = folder.join("node.tar.gz");
+    succeed("gzip", "gzip", ["-t".as_ref(), archive.as_os_str()]);
+    let unpacked = folder.join("unpacked");
+    std::fs::create_dir(&unpacked).unwrap();
+    let arguments = ["-xSzf".as_ref(), archive.as_os_str(), "-C".as_ref(), unpacked.as_os_str()];
+    succeed("tar", "tar", arguments);
+    qemu_img(&["compare", "-f", "raw", "-F", "raw"], &[&raw, &unpacked.join("disk.raw")]);
+}
+
+#[test]
+fn independent_programs_read_every_format_of_one_pass() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = rounded(&mixed_disk(), 1 << 30);
+    let files = write_all(&[(&disk, folder.path())]).remove(0);
+    judge(&disk, folder.path());
+    for (name, written) in NAMES.iter().zip(&files.written) {
+        let bytes = std::fs::read(folder.path().join(name)).unwrap();
+        assert_eq!(written.bytes, bytes.len() as u64, "{name}");
+        assert_eq!(written.sha256, Sha256::of(&bytes), "{name}");
+        assert!(written.allocated < 8 << 20, "{name}: {written:?}");
+    }
+    let listed =
+        succeed("tar", "tar", ["-tvf".as_ref(), folder.path().join("node.ova").as_os_str()]);
+    let names: Vec<_> = listed.lines().filter_map(|line| line.split_whitespace().last()).collect();
+    assert_eq!(names, ["node.ovf", "node.mf", "node-disk1.vmdk"], "{listed}");
+    assert!(listed.lines().all(|line| line.starts_with("-rw-r--r-- 0/0")), "{listed}");
+}
+
+/// Numbers of more than 32 and 33 bits: more than 4 GiB between data, members and maps of more than 8.
+#[test]
+fn disks_of_more_than_8_gib_are_written_and_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let size = 9 << 30;
+    let many = (0..60).map(|n| Extent::memory(n * (150 << 20) + 70_000, noise(n, 4000)));
+    let ends = [Extent::memory(0, noise(99, 512)), Extent::memory(size - 512, noise(98, 512))];
+    let disk = Disk::new(size, many.chain(ends).collect()).unwrap();
+    write_all(&[(&disk, folder.path())]);
+    judge(&disk, folder.path());
+    for name in NAMES {
+        let image = read(&folder.path().join(name));
+        assert_eq!(image.size(), size, "{name}");
+        assert!(same(image.disk(), &disk), "{name}");
+    }
+    let listed =
+        succeed("tar", "tar", ["-tvzf".as_ref(), folder.path().join("node.tar.gz").as_os_str()]);
+    assert!(listed.contains(&format!(" {size} ")) && listed.contains("disk.raw"), "{listed}");
+}
+
+#[test]
+fn bytes_depend_neither_on_threads_nor_on_what_else_a_pass_writes() {
+    let disk = rounded(&mixed_disk(), 1 << 30);
+    let mut extents = disk.extents().to_vec();
+    // Five blocks are others, and two are data here only.
+    extents[1] = Extent::memory(extents[1].start, noise(8, 300_001));
+    extents.push(Extent::memory(60 << 20, noise(9, 100_000)));
+    let other = Disk::new(disk.size(), extents).unwrap();
+    let alone = tempfile::tempdir().unwrap();
+    let first = with_threads(1, || write_all(&[(&disk, alone.path())])).remove(0);
+    for threads in [2, 7] {
+        let [a, b] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let both = with_threads(threads, || write_all(&[(&other, a.path()), (&disk, b.path())]));
+        assert_eq!(both[1].written, first.written, "{threads} threads");
+        assert!(both[0].written != first.written);
+        for name in NAMES {
+            assert!(same(read(&a.path().join(name)).disk(), &other), "{name}");
+        }
+        // Two forms of each block, and the rest is shared.
+        let Tally { encoded, shared } = both[0].tally;
+        let alone = first.tally.encoded;
+        assert_eq!((encoded, shared), (alone + 2 * 7, alone - 2 * 5));
+    }
+}
+
+#[test]
+fn what_a_format_cannot_hold_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    let odd = Disk::new((1 << 20) + 512, Vec::new()).unwrap();
+    let failure = vhd::Writer::create(&odd, &path, CREATED).unwrap_err();
+    assert_eq!(failure.to_string(), "1049088 bytes are not a whole number of MiB");
+    let cancel = Cancel::default();
+    let failure = tar_gz::Writer::create(&odd, &path, 4, CREATED, &cancel).unwrap_err();
+    assert_eq!(failure.to_string(), "1049088 bytes are not a whole number of GiB");
+    let odd = Disk::new(513, Vec::new()).unwrap();
+    let failure = ova::Writer::create(&odd, &path, members(), 4).unwrap_err();
+    assert_eq!(failure.to_string(), "513 bytes are no whole number of sectors");
+    let huge = Disk::new(3 << 40, Vec::new()).unwrap();
+    let failure = ova::Writer::create(&huge, &path, members(), 4).unwrap_err();
+    assert!(failure.to_string().contains("2 TiB"), "{failure}");
+}
+
+/// The files of another writer: qemu-img's, with the directory in front and without footer.
+#[test]
+fn files_of_qemu_img_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let disk = rounded(&mixed_disk(), 1 << 20);
+    write_raw(&disk, &place("raw"));
+    for (options, name, format) in [
+        ("vmdk:subformat=streamOptimized", "stream.vmdk", Format::Vmdk),
+        ("vmdk:subformat=monolithicSparse", "sparse.vmdk", Format::Vmdk),
+        ("vpc:subformat=fixed,force_size", "fixed.vhd", Format::Vhd),
+        ("qcow2:compat=0.10", "old.qcow2", Format::Qcow2),
+    ] {
+        let (kind, options) = options.split_once(':').unwrap();
+        let words = ["convert", "-f", "raw", "-O", kind, "-o", options];
+        qemu_img(&words, &[&place("raw"), &place(name)]);
+        let image = read(&place(name));
+        assert_eq!(image.format(), format, "{name}");
+        assert!(same(image.disk(), &disk), "{name}");
+    }
+    // A disk without a partition table in an archive of GNU tar, with and without holes.
+    for option in ["-czf", "-cSzf"] {
+        let inner = place("inner");
+        std::fs::create_dir_all(&inner).unwrap();
+        write_raw(&disk, &inner.join("disk.raw"));
+        let archive = place("theirs.tar.gz");
+        let arguments = [
+            "--format=oldgnu".as_ref(),
+            option.as_ref(),
+            archive.as_os_str(),
+            "-C".as_ref(),
+            inner.as_os_str(),
+            "disk.raw".as_ref(),
+        ];
+        succeed("tar", "tar", arguments);
+        assert!(same(read(&archive).disk(), &disk), "{option}");
+    }
+}
+
+#[test]
+fn a_manifest_that_does_not_match_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = rounded(&mixed_disk(), 1 << 30);
+    write_all(&[(&disk, folder.path())]);
+    let path = folder.path().join("node.ova");
+    let whole = std::fs::read(&path).unwrap();
+    let image = open(&path).unwrap();
+    let package = image.package().unwrap();
+    assert_eq!(package.problems(&Cancel::default()).unwrap(), Vec::<String>::new());
+    // A byte of a grain's padding, and one of the descriptor.
+    let grain = usize::try_from(package.extent.end).unwrap() - 512;
+    for (at, name) in [(grain, "node-disk1.vmdk"), (600, "node.ovf")] {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x20;
+        std::fs::write(&path, damaged).unwrap();
+        let image = open(&path).unwrap();
+        let problems = image.package().unwrap().problems(&Cancel::default()).unwrap();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].contains(&format!("`{name}`")), "{problems:?}");
+    }
+}
+
+#[test]
+fn a_disk_that_changes_between_its_map_and_its_bytes_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("node.tar.gz");
+    let (before, after) =
+        (rounded(&mixed_disk(), 1 << 30), Disk::new(1 << 30, Vec::new()).unwrap());
+    let cancel = Cancel::default();
+    let mut writer = tar_gz::Writer::create(&before, &path, 4, CREATED, &cancel).unwrap();
+    let mut pass = Pass::new();
+    pass.stream(&after, &mut writer);
+    pass.run(&|_| {}, &cancel).unwrap();
+    let failure = writer.finish(&cancel).unwrap_err();
+    assert!(failure.to_string().starts_with("the disk changed"), "{failure}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+
+    #[test]
+    fn every_format_reads_as_the_disk_it_was_written_from(disk in crate::round_trip::disk()) {
+        let folder = tempfile::tempdir().unwrap();
+        // A partition table, or else a raw file would be no disk; the rest as it comes.
+        let disk = rounded(&disk, 1 << 30);
+        write_all(&[(&disk, folder.path())]);
+        for name in NAMES {
+            let image = read(&folder.path().join(name));
+            prop_assert_eq!(image.size(), disk.size());
+            prop_assert!(same(image.disk(), &disk), "{}", name);
+        }
+        let vmdk = extracted(folder.path());
+        write_raw(&disk, &folder.path().join("raw"));
+        qemu_img(&["compare", "-f", "raw", "-F", "vmdk"], &[&folder.path().join("raw"), &vmdk]);
+    }
+
+    /// Readers of damaged files fail or read something; they neither panic nor take all memory.
+    #[test]
+    fn damage_is_an_error_and_no_panic(
+        name in prop::sample::select(&NAMES[1..]),
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..40),
+        cut in any::<prop::sample::Index>(),
+        near in any::<bool>(),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let small = Disk::new(1 << 30, vec![Extent::memory(3 << 20, noise(5, 150_000))]).unwrap();
+        write_all(&[(&small, folder.path())]);
+        let path = folder.path().join(name);
+        let image = read(&path);
+        let length = std::fs::metadata(&path).unwrap().len();
+        let file = std::fs::File::options().read(true).write(true).open(&path).unwrap();
+        let extent = image.package().map_or(0..length, |package| package.extent.clone());
+        for (index, byte) in flips {
+            // Half of the flips hit the structures at both ends.
+            let span = extent.end - extent.start;
+            let at = index.index(usize::try_from(span).unwrap()) as u64;
+            let at = if near { at % 2048 + if byte & 1 == 0 { 0 } else { span - 2048 } } else { at };
+            std::os::unix::fs::FileExt::write_all_at(&file, &[byte], extent.start + at).unwrap();
+        }
+        if cut.index(4) == 0 {
+            file.set_len(cut.index(usize::try_from(length).unwrap()) as u64).unwrap();
+        }
+        let cancel = Cancel::default();
+        let folder = std::env::temp_dir();
+        let unpacking = Unpacking { folder: &folder, progress: &Silent, cancel: &cancel };
+        if let Ok(image) = open_with(&path, Some(unpacking)) {
+            let _ = image.check(&cancel);
+            let mut buffer = vec![0; 1 << 20];
+            for offset in [0, 3 << 20] {
+                let _ = image.read_at(offset, &mut buffer);
+            }
+        }
+    }
+}
+
+/// Bytes of small disks are compared whole in other tests; here is that they are told apart at all.
+#[test]
+fn gzip_data_without_a_disk_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    std::fs::write(place("other.raw"), content(&mixed_disk())).unwrap();
+    let archive = place("other.tar.gz");
+    let arguments = [
+        "-czf".as_ref(),
+        archive.as_os_str(),
+        "-C".as_ref(),
+        folder.path().as_os_str(),
+        "other.raw".as_ref(),
+    ];
+    assert!(run("tar", "tar", arguments).status.success());
+    let cancel = Cancel::default();
+    let unpacking = Unpacking { folder: folder.path(), progress: &Silent, cancel: &cancel };
+    let failure = open_with(&archive, Some(unpacking)).unwrap_err();
+    let chain = failure.chain().join(": ");
+    assert!(chain.contains("`other.raw` and not `disk.raw`"), "{chain}");
+    let failure = open(&archive).unwrap_err();
+    assert!(failure.to_string().contains("gzip data"), "{failure}");
+}
