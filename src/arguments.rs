@@ -105,6 +105,10 @@ pub(crate) enum Verb {
     VerifyReproducible(VerifyReproducible),
     /// Boot an image and judge it.
     Validate(Validate),
+    /// Tell what an image file is: format, partitions, boot, system, Kubernetes.
+    Inspect(Inspect),
+    /// Write an image file in another format.
+    Convert(Convert),
     /// List, show and check recipes.
     Recipe(Recipe),
     /// List and show providers.
@@ -300,6 +304,69 @@ pub(crate) enum Vary {
     FileSystem,
     /// A date more than a year ahead for programs in the sandbox; needs libfaketime on this machine.
     Clock,
+}
+
+/// Tell what an image file is: format, partitions, boot, system, Kubernetes.
+///
+/// Reads raw, qcow2, fixed VHD, VMDK, OVA and .tar.gz by itself, and VHDX, VDI and dynamic VHD through
+/// qemu-img where that is installed. Needs no root and mounts nothing.
+#[derive(Args)]
+pub(crate) struct Inspect {
+    /// The image file.
+    #[arg(value_name = "FILE")]
+    pub(crate) image: PathBuf,
+    /// Leave out the digests of the file and of its disk, which take as long as reading them.
+    #[arg(long)]
+    pub(crate) no_digest: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Write an image file in another format.
+///
+/// The disk stays the same, byte by byte. Reads what `inspect` reads; writes raw, qcow2, vhd, vmdk, ova
+/// and tar.gz. The same input gives the same bytes on any machine.
+#[derive(Args)]
+pub(crate) struct Convert {
+    /// The image file.
+    #[arg(value_name = "IN")]
+    pub(crate) image: PathBuf,
+    /// The new file.
+    #[arg(value_name = "OUT")]
+    pub(crate) out: PathBuf,
+    /// Its format; told from its name where left out.
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) format: Option<ImageFormat>,
+    /// Compression of formats that have any.
+    #[arg(long, value_enum, default_value_t = Compression::Zlib)]
+    pub(crate) compression: Compression,
+    /// Time in formats that have one: seconds since 1970.
+    #[arg(long, env = "SOURCE_DATE_EPOCH", default_value_t = 0, value_name = "SECONDS")]
+    pub(crate) source_date: u64,
+    /// Write over a file that is there.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Formats that are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ImageFormat {
+    /// The bytes of the disk, with holes.
+    Raw,
+    /// QEMU's compressed format.
+    Qcow2,
+    /// Microsoft's fixed disk, as Azure takes it.
+    Vhd,
+    /// VMware's stream-optimised disk.
+    Vmdk,
+    /// An OVF package in one file.
+    Ova,
+    /// An archive with `disk.raw`, as Google Compute Engine takes it.
+    TarGz,
 }
 
 /// Boot an image and judge it.

@@ -7,9 +7,11 @@ mod arguments;
 mod build;
 mod cache;
 mod clusters;
+mod convert;
 mod emit;
 mod evidence;
 mod exit;
+mod inspect;
 mod lock;
 mod output;
 mod plan;
@@ -50,6 +52,8 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Verb::Lock(verb) => lock::lock(&verb, &context),
         Verb::VerifyReproducible(verb) => verify_reproducible::verify_reproducible(&verb, &context),
         Verb::Validate(verb) => validate::validate(&verb, &context),
+        Verb::Inspect(verb) => inspect::inspect(&verb, &context),
+        Verb::Convert(verb) => convert::convert(&verb, &context),
         Verb::Recipe(verb) => recipe::recipe(&verb, &context),
         Verb::Provider(verb) => provider::provider(&verb),
         Verb::Cache(verb) => cache::cache(&verb, &context),

@@ -202,6 +202,11 @@ impl Contents {
         let lacks = |what: &str| Failure::input(format!("damaged OVA: it has no {what}"));
         let (extent_name, extent) = extent.ok_or_else(|| lacks("VMDK disk"))?;
         let descriptor = descriptor.ok_or_else(|| lacks("OVF descriptor"))?;
+        let length = file.metadata().or_io(|| "cannot look at the OVA".to_owned())?.len();
+        if extent.end > length {
+            let message = format!("damaged OVA: `{extent_name}` is cut off at {length} bytes");
+            return Err(Failure::input(message));
+        }
         Ok(Self { file: Arc::clone(file), descriptor, manifest, extent_name, extent })
     }
 

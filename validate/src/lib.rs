@@ -20,6 +20,7 @@ mod drive;
 mod evidence;
 pub mod expect;
 pub mod guest;
+pub mod inspect;
 pub mod keys;
 pub mod machine;
 mod program;

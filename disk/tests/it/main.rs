@@ -9,6 +9,7 @@
 mod boots;
 mod damage;
 mod file_systems;
+mod files;
 mod formats;
 mod images;
 mod partitions;

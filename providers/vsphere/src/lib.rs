@@ -1,0 +1,11 @@
+//! VMware vSphere: an OVA with a stream-optimised disk, as Cluster API's provider for vSphere imports it as
+//! a template.
+//!
+//! This crate knows the OVF descriptor and what vSphere makes of it; archive and disk are written by
+//! `nodekiln-disk`. It may not know how a tree is built.
+
+mod descriptor;
+mod envelope;
+
+pub use descriptor::{Firmware, Machine, Product, Property, members};
+pub use envelope::descriptor;

@@ -1,0 +1,211 @@
+//! What an image file is, told from its bytes alone: no boot, no mount, no root, whoever made it.
+
+mod foreign;
+mod system;
+mod text;
+
+use std::path::Path;
+
+use nodekiln_disk::files::{Content, FileSystem};
+use nodekiln_disk::{Disk, Image, Partitions, TableKind, Unpacking};
+use nodekiln_words::{Cancel, Digester, Progress, Result, ResultExt as _, Sha256};
+use serde::Serialize;
+
+pub use system::{Boot, Package, System};
+pub use text::text;
+
+/// What to find out, and where an image may be unpacked.
+#[derive(Clone, Copy)]
+pub struct Looking<'a> {
+    /// Whether to digest the file and the disk inside, which takes as long as reading them.
+    pub digests: bool,
+    /// Folder for a nameless file as large as the disk's data, for images that have to be unpacked.
+    pub scratch: &'a Path,
+    /// Told how far it is.
+    pub progress: &'a dyn Progress,
+    /// Asked whether to stop.
+    pub cancel: &'a Cancel,
+}
+
+/// What an image file is.
+#[derive(Clone, Debug, Serialize)]
+pub struct Inspection {
+    /// Format in the field's word: `raw`, `qcow2`, `vhd`, `vmdk`, `ova`, `tar.gz`, or one that qemu-img
+    /// knows.
+    pub format: String,
+    /// Length of the file in bytes.
+    pub file_size: u64,
+    /// Its digest, where it was asked for.
+    pub sha256: Option<Sha256>,
+    /// Digest of the disk's bytes, the same in every format, where it was asked for.
+    pub payload: Option<Sha256>,
+    /// Size of the disk in bytes.
+    pub disk_size: u64,
+    /// Bytes of the disk that the file stores; all else is zeros.
+    pub stored: u64,
+    /// What is wrong with the container or the partition table.
+    pub problems: Vec<String>,
+    /// Kind of partition table: `gpt` or `mbr`.
+    pub table: &'static str,
+    /// The disk's GUID, where its table has one.
+    pub disk_guid: Option<String>,
+    /// Its partitions.
+    pub partitions: Vec<Partition>,
+    /// What starts from it.
+    pub boot: Boot,
+    /// The operating system, where its root file system can be read.
+    pub system: Option<System>,
+    /// The OVF package around the disk.
+    pub package: Option<Package>,
+}
+
+/// A partition and what stands in it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Partition {
+    /// Its number, from 1.
+    pub number: u32,
+    /// Where it begins, in bytes.
+    pub start: u64,
+    /// Its length in bytes.
+    pub length: u64,
+    /// Its type: a GUID, or an MBR's byte.
+    pub kind: String,
+    /// What the type is called.
+    pub kind_name: Option<&'static str>,
+    /// Its GUID.
+    pub guid: Option<String>,
+    /// Its name in the table.
+    pub name: String,
+    /// Its file system, or what else is known of its content.
+    pub content: Option<String>,
+    /// The file system's label.
+    pub label: Option<String>,
+    /// The file system's UUID or serial number.
+    pub id: Option<String>,
+}
+
+/// Says what the image file at `path` is.
+///
+/// # Errors
+/// When it cannot be read or is no disk image, or its format needs qemu-img and that is missing. Damage of
+/// a container, a table or a file system that leaves the rest readable is among
+/// [`Inspection::problems`].
+pub fn inspect(path: &Path, looking: Looking<'_>) -> Result<Inspection> {
+    let Looking { progress, cancel, .. } = looking;
+    let file_size = fs_err::metadata(path).or_io(|| "look at the image".to_owned())?.len();
+    let image = open(path, looking)?; // 1. the container
+    let format = foreign::format(path)?.unwrap_or(image.format().name());
+    let mut problems = image.check(cancel)?;
+    let disk = image.disk();
+    let table = Partitions::read(disk)?; // 2. the table
+    let (partitions, systems) = contents(disk, &table, &mut problems)?; // 3. the file systems
+    let boot = Boot::of(disk, &table, &systems)?; // 4. what starts
+    let system = System::of(&systems, &mut problems)?; // 5. what runs
+    let digests = looking.digests;
+    Ok(Inspection {
+        format: format.to_owned(),
+        file_size,
+        sha256: digests.then(|| digest_of(path, progress, cancel)).transpose()?,
+        payload: digests.then(|| disk.digest(progress, cancel)).transpose()?,
+        disk_size: disk.size(),
+        stored: disk.extents().iter().map(|extent| extent.length).sum(),
+        problems,
+        table: match table.table {
+            TableKind::Gpt => "gpt",
+            TableKind::Mbr => "mbr",
+        },
+        disk_guid: table.disk.map(|guid| guid.to_string()),
+        partitions,
+        boot,
+        system,
+        package: package(&image),
+    })
+}
+
+/// Opens an image file of any format that is known.
+///
+/// # Errors
+/// When it cannot be read or is no disk image, or its format needs qemu-img and that is missing.
+pub fn open(path: &Path, looking: Looking<'_>) -> Result<Image> {
+    let Looking { scratch: folder, progress, cancel, .. } = looking;
+    match foreign::format(path)? {
+        Some(format) => foreign::open(path, format, looking),
+        None => nodekiln_disk::open_with(path, Some(Unpacking { folder, progress, cancel })),
+    }
+}
+
+/// The operating system on `disk`, where its root file system can be read.
+///
+/// # Errors
+/// When the disk cannot be read.
+pub fn system(disk: &Disk) -> Result<Option<System>> {
+    let mut problems = Vec::new();
+    let (_, systems) = contents(disk, &Partitions::read(disk)?, &mut problems)?;
+    System::of(&systems, &mut problems)
+}
+
+/// File systems that can be read, by the numbers of their partitions.
+type FileSystems = Vec<(u32, FileSystem)>;
+
+/// The partitions, and those file systems that can be read, by the number of their partition.
+fn contents(
+    disk: &Disk,
+    table: &Partitions,
+    problems: &mut Vec<String>,
+) -> Result<(Vec<Partition>, FileSystems)> {
+    let (mut partitions, mut systems) = (Vec::new(), Vec::new());
+    for part in &table.entries {
+        let mut partition = Partition {
+            number: part.number,
+            start: part.start,
+            length: part.length,
+            kind: part.kind.clone(),
+            kind_name: part.kind_name(),
+            guid: part.guid.map(|guid| guid.to_string()),
+            name: part.name.clone(),
+            content: None,
+            label: None,
+            id: None,
+        };
+        match Content::of(disk, part) {
+            Ok(Content::Files(files)) => {
+                partition.content = Some(files.name().to_owned());
+                partition.label = Some(files.label().to_owned()).filter(|label| !label.is_empty());
+                partition.id = Some(files.id().to_owned());
+                systems.push((part.number, files));
+            }
+            Ok(Content::Named(name)) => partition.content = Some(name.to_owned()),
+            Ok(Content::Empty) => partition.content = Some("zeros".to_owned()),
+            Ok(Content::Unknown) => {}
+            Err(failure) => {
+                let text = failure.chain().join(": ");
+                problems.push(format!("partition {}: {text}", part.number));
+            }
+        }
+        partitions.push(partition);
+    }
+    Ok((partitions, systems))
+}
+
+fn package(image: &Image) -> Option<Package> {
+    image.package().map(Package::of)
+}
+
+/// SHA-256 of the file's bytes.
+fn digest_of(path: &Path, progress: &dyn Progress, cancel: &Cancel) -> Result<Sha256> {
+    use std::io::Read as _;
+    let failed = || format!("read {}", path.display());
+    let mut file = fs_err::File::open(path).or_io(failed)?;
+    let total = file.metadata().or_io(failed)?.len();
+    let task = progress.start("digest of the file", Some(total), "B");
+    let (mut digester, mut buffer) = (Digester::default(), vec![0; 1 << 20]);
+    loop {
+        cancel.check()?;
+        let length = file.read(&mut buffer).or_io(failed)?;
+        let Some(bytes) = buffer.get(..length).filter(|bytes| !bytes.is_empty()) else { break };
+        digester.update(bytes);
+        progress.advance(task, digester.length());
+    }
+    progress.finish(task, "");
+    Ok(digester.finish())
+}

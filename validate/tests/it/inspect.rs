@@ -1,0 +1,174 @@
+//! What is told of image files, from disks made here with e2fsprogs and qemu-img.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use nodekiln_disk::gpt::{Entry, TYPE_ROOT_X86_64, Table};
+use nodekiln_disk::{Disk, Extent, Payload, Source, raw};
+use nodekiln_validate::inspect::{Inspection, Looking, inspect, text};
+use nodekiln_words::{Cancel, Silent};
+use uuid::Uuid;
+
+const ROOM: u64 = 64 << 20;
+const START: u64 = 1 << 20;
+
+fn succeed(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A raw disk whose root file system has `files`.
+fn image(folder: &Path, files: &[(&str, &str)]) -> PathBuf {
+    let (tree, root, path) = (folder.join("tree"), folder.join("root"), folder.join("disk.raw"));
+    std::fs::create_dir_all(&tree).unwrap();
+    for (name, content) in files {
+        let file = tree.join(name);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, content).unwrap();
+    }
+    succeed(
+        Command::new("/usr/sbin/mke2fs")
+            .args(["-q", "-F", "-t", "ext4", "-d"])
+            .args([&tree, &root])
+            .arg("64M"),
+    );
+    let size = START + ROOM + START;
+    let entry = Entry {
+        number: 1,
+        kind: TYPE_ROOT_X86_64,
+        guid: Uuid::from_u128(2),
+        first: START / 512,
+        last: (START + ROOM) / 512 - 1,
+        attributes: 0,
+        name: "root".to_owned(),
+    };
+    let table = Table { disk: Uuid::from_u128(1), entries: vec![entry] };
+    let ends = table.encode(size / 512, &[]).unwrap();
+    let file = Arc::new(std::fs::File::open(root).unwrap());
+    let tail = size - ends.tail.len() as u64;
+    let extents = vec![
+        Extent::memory(0, ends.head),
+        Extent { start: START, length: ROOM, source: Source::File { file, offset: 0 } },
+        Extent::memory(tail, ends.tail),
+    ];
+    let disk = Disk::new(size, extents).unwrap();
+    raw::write(&disk, &Payload::of(&disk), &path, &Silent, &Cancel::default()).unwrap();
+    path
+}
+
+fn look(path: &Path) -> Inspection {
+    let (scratch, cancel) = (std::env::temp_dir(), Cancel::default());
+    let looking = Looking { digests: true, scratch: &scratch, progress: &Silent, cancel: &cancel };
+    inspect(path, looking).unwrap()
+}
+
+const RELEASE: &str =
+    "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nID=debian\nVERSION_ID='12'\n";
+const STATUS: &str = "\
+Package: containerd
+Status: hold ok installed
+Version: 1.6.20~ds1-1
+
+Package: gone
+Status: deinstall ok config-files
+Version: 1
+
+Package: kubelet
+Status: install ok installed
+Version: 1.33.4-1.1
+";
+
+#[test]
+fn the_system_is_told_from_its_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = image(
+        folder.path(),
+        &[
+            ("etc/os-release", RELEASE),
+            ("etc/machine-id", "uninitialized\n"),
+            ("etc/cloud/cloud.cfg", "datasource_list: [NoCloud]\n"),
+            ("etc/cloud/cloud.cfg.d/90_later.cfg", "datasource_list:\n  - Ec2\n  - 'None'\n"),
+            ("etc/cloud/cloud.cfg.d/80_sooner.cfg", "datasource_list: [Azure]\n"),
+            ("etc/cloud/cloud.cfg.d/95_other.cfg", "users: []\n"),
+            ("boot/vmlinuz-6.1.0-56-amd64", ""),
+            ("usr/bin/kubelet", ""),
+            ("var/lib/dpkg/status", STATUS),
+        ],
+    );
+    let found = look(&path);
+    assert_eq!((found.format.as_str(), found.table, found.problems.len()), ("raw", "gpt", 0));
+    assert_eq!(found.sha256, found.payload);
+    assert!(found.sha256.is_some());
+    assert_eq!(found.partitions[0].content.as_deref(), Some("ext4"));
+    let system = found.system.clone().unwrap();
+    let names = [system.name.as_str(), system.id.as_str(), system.version.as_str()];
+    assert_eq!(names, ["Debian GNU/Linux 12 (bookworm)", "debian", "12"]);
+    assert_eq!(system.data_sources, ["Ec2", "None"]);
+    assert_eq!(system.kernels, ["6.1.0-56-amd64"]);
+    assert_eq!(system.programs, ["/usr/bin/kubelet"]);
+    assert_eq!(system.kubernetes.as_deref(), Some("v1.33.4"));
+    assert_eq!((system.package_count, system.packages.len()), (Some(2), 2));
+    assert_eq!(system.machine_id, "uninitialized");
+    let told = text(&found);
+    for line in ["boot          nothing that starts", "data sources  Ec2, None"] {
+        assert!(told.contains(line), "{told}");
+    }
+}
+
+#[test]
+fn a_disk_without_a_system_has_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let found = look(&image(folder.path(), &[("data", "1")]));
+    assert_eq!(found.system, None);
+    assert_eq!(found.partitions.len(), 1);
+}
+
+#[test]
+fn the_versions_that_an_image_states_come_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let stated = [
+        ("etc/os-release", RELEASE),
+        ("etc/image-builder-release", "KUBERNETES_VERSION=\"v1.32.1\"\n"),
+        ("var/lib/dpkg/status", STATUS),
+    ];
+    let system = look(&image(folder.path(), &stated)).system.unwrap();
+    assert_eq!(system.kubernetes.as_deref(), Some("v1.32.1"));
+    assert_eq!(system.machine_id, "absent");
+}
+
+#[test]
+fn formats_that_only_qemu_img_reads_tell_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = image(folder.path(), &[("etc/os-release", RELEASE)]);
+    let expected = look(&path);
+    for format in ["vhdx", "vdi"] {
+        let other = folder.path().join(format);
+        succeed(
+            Command::new("qemu-img")
+                .args(["convert", "-f", "raw", "-O", format])
+                .args([&path, &other]),
+        );
+        let found = look(&other);
+        assert_eq!(found.format, format);
+        assert_eq!((found.payload, &found.system), (expected.payload, &expected.system));
+        assert_ne!(found.sha256, expected.sha256);
+    }
+}
+
+#[test]
+fn damage_is_a_problem_and_the_rest_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = image(folder.path(), &[("etc/os-release", RELEASE)]);
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    let length = file.metadata().unwrap().len();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"X", length - 512).unwrap();
+    let found = look(&path);
+    assert!(!found.problems.is_empty());
+    assert!(found.system.is_some());
+    // The superblock's checksum.
+    std::os::unix::fs::FileExt::write_all_at(&file, b"XXXX", START + 1024 + 1020).unwrap();
+    let found = look(&path);
+    assert!(found.problems.iter().any(|problem| problem.starts_with("partition 1: ")), "{found:?}");
+    assert_eq!(found.system, None);
+}
