@@ -16,6 +16,7 @@ mod plan;
 mod progress;
 mod provider;
 mod recipe;
+mod registry;
 mod resolve;
 mod validate;
 mod verify_reproducible;

@@ -10,12 +10,13 @@ use nodekiln_build::sandbox::Sandbox;
 use nodekiln_build::store::Store;
 use nodekiln_recipes::load::Loaded;
 use nodekiln_recipes::lock::Lock;
+use nodekiln_recipes::provider::ForProvider;
 use nodekiln_recipes::{Plan, plan_of};
 use nodekiln_words::{Event, Progress, Result, Sha256};
 
 use crate::Context;
 use crate::arguments::{RemoteStore, Selection, Target};
-use crate::lock;
+use crate::{lock, registry};
 
 /// A recipe, and what it takes to resolve it.
 pub(crate) struct Setting {
@@ -46,13 +47,15 @@ pub(crate) struct Resolved {
 }
 
 impl Setting {
-    /// Loads the recipe that `selection` names and opens the store.
+    /// Loads the recipe that `selection` names, for `providers`, and opens the store.
     pub(crate) fn of(
         selection: &Selection,
+        providers: &[ForProvider],
         context: &Context,
         progress: &Arc<dyn Progress>,
     ) -> Result<Self> {
-        let mut loaded = crate::recipe::load(&selection.recipe, &selection.sets, context)?;
+        let mut loaded =
+            crate::recipe::load(&selection.recipe, &selection.sets, providers, context)?;
         if !selection.mirror.is_empty() {
             loaded.recipe.os.mirrors.clone_from(&selection.mirror);
         }
@@ -76,9 +79,10 @@ pub(crate) fn resolve(
     context: &Context,
     progress: &Arc<dyn Progress>,
 ) -> Result<Resolved> {
-    let providers = providers(target)?;
+    let chosen = registry::chosen(&target.provider)?;
+    let providers: Vec<String> = chosen.iter().map(|chosen| chosen.name().to_owned()).collect();
     let selection = &target.selection;
-    let setting = Setting::of(selection, context, progress)?;
+    let setting = Setting::of(selection, &registry::terms(&chosen), context, progress)?;
     let remote = remote.and_then(|(remote, access)| remote_settings(remote, access, selection));
     let remote =
         remote.map(|settings| connect(&settings, &setting, context, progress)).transpose()?;
@@ -152,15 +156,4 @@ pub(crate) fn newest(setting: &Setting, keep: Option<Keep<'_>>) -> Result<Resolu
     let Setting { loaded, store, fetcher } = setting;
     let now = crate::cache::now();
     resolve_recipe(&loaded.recipe, fetcher, store, &Sandbox::new(), now, keep)
-}
-
-fn providers(target: &Target) -> Result<Vec<String>> {
-    let mut names: Vec<String> = Vec::new();
-    for name in &target.provider {
-        nodekiln_providers::by_name(name)?;
-        if !names.contains(name) {
-            names.push(name.clone());
-        }
-    }
-    Ok(names)
 }
