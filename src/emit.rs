@@ -11,6 +11,7 @@ use nodekiln_build::steps;
 use nodekiln_disk::{Disk, Payload};
 use nodekiln_providers::{Artifact, ArtifactRequest, Compression};
 use nodekiln_recipes::{Inventory, Lock, tree_name};
+use nodekiln_validate::Expectations;
 use nodekiln_words::{Bytes, Cancel, Failure, Progress, Result, ResultExt as _, Sha256};
 
 use crate::Context;
@@ -63,8 +64,7 @@ pub(crate) fn emit(
     let mut texts = vec![("plan.json".to_owned(), plan), ("lock.json".to_owned(), lock)];
     let mut providers = BTreeMap::new();
     // Versions, settings and images come from below the layers.
-    let expect = trees.first().map(|tree| evidence::expectations(recipe, &tree.account));
-    let expect = expect.transpose()?.unwrap_or_default();
+    let expect = trees.first().map(|tree| tree.expect.clone()).unwrap_or_default();
     for tree in trees {
         let first = tree.providers.first().copied().unwrap_or_default();
         let payload = write.disk(first)?.1.digest(&**progress, &context.cancel)?;
@@ -118,11 +118,11 @@ fn groups(resolved: &Resolved) -> Vec<Vec<&str>> {
     groups.into_iter().map(|(_, providers)| providers).collect()
 }
 
-/// A tree that a disk was made from, accounted for.
+/// What is told of a tree that a disk was made from.
 struct Tree<'a> {
     /// Those whose disk it is.
     providers: Vec<&'a str>,
-    account: Account,
+    expect: Expectations,
     draft: nodekiln_bom::Draft,
     /// Name of the file for its bill of materials.
     bom: String,
@@ -133,11 +133,12 @@ impl<'a> Tree<'a> {
         let first = providers.first().copied().unwrap_or_default();
         let account = Account::of(&resolved.plan, first, &ran.nodes)?;
         let draft = nodekiln_bom::draft(&bom_input(resolved, first, &account)?, &account)?;
+        let expect = evidence::expectations(&resolved.loaded.recipe, &account)?;
         let bom = match resolved.providers.first() {
             Some(asked_first) if asked_first != first => format!("bom.{first}.cdx.json"),
             _ => "bom.cdx.json".to_owned(),
         };
-        Ok(Self { providers: providers.to_vec(), account, draft, bom })
+        Ok(Self { providers: providers.to_vec(), expect, draft, bom })
     }
 }
 

@@ -122,7 +122,7 @@ fn refuse_unknown(names: &BTreeSet<String>, lock: Option<&Lock>) -> Result<()> {
 fn check(path: &Path, setting: &Setting, json: bool) -> Result<ExitCode> {
     let recipe = &setting.loaded.recipe;
     let lock = required(path, recipe)?;
-    let mut misfits = lock.misfits(recipe, &wanted_trees(recipe));
+    let mut misfits = lock.misfits(recipe, &wanted_trees(recipe, &setting.provider_names()));
     if let Err(failure) = same_folder(recipe, &lock, &setting.store) {
         match failure.class() {
             Class::Input => misfits.push(failure.to_string()),

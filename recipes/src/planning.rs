@@ -301,14 +301,16 @@ impl Planning<'_> {
     }
 
     fn provider(&mut self, tree: &str, provider: &str, spec: &ProviderSpec) -> Result<String> {
+        let mut tree = tree.to_owned();
         if !spec.packages.is_empty() {
-            let message = format!("provider `{provider}` adds packages of its own");
-            return Err(Failure::new(nodekiln_words::Class::Unsupported, message).with_help(
-                "name them under `packages:`; a provider may add files, units and kernel arguments",
-            ));
+            let (_, packages) = self.tree(&tree_name::of_provider(provider))?;
+            // None where the image has them all itself.
+            if !packages.is_empty() {
+                let work = Work::AddedPackages { packages };
+                tree = self.add(&format!("provider/{provider}/packages"), work, Some(&tree), &[]);
+            }
         }
-        let tree =
-            self.files(&format!("provider/{provider}/files"), tree.to_owned(), &spec.files)?;
+        let tree = self.files(&format!("provider/{provider}/files"), tree, &spec.files)?;
         let tree = self.units(&format!("provider/{provider}/units"), tree, &spec.units);
         self.scripts(tree, Hook::Provider)
     }

@@ -6,10 +6,10 @@ use std::path::Path;
 use nodekiln_recipes::load::{load, load_for};
 use nodekiln_recipes::provider::{DiskRules, ForProvider};
 use nodekiln_recipes::recipe::{BootMode, Content, FileNode, FileStep, Recipe};
-use nodekiln_recipes::{Diagnostics, Lock, Plan, library, plan_of, to_yaml};
+use nodekiln_recipes::{Diagnostics, Lock, Plan, library, plan_of, to_yaml, tree_name};
 use nodekiln_words::{Bytes, Result, Sha256};
 
-use crate::planning::lock;
+use crate::planning::{lock, locked};
 
 /// The providers that have a crate of their own, and those that share a layer.
 const CLOUDS: [&str; 4] = ["aws", "azure", "gce", "vsphere"];
@@ -191,6 +191,35 @@ fn a_disk_that_a_provider_does_not_take_is_shown_where_the_recipe_says_it() {
     }
     assert!(written("disk: { size: 5GiB }\n", &aws).is_ok());
     assert!(written("disk: { size: 4608MiB }\n", &with_layer("")).is_ok(), "nobody asks");
+}
+
+/// Whatever stands below a provider's layer is one node for all of them.
+#[test]
+fn five_providers_share_all_but_their_layers() {
+    let five = ["aws", "azure", "gce", "vsphere", "qemu"];
+    let mut lock = lock();
+    for provider in ["azure", "vsphere"] {
+        let mut tree = lock.trees[tree_name::IMAGE].clone();
+        tree.packages = vec![locked(provider, "1")];
+        lock.trees.insert(tree_name::of_provider(provider), tree);
+    }
+    let one = plan(&loaded("quickstart", &["qemu"]), &lock, &["qemu"]);
+    let all = plan(&loaded("quickstart", &five), &lock, &five);
+    let own = |node: &&nodekiln_recipes::plan::Node| {
+        let name = node.name.split(['~', '@']).next().unwrap();
+        name.starts_with("provider/") || ["boot", "sysprep", "disk"].contains(&name)
+    };
+    let count = |plan: &Plan, provider: &str| {
+        let prefix = format!("provider/{provider}/");
+        plan.nodes.iter().filter(|node| node.name.starts_with(&prefix)).count()
+    };
+    // Files alone; packages, files and units; files; packages and files; files.
+    assert_eq!(five.map(|provider| count(&all, provider)), [1, 3, 1, 2, 1]);
+    let shared = |plan: &Plan| plan.nodes.iter().filter(|node| !own(node)).count();
+    assert_eq!(shared(&all), shared(&one), "no node below the layers is there twice");
+    assert_eq!(all.nodes.iter().filter(own).count(), 8 + 5 * 3, "layers; boot, sysprep, disk");
+    let names: BTreeSet<_> = all.nodes.iter().map(|node| &node.name).collect();
+    assert!(one.nodes.iter().all(|node| names.contains(&node.name)));
 }
 
 #[test]
