@@ -254,6 +254,10 @@ pub(crate) enum GraphFormat {
 pub(crate) struct Lock {
     #[command(flatten)]
     pub(crate) selection: Selection,
+    /// Providers whose packages are locked besides the image's own, separated by commas; by default all
+    /// that there are.
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub(crate) provider: Vec<String>,
     /// Move to the newest: everything, or the packages and images named.
     #[arg(long, num_args = 0.., value_name = "NAME")]
     pub(crate) update: Option<Vec<String>>,
@@ -378,9 +382,9 @@ pub(crate) struct Validate {
     /// How far to go: `boot` to multi-user, or `kubeadm` to a Ready node.
     #[arg(long, value_enum, default_value_t = Tier::Boot)]
     pub(crate) tier: Tier,
-    /// Firmware to boot by.
-    #[arg(long, value_enum, default_value_t = Firmware::Bios)]
-    pub(crate) firmware: Firmware,
+    /// Firmware to boot by; by default the usual one of the image's provider, else the BIOS.
+    #[arg(long, value_enum)]
+    pub(crate) firmware: Option<Firmware>,
     /// How the processor is provided; `auto` tries KVM with a deadline.
     #[arg(long, value_enum, default_value_t = Accelerator::Auto)]
     pub(crate) accelerator: Accelerator,
@@ -457,6 +461,9 @@ pub(crate) enum RecipeVerb {
         /// Follow `extends`, fill in defaults, and print the result.
         #[arg(long)]
         resolved: bool,
+        /// Providers to show it for, separated by commas: with their layers, where `--resolved` is given.
+        #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+        provider: Vec<String>,
         /// Override a value.
         #[arg(long = "set", value_name = "PATH.TO.KEY=VALUE")]
         sets: Vec<String>,
@@ -469,6 +476,9 @@ pub(crate) enum RecipeVerb {
         /// A path, or a recipe of the library by name.
         #[arg(value_name = "FILE")]
         recipe: String,
+        /// Providers to check it for, separated by commas: their layers, and the disks that they take.
+        #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+        provider: Vec<String>,
         /// Override a value.
         #[arg(long = "set", value_name = "PATH.TO.KEY=VALUE")]
         sets: Vec<String>,
@@ -496,7 +506,7 @@ pub(crate) enum ProviderVerb {
         #[arg(long)]
         json: bool,
     },
-    /// Print a provider's machine profile.
+    /// Print what a provider is: its artifact, the disks that it takes, its machine and its layer.
     Show {
         /// The provider.
         name: String,

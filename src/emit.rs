@@ -10,14 +10,16 @@ use nodekiln_build::graph::Ran;
 use nodekiln_build::steps;
 use nodekiln_disk::{Disk, Payload};
 use nodekiln_providers::{Artifact, ArtifactRequest, Compression};
-use nodekiln_recipes::Inventory;
+use nodekiln_recipes::{Inventory, Lock, tree_name};
+use nodekiln_validate::Expectations;
 use nodekiln_words::{Bytes, Cancel, Failure, Progress, Result, ResultExt as _, Sha256};
 
 use crate::Context;
 use crate::arguments;
 use crate::clusters::KnownClusters;
 use crate::evidence;
-use crate::output::{Manifest, Staging};
+use crate::output::{ForOne, Manifest, Staging};
+use crate::registry;
 use crate::resolve::Resolved;
 
 /// Writes artifacts, bill of materials and plan into the staging folder.
@@ -42,36 +44,46 @@ pub(crate) fn emit(
         verb,
         clusters: clusters.as_ref(),
     };
-    let first = resolved.providers.first().map_or("", String::as_str);
-    let tree = || {
-        let account = Account::of(&resolved.plan, first, &ran.nodes)?;
-        let draft = nodekiln_bom::draft(&bom_input(resolved, &account)?, &account)?;
-        Ok((account, draft))
-    };
-    // What the tree says is gathered while artifacts are written, which takes longer.
-    let (tree, artifacts) = std::thread::scope(|scope| {
-        let tree = scope.spawn(tree);
+    let groups = groups(resolved);
+    // What the trees say is gathered while artifacts are written, which takes longer.
+    let (trees, artifacts) = std::thread::scope(|scope| {
+        let trees = scope.spawn(|| {
+            groups.iter().map(|group| Tree::of(resolved, ran, group)).collect::<Result<Vec<_>>>()
+        });
         let artifacts = write.artifacts(progress, &context.cancel);
-        (tree.join().unwrap_or_else(stopped), artifacts)
+        (trees.join().unwrap_or_else(stopped), artifacts)
     });
-    let (artifacts, (account, draft)) = (artifacts?, tree?);
+    let (artifacts, trees) = (artifacts?, trees?);
     if let Some(clusters) = &clusters {
         clusters.keep(&artifacts, staging.folder(), &**progress);
     }
-    let payload = write.disk(first)?.1.digest(&**progress, &context.cancel)?;
-    let task = progress.start("bill of materials", None, "");
-    let bom = draft.with(&shipped(&artifacts, payload))?;
-    let summary = nodekiln_bom::summary(&bom)?;
-    progress.finish(task, &summary.to_string());
     let plan =
         serde_json::to_vec_pretty(&resolved.plan).or_io(|| "cannot write JSON".to_owned())?;
     let lock = serde_json::to_vec_pretty(&resolved.resolution.lock)
         .or_io(|| "cannot write JSON".to_owned())?;
+    let mut texts = vec![("plan.json".to_owned(), plan), ("lock.json".to_owned(), lock)];
+    let mut providers = BTreeMap::new();
+    // Versions, settings and images come from below the layers.
+    let expect = trees.first().map(|tree| tree.expect.clone()).unwrap_or_default();
+    for tree in trees {
+        let first = tree.providers.first().copied().unwrap_or_default();
+        let payload = write.disk(first)?.1.digest(&**progress, &context.cancel)?;
+        let task = progress.start(&format!("bill of materials of {first}"), None, "");
+        let own = artifacts.iter().filter(|made| tree.providers.contains(&made.provider.as_str()));
+        let bom = tree.draft.with(&shipped(own, payload))?;
+        progress.finish(task, &nodekiln_bom::summary(&bom)?.to_string());
+        for provider in tree.providers {
+            let machine = registry::by_name(provider)?.machine();
+            let bom = tree.bom.clone();
+            providers.insert(provider.to_owned(), ForOne { payload, bom, machine });
+        }
+        texts.push((tree.bom, bom));
+    }
     let mut files = BTreeMap::new();
-    for (name, bytes) in [("bom.cdx.json", &bom), ("plan.json", &plan), ("lock.json", &lock)] {
-        fs_err::write(staging.folder().join(name), bytes)
+    for (name, bytes) in texts {
+        fs_err::write(staging.folder().join(&name), &bytes)
             .or_io(|| format!("cannot write {name}"))?;
-        files.insert(name.to_owned(), Sha256::of(bytes));
+        files.insert(name, Sha256::of(&bytes));
     }
     Ok(Manifest {
         schema: SCHEMA.to_owned(),
@@ -83,20 +95,57 @@ pub(crate) fn emit(
             .kubernetes
             .as_ref()
             .map(|k| format!("{} from {}", k.version, k.source.as_str())),
-        payload,
         disk_size: recipe.disk.size.get(),
         compression: compression(verb),
         artifacts,
         files,
         nodes: node_ids(resolved),
-        machine: nodekiln_providers::by_name(first)?.machine(),
-        expect: evidence::expectations(recipe, &account)?,
+        providers,
+        expect,
     })
 }
 
-/// What the bill of materials is made from: the first provider's tree.
+/// Providers by the disk that they share, in the order in which they were asked for.
+fn groups(resolved: &Resolved) -> Vec<Vec<&str>> {
+    let mut groups: Vec<(Option<&str>, Vec<&str>)> = Vec::new();
+    for provider in &resolved.providers {
+        let disk = resolved.plan.disk_for(provider).map(|node| node.name.as_str());
+        match groups.iter_mut().find(|(known, _)| *known == disk) {
+            Some((_, providers)) => providers.push(provider),
+            None => groups.push((disk, vec![provider])),
+        }
+    }
+    groups.into_iter().map(|(_, providers)| providers).collect()
+}
+
+/// What is told of a tree that a disk was made from.
+struct Tree<'a> {
+    /// Those whose disk it is.
+    providers: Vec<&'a str>,
+    expect: Expectations,
+    draft: nodekiln_bom::Draft,
+    /// Name of the file for its bill of materials.
+    bom: String,
+}
+
+impl<'a> Tree<'a> {
+    fn of(resolved: &'a Resolved, ran: &Ran, providers: &[&'a str]) -> Result<Self> {
+        let first = providers.first().copied().unwrap_or_default();
+        let account = Account::of(&resolved.plan, first, &ran.nodes)?;
+        let draft = nodekiln_bom::draft(&bom_input(resolved, first, &account)?, &account)?;
+        let expect = evidence::expectations(&resolved.loaded.recipe, &account)?;
+        let bom = match resolved.providers.first() {
+            Some(asked_first) if asked_first != first => format!("bom.{first}.cdx.json"),
+            _ => "bom.cdx.json".to_owned(),
+        };
+        Ok(Self { providers: providers.to_vec(), expect, draft, bom })
+    }
+}
+
+/// What the bill of materials of `provider`'s tree is made from.
 fn bom_input<'a>(
     resolved: &'a Resolved,
+    provider: &str,
     account: &'a Account,
 ) -> Result<nodekiln_bom::BomInput<'a>> {
     let recipe = &resolved.loaded.recipe;
@@ -108,7 +157,7 @@ fn bom_input<'a>(
         seed: resolved.plan.seed,
         source_date: recipe.source_date,
         lock: &resolved.resolution.lock,
-        trees: vec![nodekiln_recipes::tree_name::IMAGE.to_owned()],
+        trees: trees(&resolved.resolution.lock, provider),
         removed: evidence::removed(recipe),
         inventory: &account.inventory,
         owners: &account.owners,
@@ -120,17 +169,24 @@ fn bom_input<'a>(
     })
 }
 
-fn shipped(artifacts: &[Artifact], payload: Sha256) -> nodekiln_bom::Shipped {
+/// The lock's trees whose packages make up the tree of `provider`.
+fn trees(lock: &Lock, provider: &str) -> Vec<String> {
+    let own = tree_name::of_provider(provider);
+    let own = lock.trees.contains_key(&own).then_some(own);
+    [tree_name::IMAGE.to_owned()].into_iter().chain(own).collect()
+}
+
+fn shipped<'a>(
+    artifacts: impl Iterator<Item = &'a Artifact>,
+    payload: Sha256,
+) -> nodekiln_bom::Shipped {
     let artifact = |artifact: &Artifact| nodekiln_bom::Artifact {
         name: artifact.file.clone(),
         format: artifact.format.clone(),
         size: Bytes(artifact.size),
         sha256: artifact.sha256,
     };
-    nodekiln_bom::Shipped {
-        artifacts: artifacts.iter().map(artifact).collect(),
-        payload: Some(payload),
-    }
+    nodekiln_bom::Shipped { artifacts: artifacts.map(artifact).collect(), payload: Some(payload) }
 }
 
 /// What a thread that panicked comes to.
@@ -140,7 +196,7 @@ fn stopped<T>(_: Box<dyn Any + Send>) -> Result<T> {
 }
 
 /// Names the manifest's format; raised when a field changes its meaning.
-pub(crate) const SCHEMA: &str = "nodekiln manifest 1";
+pub(crate) const SCHEMA: &str = "nodekiln manifest 2";
 
 /// The providers' disks by their nodes' names, those from earlier builds verified: they may have lain
 /// in the store for months.
@@ -206,7 +262,7 @@ impl Writing<'_> {
         cancel: &Cancel,
     ) -> Result<Artifact> {
         let (disk, payload) = self.disk(provider)?;
-        let provider = nodekiln_providers::by_name(provider)?;
+        let provider = registry::by_name(provider)?;
         let request = ArtifactRequest {
             name: self.resolved.loaded.recipe.name.clone(),
             folder: self.staging.folder().to_owned(),

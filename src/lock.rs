@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use nodekiln_build::resolve::{Finding, Keep, same_folder, verify as verify_lock, wanted_trees};
 use nodekiln_recipes::lock::{Lock, LockFile, Moved, moved};
+use nodekiln_recipes::provider::ForProvider;
 use nodekiln_recipes::recipe::Recipe;
 use nodekiln_words::{Class, Failure, Result};
 use serde::Serialize;
@@ -15,6 +16,7 @@ use crate::Context;
 use crate::arguments;
 use crate::exit::{print, print_json};
 use crate::progress::renderer;
+use crate::registry;
 use crate::resolve::{Setting, newest};
 
 /// What stands behind the recipe's name in the file's.
@@ -23,7 +25,8 @@ const ENDING: &str = ".lock.yaml";
 /// Makes, moves, checks or verifies a lock.
 pub(crate) fn lock(verb: &arguments::Lock, context: &Context) -> Result<ExitCode> {
     let progress = renderer(context.global.progress);
-    let setting = Setting::of(&verb.selection, context, &progress)?;
+    let providers = providers(&verb.provider)?;
+    let setting = Setting::of(&verb.selection, &providers, context, &progress)?;
     let recipe = &setting.loaded.recipe;
     let path = path_of(&verb.selection, recipe);
     if verb.check {
@@ -47,6 +50,17 @@ pub(crate) fn lock(verb: &arguments::Lock, context: &Context) -> Result<ExitCode
     }
     say(&path, earlier.is_none(), written, &moved, verb.json)?; // 4. what moved
     Ok(ExitCode::SUCCESS)
+}
+
+/// The providers whose layers are locked: those named, or all. Who names one means to build for it, so
+/// that it has to take the recipe's disk.
+fn providers(named: &[String]) -> Result<Vec<ForProvider>> {
+    if !named.is_empty() {
+        return Ok(registry::terms(&registry::chosen(named)?));
+    }
+    let mut all = registry::terms(registry::all());
+    all.iter_mut().for_each(|provider| provider.disk = None);
+    Ok(all)
 }
 
 /// Where the lock of a recipe stands: where the command line says, else beside the recipe's file, and
@@ -108,7 +122,7 @@ fn refuse_unknown(names: &BTreeSet<String>, lock: Option<&Lock>) -> Result<()> {
 fn check(path: &Path, setting: &Setting, json: bool) -> Result<ExitCode> {
     let recipe = &setting.loaded.recipe;
     let lock = required(path, recipe)?;
-    let mut misfits = lock.misfits(recipe, &wanted_trees(recipe));
+    let mut misfits = lock.misfits(recipe, &wanted_trees(recipe, &setting.provider_names()));
     if let Err(failure) = same_folder(recipe, &lock, &setting.store) {
         match failure.class() {
             Class::Input => misfits.push(failure.to_string()),

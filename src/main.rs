@@ -18,6 +18,7 @@ mod plan;
 mod progress;
 mod provider;
 mod recipe;
+mod registry;
 mod resolve;
 mod validate;
 mod verify_reproducible;

@@ -26,8 +26,6 @@ pub(crate) struct Manifest {
     pub(crate) source_date: String,
     /// Kubernetes version and where it came from, in words.
     pub(crate) kubernetes: Option<String>,
-    /// Digest of the disk's content, the same for every artifact.
-    pub(crate) payload: Sha256,
     /// Virtual size of the disk in bytes.
     pub(crate) disk_size: u64,
     /// Compression of artifacts that have any.
@@ -38,10 +36,22 @@ pub(crate) struct Manifest {
     pub(crate) files: BTreeMap<String, Sha256>,
     /// Ids of the plan's nodes, by name.
     pub(crate) nodes: BTreeMap<String, String>,
+    /// What holds for the artifact of one provider, by the provider's name.
+    pub(crate) providers: BTreeMap<String, ForOne>,
+    /// What `validate` should find, whoever the image is for.
+    pub(crate) expect: Expectations,
+}
+
+/// What a manifest says of one provider's artifact. Providers that share a disk have the same payload and
+/// bill of materials.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ForOne {
+    /// Digest of the disk's content.
+    pub(crate) payload: Sha256,
+    /// File with the bill of materials.
+    pub(crate) bom: String,
     /// The machine that `validate` boots it on.
     pub(crate) machine: MachineProfile,
-    /// What `validate` should find.
-    pub(crate) expect: Expectations,
 }
 
 impl Manifest {

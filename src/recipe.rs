@@ -3,29 +3,38 @@
 use std::process::ExitCode;
 
 use nodekiln_recipes::load::{self, Loaded};
+use nodekiln_recipes::provider::ForProvider;
 use nodekiln_recipes::{library, schema};
 use nodekiln_words::{Class, Failure, Result};
 
 use crate::Context;
 use crate::arguments::{Recipe, RecipeVerb};
 use crate::exit::{print, print_error, print_json};
+use crate::registry;
 
 /// Lists, shows or checks recipes.
 pub(crate) fn recipe(verb: &Recipe, context: &Context) -> Result<ExitCode> {
     match &verb.verb {
         RecipeVerb::List { json } => list(*json)?,
-        RecipeVerb::Show { recipe, resolved, sets, json } => {
-            show(recipe, *resolved, sets, *json, context)?;
+        RecipeVerb::Show { recipe, resolved, provider, sets, json } => {
+            show(&load(recipe, sets, &terms(provider)?, context)?, *resolved, *json)?;
         }
-        RecipeVerb::Check { recipe, sets, json } => return check(recipe, sets, *json, context),
+        RecipeVerb::Check { recipe, provider, sets, json } => {
+            return check(recipe, sets, &terms(provider)?, *json, context);
+        }
         RecipeVerb::Schema => print_json(&schema::schema())?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Loads a recipe; what is wrong with it is printed in full before the failure is returned.
-pub(crate) fn load(recipe: &str, sets: &[String], context: &Context) -> Result<Loaded> {
-    let loaded = load::load(recipe, sets).map_err(|diagnostics| {
+/// Loads a recipe for `providers`; what is wrong with it is printed in full before the failure is returned.
+pub(crate) fn load(
+    recipe: &str,
+    sets: &[String],
+    providers: &[ForProvider],
+    context: &Context,
+) -> Result<Loaded> {
+    let loaded = load::load_for(recipe, sets, providers).map_err(|diagnostics| {
         print_error(&diagnostics.render(context.global.color()));
         Failure::new(Class::Input, format!("the recipe `{recipe}` cannot be used"))
             .with_help("`nodekiln recipe schema` prints what a recipe may contain; docs/recipes.md explains it")
@@ -47,14 +56,12 @@ fn list(json: bool) -> Result<()> {
     Ok(())
 }
 
-fn show(
-    recipe: &str,
-    resolved: bool,
-    sets: &[String],
-    json: bool,
-    context: &Context,
-) -> Result<()> {
-    let loaded = load(recipe, sets, context)?;
+/// What the providers called `names` bring.
+fn terms(names: &[String]) -> Result<Vec<ForProvider>> {
+    Ok(registry::terms(&registry::chosen(names)?))
+}
+
+fn show(loaded: &Loaded, resolved: bool, json: bool) -> Result<()> {
     if json {
         return print_json(&loaded.recipe);
     }
@@ -67,8 +74,14 @@ fn show(
     }
 }
 
-fn check(recipe: &str, sets: &[String], json: bool, context: &Context) -> Result<ExitCode> {
-    match load::load(recipe, sets) {
+fn check(
+    recipe: &str,
+    sets: &[String],
+    providers: &[ForProvider],
+    json: bool,
+    context: &Context,
+) -> Result<ExitCode> {
+    match load::load_for(recipe, sets, providers) {
         Ok(loaded) if json => {
             print_json(
                 &serde_json::json!({"name": loaded.recipe.name, "diagnostics": loaded.warnings}),

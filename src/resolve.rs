@@ -10,12 +10,13 @@ use nodekiln_build::sandbox::Sandbox;
 use nodekiln_build::store::Store;
 use nodekiln_recipes::load::Loaded;
 use nodekiln_recipes::lock::Lock;
+use nodekiln_recipes::provider::ForProvider;
 use nodekiln_recipes::{Plan, plan_of};
 use nodekiln_words::{Event, Progress, Result, Sha256};
 
 use crate::Context;
 use crate::arguments::{RemoteStore, Selection, Target};
-use crate::lock;
+use crate::{lock, registry};
 
 /// A recipe, and what it takes to resolve it.
 pub(crate) struct Setting {
@@ -25,6 +26,8 @@ pub(crate) struct Setting {
     pub(crate) store: Arc<Store>,
     /// What brings files into the store.
     pub(crate) fetcher: Fetcher,
+    /// The providers whose layers the recipe has.
+    pub(crate) providers: Vec<String>,
 }
 
 /// A recipe with everything decided that a build needs.
@@ -46,13 +49,15 @@ pub(crate) struct Resolved {
 }
 
 impl Setting {
-    /// Loads the recipe that `selection` names and opens the store.
+    /// Loads the recipe that `selection` names, for `providers`, and opens the store.
     pub(crate) fn of(
         selection: &Selection,
+        providers: &[ForProvider],
         context: &Context,
         progress: &Arc<dyn Progress>,
     ) -> Result<Self> {
-        let mut loaded = crate::recipe::load(&selection.recipe, &selection.sets, context)?;
+        let mut loaded =
+            crate::recipe::load(&selection.recipe, &selection.sets, providers, context)?;
         if !selection.mirror.is_empty() {
             loaded.recipe.os.mirrors.clone_from(&selection.mirror);
         }
@@ -64,7 +69,13 @@ impl Setting {
         };
         let (kept, progress) = (Arc::clone(&store), Arc::clone(progress));
         let fetcher = Fetcher::new(kept, progress, context.cancel.clone(), settings)?;
-        Ok(Self { loaded, store, fetcher })
+        let providers = providers.iter().map(|provider| provider.name.clone()).collect();
+        Ok(Self { loaded, store, fetcher, providers })
+    }
+
+    /// The names of its providers.
+    pub(crate) fn provider_names(&self) -> Vec<&str> {
+        self.providers.iter().map(String::as_str).collect()
     }
 }
 
@@ -76,13 +87,14 @@ pub(crate) fn resolve(
     context: &Context,
     progress: &Arc<dyn Progress>,
 ) -> Result<Resolved> {
-    let providers = providers(target)?;
+    let chosen = registry::chosen(&target.provider)?;
     let selection = &target.selection;
-    let setting = Setting::of(selection, context, progress)?;
+    let setting = Setting::of(selection, &registry::terms(&chosen), context, progress)?;
     let remote = remote.and_then(|(remote, access)| remote_settings(remote, access, selection));
     let remote =
         remote.map(|settings| connect(&settings, &setting, context, progress)).transpose()?;
     let recipe = &setting.loaded.recipe;
+    let names = setting.provider_names();
     let path = lock::path_of(selection, recipe);
     let locked = match (&selection.lock, target.no_lock) {
         (_, true) => None,
@@ -95,14 +107,13 @@ pub(crate) fn resolve(
             if let Some(remote) = &remote {
                 remote.pull_inputs(&documents(&locked))?;
             }
-            follow(recipe, locked, &setting.fetcher, &setting.store, crate::cache::now())?
+            follow(recipe, &names, locked, &setting.fetcher, &setting.store, crate::cache::now())?
         }
         None => newest(&setting, None)?,
     };
-    let names: Vec<&str> = providers.iter().map(String::as_str).collect();
     let store = &setting.store;
     let plan = plan_of(recipe, &resolution.lock, &names, &|content| digest_of(content, store))?;
-    let Setting { loaded, store, fetcher } = setting;
+    let Setting { loaded, store, fetcher, providers } = setting;
     Ok(Resolved { loaded, store, fetcher, remote, resolution, plan, providers })
 }
 
@@ -149,18 +160,7 @@ fn documents(lock: &Lock) -> BTreeMap<Sha256, Option<u64>> {
 
 /// Resolves a recipe by what archives, servers and registries have now.
 pub(crate) fn newest(setting: &Setting, keep: Option<Keep<'_>>) -> Result<Resolution> {
-    let Setting { loaded, store, fetcher } = setting;
-    let now = crate::cache::now();
-    resolve_recipe(&loaded.recipe, fetcher, store, &Sandbox::new(), now, keep)
-}
-
-fn providers(target: &Target) -> Result<Vec<String>> {
-    let mut names: Vec<String> = Vec::new();
-    for name in &target.provider {
-        nodekiln_providers::by_name(name)?;
-        if !names.contains(name) {
-            names.push(name.clone());
-        }
-    }
-    Ok(names)
+    let Setting { loaded, store, fetcher, .. } = setting;
+    let (now, providers) = (crate::cache::now(), setting.provider_names());
+    resolve_recipe(&loaded.recipe, &providers, fetcher, store, &Sandbox::new(), now, keep)
 }

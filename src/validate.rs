@@ -9,7 +9,7 @@ use nodekiln_words::{Event, Failure, Progress, Result, Sha256};
 use crate::Context;
 use crate::arguments::{Accelerator, Firmware, Tier, Validate};
 use crate::exit::{self, print};
-use crate::output::{MANIFEST, Manifest};
+use crate::output::{ForOne, MANIFEST, Manifest};
 use crate::progress::renderer;
 
 /// Validates one image file; the exit code is 1 where a rule failed.
@@ -22,13 +22,14 @@ pub(crate) fn validate(verb: &Validate, context: &Context) -> Result<ExitCode> {
     let folder = verb.image.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or_else(|| Path::new("."));
     let manifest = manifest(verb, folder, &*progress)?; // 1. what the image says of itself
+    let of_image = manifest.as_ref().and_then(|manifest| of_image(manifest, &verb.image));
     let request = room::Request {
         image: verb.image.clone(),
         tier: match verb.tier {
             Tier::Boot => room::Tier::Boot,
             Tier::Kubeadm => room::Tier::Kubeadm,
         },
-        machine: machine(verb, manifest.as_ref()),
+        machine: machine(verb, of_image.as_ref())?,
         accelerator: match verb.accelerator {
             Accelerator::Auto => room::Accelerator::Auto,
             Accelerator::Kvm => room::Accelerator::Kvm,
@@ -53,16 +54,32 @@ pub(crate) fn validate(verb: &Validate, context: &Context) -> Result<ExitCode> {
     }
 }
 
-/// The machine to boot on: that of the manifest's provider, else a plain virtio one, as the command
-/// line sizes it.
-fn machine(verb: &Validate, manifest: Option<&Manifest>) -> room::Machine {
+/// What the manifest says of the artifact with this name, or of its only one where the name is another.
+fn of_image(manifest: &Manifest, image: &Path) -> Option<ForOne> {
+    let name = image.file_name()?.to_str()?;
+    let named = manifest.artifacts.iter().find(|artifact| artifact.file == name);
+    let artifact = named.or(manifest.artifacts.first())?;
+    manifest.providers.get(&artifact.provider).cloned()
+}
+
+/// The machine to boot on: that of the image's provider, else a plain virtio one, as the command line
+/// sizes it.
+fn machine(verb: &Validate, of_image: Option<&ForOne>) -> Result<room::Machine> {
     let virtio = room::MachineProfile::virtio;
-    let profile = manifest.map_or_else(virtio, |manifest| manifest.machine.clone());
+    let profile = of_image.map_or_else(virtio, |one| one.machine.clone());
+    let usual = profile.firmware.first().copied().unwrap_or(room::Firmware::Bios);
     let firmware = match verb.firmware {
-        Firmware::Bios => room::Firmware::Bios,
-        Firmware::Uefi => room::Firmware::Uefi,
+        Some(Firmware::Bios) => room::Firmware::Bios,
+        Some(Firmware::Uefi) => room::Firmware::Uefi,
+        None => usual,
     };
-    room::Machine { profile, firmware, memory: verb.memory, cpus: verb.cpus }
+    if !profile.firmware.contains(&firmware) {
+        let message = format!("the image's provider has no machine with {}", firmware.as_str());
+        let help = format!("leave out `--firmware`, or say `--firmware {}`", usual.as_str());
+        return Err(Failure::input(message).with_help(help));
+    }
+    let machine = room::Machine::default();
+    Ok(room::Machine { profile, firmware, memory: verb.memory, cpus: verb.cpus, ..machine })
 }
 
 /// The digest that the manifest gives for the file with this name, if it speaks of one.

@@ -66,7 +66,7 @@ impl NodeRole {
     #[must_use]
     pub fn of(work: &Work) -> Self {
         match work {
-            Work::Packages { .. } => Self::Packages,
+            Work::Packages { .. } | Work::AddedPackages { .. } => Self::Packages,
             Work::Preload { .. } | Work::FetchedImages { .. } | Work::ControlPlaneImages { .. } => {
                 Self::Images
             }

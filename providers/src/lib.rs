@@ -1,23 +1,35 @@
-//! A provider: who runs the image, the machine that it runs on, and the file it wants.
+//! A provider: who runs the image, the layer that it needs, the machine that it runs on, and the file it
+//! wants.
 //!
-//! A provider is plain data ([`MachineProfile`]) and one function, [`Provider::write`], from a disk
-//! to an artifact. The registry [`all`] lists those in the tree. This room may not know how a tree is
-//! built, and nothing in it may start a program or reach a network.
+//! A provider is plain data, a layer ([`Provider::layer`]) and a machine ([`MachineProfile`]), and one
+//! function, [`Provider::write`], from a disk to an artifact. Here are those without a cloud of their own
+//! and the words in which all are described; each cloud has a crate beside this one, such as
+//! `providers/aws`, with its layer in `layer.yaml` and the provider in `src/lib.rs`. The command line
+//! crate, which alone knows them all, lists them. This room may not know how a tree is built, and nothing
+//! in it may start a program or reach a network.
 
 mod machine;
+mod openstack;
 mod qemu;
 mod raw;
+mod smbios;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use nodekiln_disk::{Disk, Payload, qcow2};
-use nodekiln_words::{Cancel, Class, Failure, Progress, Result, Sha256};
+use nodekiln_words::{Cancel, Progress, Result, Sha256};
 use serde::{Deserialize, Serialize};
 
 pub use machine::{DiskBus, Firmware, MachineProfile, NetworkCard};
+pub use nodekiln_recipes::provider::DiskRules;
+pub use openstack::OpenStack;
 pub use qemu::Qemu;
 pub use raw::Raw;
+pub use smbios::{Board, Chassis, Fields, Smbios, System, UuidRule};
+
+/// The layer of providers without a cloud of their own: one text, so that they share one disk.
+const COMMON_LAYER: &str = include_str!("../layer.yaml");
 
 /// How a qcow2 artifact's clusters are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +55,14 @@ pub struct ArtifactRequest {
     pub compression: Compression,
     /// Compressed clusters of earlier qcow2 files, for a format that is one; for this compression.
     pub clusters: Option<Arc<qcow2::Clusters>>,
+}
+
+impl ArtifactRequest {
+    /// The path of the file called `file` in the folder.
+    #[must_use]
+    pub fn path_of(&self, file: &str) -> PathBuf {
+        self.folder.join(file)
+    }
 }
 
 impl Compression {
@@ -80,6 +100,10 @@ pub trait Provider: Sync {
     /// One line for `provider list`.
     fn description(&self) -> &'static str;
 
+    /// What its image has besides everything else: YAML with the keys of `providers.NAME` in a recipe,
+    /// which are merged over it.
+    fn layer(&self) -> &'static str;
+
     /// The machine that it boots the image on.
     fn machine(&self) -> MachineProfile;
 
@@ -100,48 +124,4 @@ pub trait Provider: Sync {
         progress: &dyn Progress,
         cancel: &Cancel,
     ) -> Result<Artifact>;
-}
-
-/// The providers in the tree, by name.
-#[must_use]
-pub fn all() -> &'static [&'static dyn Provider] {
-    &[&Qemu, &Raw]
-}
-
-/// The provider called `name`.
-///
-/// # Errors
-/// When there is none; the help lists those there are.
-pub fn by_name(name: &str) -> Result<&'static dyn Provider> {
-    all().iter().copied().find(|provider| provider.name() == name).ok_or_else(|| {
-        let names: Vec<_> = all().iter().map(|provider| provider.name()).collect();
-        Failure::new(Class::Input, format!("there is no provider `{name}`"))
-            .with_help(format!("the providers are: {}", names.join(", ")))
-    })
-}
-
-/// Path of the file called `file` in the request's folder.
-fn target(request: &ArtifactRequest, file: &str) -> PathBuf {
-    Path::new(&request.folder).join(file)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_unique_and_sorted() {
-        let names: Vec<_> = all().iter().map(|provider| provider.name()).collect();
-        let mut sorted = names.clone();
-        sorted.sort_unstable();
-        sorted.dedup();
-        assert_eq!(names, sorted);
-    }
-
-    #[test]
-    fn an_unknown_provider_is_refused_with_the_list() {
-        let Err(failure) = by_name("nimbus") else { panic!("nimbus is no provider") };
-        assert_eq!(failure.class(), Class::Input);
-        assert_eq!(failure.help(), Some("the providers are: qemu, raw"));
-    }
 }

@@ -1,20 +1,33 @@
+use nodekiln_recipes::provider::DiskRules;
 use serde::{Deserialize, Serialize};
+
+use crate::smbios::Smbios;
 
 /// The machine that a provider boots an image on, as far as QEMU can be made to look like it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct MachineProfile {
     /// Firmware that it may use, the usual one first.
     pub firmware: Vec<Firmware>,
     /// Controller of the boot disk.
     pub disk: DiskBus,
+    /// Controller of the boot disk where a BIOS starts the machine, if that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bios_disk: Option<DiskBus>,
+    /// Serial number of the boot disk, with placeholders as in [`Smbios`]; empty for none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub disk_serial: String,
     /// Network card.
     pub network: NetworkCard,
-    /// SMBIOS strings that cloud-init's platform detection looks at, as (field, value) of type 1.
-    pub system: Vec<(String, String)>,
+    /// What the firmware says of the machine, by which cloud-init and others tell where they run.
+    #[serde(default, skip_serializing_if = "Smbios::is_silent")]
+    pub smbios: Smbios,
     /// cloud-init data source that must be chosen.
     pub data_source: String,
     /// Linux name of the serial console.
     pub console: String,
+    /// The disks that it takes.
+    pub accepts: DiskRules,
 }
 
 /// Firmware.
@@ -33,6 +46,16 @@ pub enum Firmware {
 pub enum DiskBus {
     /// virtio-blk.
     VirtioBlk,
+    /// A disk behind virtio-scsi.
+    VirtioScsi,
+    /// NVM Express.
+    Nvme,
+    /// A disk behind VMware's paravirtual SCSI controller.
+    Pvscsi,
+    /// Parallel ATA, behind the PIIX of a PC of the nineties.
+    Ide,
+    /// Serial ATA.
+    Ahci,
 }
 
 /// Network cards.
@@ -41,6 +64,10 @@ pub enum DiskBus {
 pub enum NetworkCard {
     /// virtio-net.
     VirtioNet,
+    /// Intel 82574, which e1000e drives.
+    E1000e,
+    /// VMware's paravirtual card of the third generation.
+    Vmxnet3,
 }
 
 impl MachineProfile {
@@ -50,10 +77,60 @@ impl MachineProfile {
         Self {
             firmware: vec![Firmware::Bios, Firmware::Uefi],
             disk: DiskBus::VirtioBlk,
+            bios_disk: None,
+            disk_serial: String::new(),
             network: NetworkCard::VirtioNet,
-            system: Vec::new(),
+            smbios: Smbios::default(),
             data_source: "NoCloud".to_owned(),
             console: "ttyS0".to_owned(),
+            accepts: DiskRules::default(),
+        }
+    }
+
+    /// Controller of the boot disk of a machine that `firmware` starts.
+    #[must_use]
+    pub fn disk_under(&self, firmware: Firmware) -> DiskBus {
+        match firmware {
+            Firmware::Bios => self.bios_disk.unwrap_or(self.disk),
+            Firmware::Uefi => self.disk,
+        }
+    }
+}
+
+impl Firmware {
+    /// The word for it on the command line and in reports.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bios => "bios",
+            Self::Uefi => "uefi",
+        }
+    }
+}
+
+impl DiskBus {
+    /// The word for it in output.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::VirtioBlk => "virtio-blk",
+            Self::VirtioScsi => "virtio-scsi",
+            Self::Nvme => "nvme",
+            Self::Pvscsi => "pvscsi",
+            Self::Ide => "ide",
+            Self::Ahci => "ahci",
+        }
+    }
+}
+
+impl NetworkCard {
+    /// The word for it in output.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::VirtioNet => "virtio-net",
+            Self::E1000e => "e1000e",
+            Self::Vmxnet3 => "vmxnet3",
         }
     }
 }

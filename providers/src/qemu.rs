@@ -1,7 +1,7 @@
 use nodekiln_disk::{Disk, Payload, qcow2};
 use nodekiln_words::{Cancel, Progress, Result};
 
-use crate::{Artifact, ArtifactRequest, MachineProfile, Provider, target};
+use crate::{Artifact, ArtifactRequest, COMMON_LAYER, MachineProfile, Provider};
 
 /// QEMU and what is built on it: libvirt, Proxmox, KubeVirt. Its artifact is a qcow2 file.
 pub struct Qemu;
@@ -13,6 +13,10 @@ impl Provider for Qemu {
 
     fn description(&self) -> &'static str {
         "QEMU, libvirt and the like: a compressed qcow2 file"
+    }
+
+    fn layer(&self) -> &'static str {
+        COMMON_LAYER
     }
 
     fn machine(&self) -> MachineProfile {
@@ -32,15 +36,27 @@ impl Provider for Qemu {
         cancel: &Cancel,
     ) -> Result<Artifact> {
         let file = self.file_name(&request.name);
-        let options = qcow2::Options { compression: request.compression.of_clusters() };
-        let (path, clusters) = (target(request, &file), request.clusters.as_ref());
-        let written = qcow2::write_with(disk, &path, options, clusters, progress, cancel)?;
-        Ok(Artifact {
-            provider: self.name().to_owned(),
-            format: "qcow2".to_owned(),
-            file,
-            size: written.bytes,
-            sha256: written.sha256,
-        })
+        write_qcow2(self.name(), file, disk, request, progress, cancel)
     }
+}
+
+/// Writes a provider's artifact that is a qcow2 file.
+pub(crate) fn write_qcow2(
+    provider: &str,
+    file: String,
+    disk: &Disk,
+    request: &ArtifactRequest,
+    progress: &dyn Progress,
+    cancel: &Cancel,
+) -> Result<Artifact> {
+    let options = qcow2::Options { compression: request.compression.of_clusters() };
+    let (path, clusters) = (request.path_of(&file), request.clusters.as_ref());
+    let written = qcow2::write_with(disk, &path, options, clusters, progress, cancel)?;
+    Ok(Artifact {
+        provider: provider.to_owned(),
+        format: "qcow2".to_owned(),
+        file,
+        size: written.bytes,
+        sha256: written.sha256,
+    })
 }

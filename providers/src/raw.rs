@@ -1,7 +1,7 @@
 use nodekiln_disk::{Disk, Payload, raw};
 use nodekiln_words::{Cancel, Progress, Result};
 
-use crate::{Artifact, ArtifactRequest, MachineProfile, Provider, target};
+use crate::{Artifact, ArtifactRequest, COMMON_LAYER, MachineProfile, Provider};
 
 /// Bare metal and everything that takes a disk as it is. Its artifact is a sparse raw file.
 pub struct Raw;
@@ -13,6 +13,10 @@ impl Provider for Raw {
 
     fn description(&self) -> &'static str {
         "bare metal and importers: the disk as it is, with holes"
+    }
+
+    fn layer(&self) -> &'static str {
+        COMMON_LAYER
     }
 
     fn machine(&self) -> MachineProfile {
@@ -32,7 +36,7 @@ impl Provider for Raw {
         cancel: &Cancel,
     ) -> Result<Artifact> {
         let file = self.file_name(&request.name);
-        let written = raw::write(disk, payload, &target(request, &file), progress, cancel)?;
+        let written = raw::write(disk, payload, &request.path_of(&file), progress, cancel)?;
         Ok(Artifact {
             provider: self.name().to_owned(),
             format: "raw".to_owned(),

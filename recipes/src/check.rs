@@ -5,12 +5,17 @@ use std::collections::BTreeMap;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::document::{Entry, Node, Value};
 use crate::kind::{Kind, nearest};
-use crate::shape::{Joins, List, Map, Object, RECIPE, Shape};
+use crate::shape::{Joins, List, Map, Object, PROVIDER, RECIPE, Shape};
 use crate::source::{Sources, Span};
 
 /// Looks at everything in `node`, which one text holds; each problem goes to `problems`.
 pub(crate) fn check(sources: &Sources, node: &Node, problems: &mut Diagnostics) {
     Checker { sources, problems }.object(node, &RECIPE);
+}
+
+/// As [`check`], for a text that holds what stands under `providers.NAME` in a recipe.
+pub(crate) fn check_layer(sources: &Sources, node: &Node, problems: &mut Diagnostics) {
+    Checker { sources, problems }.object(node, &PROVIDER);
 }
 
 struct Checker<'a> {
@@ -123,7 +128,8 @@ impl Checker<'_> {
     fn object(&mut self, node: &Node, object: &Object) {
         if !matches!(node.value, Value::Mapping(_)) {
             if !node.is_null() {
-                let message = format!("a recipe is a mapping, not {}", node.noun());
+                let noun = if std::ptr::eq(object, &PROVIDER) { "a layer" } else { "a recipe" };
+                let message = format!("{noun} is a mapping, not {}", node.noun());
                 self.report(node.span, message, "expected `key: value`", None);
             }
             return;

@@ -12,6 +12,7 @@ pub mod load;
 pub mod lock;
 pub mod plan;
 mod planning;
+pub mod provider;
 pub mod recipe;
 pub mod schema;
 
@@ -28,7 +29,7 @@ mod yaml;
 
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use inventory::Inventory;
-pub use load::{Loaded, load};
+pub use load::{Loaded, load, load_for};
 pub use lock::Lock;
 pub use plan::{NodeId, Plan};
 pub use planning::{plan_of, tree_name};

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::document::{self, LARGEST, Node, Value};
+use crate::document::{self, Entry, LARGEST, Node, Value};
 use crate::kind::nearest;
+use crate::provider::{self, ForProvider};
 use crate::recipe::Recipe;
 use crate::source::{Origin, SourceId, Sources, Span};
 use crate::{check, library, merge, read, set};
@@ -16,7 +17,8 @@ pub use crate::source::SourceText;
 pub struct Loaded {
     /// The recipe, resolved.
     pub recipe: Recipe,
-    /// Every text that was read: the file asked for, its parents, then the `--set` arguments.
+    /// Every text that was read: the file asked for, its parents, the layers of the providers that it was
+    /// loaded for, then the `--set` arguments.
     pub sources: Vec<SourceText>,
     /// What is suspicious about it but does not stop anyone.
     pub warnings: Diagnostics,
@@ -45,6 +47,19 @@ const LONGEST_CHAIN: usize = 32;
 /// # Errors
 /// With everything that is wrong, in all files of the chain.
 pub fn load(name_or_path: &str, sets: &[String]) -> Result<Loaded, Diagnostics> {
+    load_for(name_or_path, sets, &[])
+}
+
+/// As [`load`], for `providers`: under `providers.NAME` stands what the provider's layer and the recipe
+/// say, as if the recipe's topmost parent began with the layer; and the disk is one that all take.
+///
+/// # Errors
+/// As [`load`], and when a provider does not take the recipe's disk.
+pub fn load_for(
+    name_or_path: &str,
+    sets: &[String],
+    providers: &[ForProvider],
+) -> Result<Loaded, Diagnostics> {
     let mut problems = Diagnostics::default();
     let mut sources = Sources::default();
     let Some(place) = find_asked_for(name_or_path, &mut problems) else { return Err(problems) };
@@ -52,21 +67,24 @@ pub fn load(name_or_path: &str, sets: &[String]) -> Result<Loaded, Diagnostics> 
     // 1. Read the recipe and its parents, and hold each against the shape of a recipe.
     let mut reading = Reading { sources: &mut sources, problems: &mut problems, complete: true };
     let mut documents = reading.chain(place);
-    let files = documents.len();
+    // 2. The providers' layers are parents of them all, the `--set` arguments further children.
+    let start = documents.first().map(|document| document.span);
+    documents.extend(providers.iter().filter_map(|provider| reading.layer(provider)));
     documents.reverse();
-    // 2. The `--set` arguments are further children.
     documents.extend(sets.iter().filter_map(|argument| reading.argument(argument)));
     // 3. Merge, topmost parent first. Without an unreadable text what is missing is not known.
     let complete = reading.complete;
-    let start = documents.get(files.saturating_sub(1)).map(|document| document.span);
     let merged = documents.into_iter().fold(None, merge::over).zip(start).filter(|_| complete);
     let Some((merged, start)) = merged else {
         problems.finish();
         return Err(problems);
     };
     let merged = Node { span: start, ..merged };
-    // 4. Read the values.
+    // 4. Read the values, and ask the providers.
     let recipe = read::read(&sources, &merged, &mut problems);
+    if let Some(recipe) = &recipe {
+        provider::check_disk(&sources, &merged, recipe, providers, &mut problems);
+    }
     problems.finish();
     match recipe.filter(|_| !problems.has_errors()) {
         Some(recipe) => Ok(Loaded { recipe, sources: sources.into_texts(), warnings: problems }),
@@ -104,6 +122,25 @@ impl Reading<'_> {
             }
         }
         documents
+    }
+
+    /// The layer of `provider`, as a recipe that says nothing else.
+    fn layer(&mut self, provider: &ForProvider) -> Option<Node> {
+        let ForProvider { name, layer, .. } = provider;
+        let text = SourceText::new(format!("{name}/layer.yaml"), layer.clone(), Origin::Layer);
+        let source = self.sources.add(text);
+        let Some(document) = document::parse(self.sources, source, layer, self.problems) else {
+            self.complete = false;
+            return None;
+        };
+        check::check_layer(self.sources, &document, self.problems);
+        self.complete &= matches!(document.value, Value::Mapping(_)) || document.is_null();
+        let span = document.span;
+        let nest = |key: &str, node| {
+            let entry = Entry { key: key.to_owned(), key_span: span, node };
+            Node { value: Value::Mapping(vec![entry]), span }
+        };
+        Some(nest("providers", nest(name, document)))
     }
 
     fn argument(&mut self, argument: &str) -> Option<Node> {

@@ -64,6 +64,11 @@ pub enum Work {
         /// Packages to mark `hold`.
         holds: Vec<String>,
     },
+    /// Debian packages unpacked and configured over the tree below, which has what else they depend on.
+    AddedPackages {
+        /// The packages, by name.
+        packages: Vec<PlannedPackage>,
+    },
     /// Debian packages unpacked and not configured: programs for nodekiln to run.
     ToolsTree {
         /// The packages, by name.
@@ -243,7 +248,8 @@ impl Work {
     #[must_use]
     pub const fn executor(&self) -> u32 {
         match self {
-            Self::ToolsTree { .. }
+            Self::AddedPackages { .. }
+            | Self::ToolsTree { .. }
             | Self::Files { .. }
             | Self::Users { .. }
             | Self::Units { .. }

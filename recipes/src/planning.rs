@@ -23,6 +23,12 @@ pub mod tree_name {
     pub const COMPILER: &str = "tools/compiler";
     /// Programs that go into control-plane images made from source.
     pub const CONTROL_PLANE: &str = "tools/control-plane";
+
+    /// What `provider` has besides the image's own packages.
+    #[must_use]
+    pub fn of_provider(provider: &str) -> String {
+        format!("{IMAGE}@{provider}")
+    }
 }
 
 /// Where `/etc/modules-load.d` names the recipe's kernel modules.
@@ -58,15 +64,18 @@ pub fn plan_of(
         let spec = recipe.providers.get(*provider).cloned().unwrap_or_default();
         let order = Order::of(recipe, &spec);
         let mut tree = base.clone();
-        if order.provider_early {
+        if order.provider == Turn::BeforeRuntime {
             tree = planning.provider(&tree, provider, &spec)?;
         }
         if order.initramfs_early {
             tree = planning.initramfs(&tree);
         }
         tree = planning.runtime(&tree)?; // 2. containerd, Kubernetes, images
+        if order.provider == Turn::BeforePost {
+            tree = planning.provider(&tree, provider, &spec)?;
+        }
         tree = planning.post(&tree)?; // 3. the recipe's last changes, the initial RAM disk
-        if !order.provider_early {
+        if order.provider == Turn::Last {
             tree = planning.provider(&tree, provider, &spec)?; // 4. what this provider adds
         }
         if !order.initramfs_early {
@@ -82,44 +91,62 @@ pub fn plan_of(
 
 /// Where two things stand that are shared the more, the earlier or later they come.
 struct Order {
-    /// A provider's layer comes last, so that providers share everything else. A script or a removal
-    /// that image-builder's order has after it may depend on it, so with any the layer stands where
-    /// image-builder has it, before the container runtime.
-    provider_early: bool,
+    provider: Turn,
     /// The initial RAM disk comes before the container runtime, so that another Kubernetes leaves it as
     /// it is. What nodekiln itself adds from there on is none of its business; what a recipe's scripts
-    /// and removals and a provider's files change may be.
+    /// and removals and a provider's files change may be. A provider's packages see to it themselves.
     initramfs_early: bool,
+}
+
+/// When a provider's layer has its turn. It comes as late as it may, so that providers share everything
+/// below; a script or a removal that image-builder's order has after it may depend on it, and so comes
+/// after it here as well.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// Where image-builder has it.
+    BeforeRuntime,
+    /// Before the recipe's last scripts and removals.
+    BeforePost,
+    /// After all but the boot loader's menu and sysprep.
+    Last,
 }
 
 impl Order {
     fn of(recipe: &Recipe, spec: &ProviderSpec) -> Self {
         let has = |hook: Hook| recipe.scripts.get(&hook).is_some_and(|scripts| !scripts.is_empty());
-        let later = [Hook::Containerd, Hook::Kubernetes, Hook::Post].into_iter().any(has)
-            || recipe.remove != crate::recipe::Remove::default();
+        let amid_runtime = [Hook::Containerd, Hook::Kubernetes].into_iter().any(has);
+        let post = has(Hook::Post) || recipe.remove != crate::recipe::Remove::default();
         let layer = *spec != ProviderSpec::default();
         let read = spec.files.iter().any(|file| !is_beside_initramfs(&file.path));
         Self {
-            provider_early: has(Hook::Provider) || (layer && later),
-            initramfs_early: !later && !read,
+            provider: match (has(Hook::Provider), layer) {
+                (true, _) => Turn::BeforeRuntime,
+                (false, true) if amid_runtime => Turn::BeforeRuntime,
+                (false, true) if post => Turn::BeforePost,
+                (false, _) => Turn::Last,
+            },
+            initramfs_early: !amid_runtime && !post && !read,
         }
     }
 }
 
 /// Whether no hook of initramfs-tools reads what stands at `path`: folders of cloud-init, the container
-/// runtime, Kubernetes, time service, and what people keep apart from the system.
+/// runtime, Kubernetes, time service, agents and systemd, and what people keep apart from the system.
 fn is_beside_initramfs(path: &str) -> bool {
-    const BESIDE: [&str; 8] = [
+    const FILES: [&str; 2] = ["/etc/hosts", "/etc/waagent.conf"];
+    const FOLDERS: [&str; 10] = [
         "/etc/chrony/",
         "/etc/cloud/",
         "/etc/containerd/",
         "/etc/kubernetes/",
         "/etc/ssh/",
+        "/etc/systemd/system/",
+        "/etc/vmware-tools/",
         "/home/",
         "/opt/",
         "/srv/",
     ];
-    BESIDE.iter().any(|folder| path.starts_with(folder))
+    FILES.contains(&path) || FOLDERS.iter().any(|folder| path.starts_with(folder))
 }
 
 /// The seed of an image: UUIDv5 of its name below a name space that is itself derived.
@@ -274,14 +301,16 @@ impl Planning<'_> {
     }
 
     fn provider(&mut self, tree: &str, provider: &str, spec: &ProviderSpec) -> Result<String> {
+        let mut tree = tree.to_owned();
         if !spec.packages.is_empty() {
-            let message = format!("provider `{provider}` adds packages of its own");
-            return Err(Failure::new(nodekiln_words::Class::Unsupported, message).with_help(
-                "name them under `packages:`; a provider may add files, units and kernel arguments",
-            ));
+            let (_, packages) = self.tree(&tree_name::of_provider(provider))?;
+            // None where the image has them all itself.
+            if !packages.is_empty() {
+                let work = Work::AddedPackages { packages };
+                tree = self.add(&format!("provider/{provider}/packages"), work, Some(&tree), &[]);
+            }
         }
-        let tree =
-            self.files(&format!("provider/{provider}/files"), tree.to_owned(), &spec.files)?;
+        let tree = self.files(&format!("provider/{provider}/files"), tree, &spec.files)?;
         let tree = self.units(&format!("provider/{provider}/units"), tree, &spec.units);
         self.scripts(tree, Hook::Provider)
     }

@@ -379,6 +379,18 @@ pub enum BootMode {
     Uefi,
 }
 
+impl BootMode {
+    /// The word for it in recipes.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hybrid => "hybrid",
+            Self::Bios => "bios",
+            Self::Uefi => "uefi",
+        }
+    }
+}
+
 /// What one provider adds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ProviderSpec {

@@ -368,7 +368,8 @@ static DISK: Object = object(&[
     ),
 ]);
 
-static PROVIDER: Object = object(&[
+/// What differs for one provider; a provider's layer is one by itself.
+pub(crate) static PROVIDER: Object = object(&[
     field("packages", Shape::List(&PACKAGES), "More packages."),
     field("files", Shape::List(&FILES), "More files."),
     field("kernel-args", Shape::List(&KERNEL_ARGUMENTS), "More kernel arguments."),

@@ -8,7 +8,7 @@ use serde::Serialize;
 /// One YAML text that took part in a recipe, as it was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SourceText {
-    /// The file's path as it was reached, `library/NAME.yaml`, or `--set`.
+    /// The file's path as it was reached, `library/NAME.yaml`, `PROVIDER/layer.yaml`, or `--set`.
     pub name: String,
     /// Digest of the text.
     pub sha256: Sha256,
@@ -27,6 +27,8 @@ pub(crate) enum Origin {
     Library(&'static str),
     /// A file, by its canonical path.
     File(PathBuf),
+    /// The layer that a provider declares; it has no folder.
+    Layer,
     /// A `--set` argument; relative paths start at the current directory.
     Argument,
 }
@@ -44,7 +46,8 @@ pub(crate) struct Span {
     pub(crate) length: usize,
 }
 
-/// All texts of one recipe: the file asked for, then its parents, then the `--set` arguments.
+/// All texts of one recipe: the file asked for, then its parents, then the providers' layers, then the
+/// `--set` arguments.
 #[derive(Debug, Default)]
 pub(crate) struct Sources(Vec<SourceText>);
 

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use nodekiln_words::Bytes;
 use serde::Serialize;
 
 use crate::recipe::{
@@ -191,16 +192,20 @@ fn kernel_yaml(kernel: &Kernel) -> Yaml {
 
 fn disk_yaml(disk: &DiskSpec) -> Yaml {
     let DiskSpec { size, root, boot } = disk;
-    let mebibytes = size.get() / nodekiln_words::Bytes::MIB;
-    let size = match mebibytes % 1024 {
-        0 => format!("{}GiB", mebibytes / 1024),
-        _ => format!("{mebibytes}MiB"),
-    };
     Entries::default()
-        .text("size", &size)
+        .text("size", &size_text(*size))
         .text("root", &word(root))
         .text("boot", &word(boot))
         .done()
+}
+
+/// A whole number of MiB as recipes write it.
+pub(crate) fn size_text(size: Bytes) -> String {
+    let mebibytes = size.get() / Bytes::MIB;
+    match mebibytes % 1024 {
+        0 => format!("{}GiB", mebibytes / 1024),
+        _ => format!("{mebibytes}MiB"),
+    }
 }
 
 fn provider_yaml(spec: &ProviderSpec) -> Yaml {

@@ -1,7 +1,8 @@
 //! The virtual machine that an artifact is booted on: a provider's profile, sized for one run.
 
-use nodekiln_providers::{Firmware, MachineProfile};
+use nodekiln_providers::{DiskBus, Firmware, MachineProfile};
 use nodekiln_words::Bytes;
+use uuid::Uuid;
 
 /// The machine of one run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +15,16 @@ pub struct Machine {
     pub memory: Bytes,
     /// Virtual processors; kubeadm's preflight wants 2 or more.
     pub cpus: u32,
+    /// What its ids are derived from: clones differ in it, and two runs of one do not.
+    pub seed: Uuid,
+}
+
+impl Machine {
+    /// Controller of the boot disk.
+    #[must_use]
+    pub fn disk(&self) -> DiskBus {
+        self.profile.disk_under(self.firmware)
+    }
 }
 
 impl Default for Machine {
@@ -24,14 +35,7 @@ impl Default for Machine {
             firmware: Firmware::Bios,
             memory: Bytes(4 * Bytes::GIB),
             cpus: 2,
+            seed: Uuid::new_v5(&Uuid::NAMESPACE_URL, b"https://nodekiln.io/machine"),
         }
-    }
-}
-
-/// The name that reports use.
-pub(crate) const fn firmware_name(firmware: Firmware) -> &'static str {
-    match firmware {
-        Firmware::Bios => "bios",
-        Firmware::Uefi => "uefi",
     }
 }

@@ -16,6 +16,7 @@ mod control;
 mod database;
 mod diversions;
 mod extract;
+mod installed;
 mod schedule;
 mod stanza;
 mod tree;

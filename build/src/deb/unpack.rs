@@ -18,6 +18,7 @@ use super::claims::Claims;
 use super::control::Control;
 use super::diversions::Decisions;
 use super::extract::Extraction;
+use super::installed;
 use super::tree::{Tree, split};
 
 /// A package ready to be unpacked.
@@ -92,6 +93,18 @@ impl Unpacker {
         let tree = Tree::open(root)?;
         let workers = thread::available_parallelism().map_or(1, NonZero::get);
         Ok(Self { tree, claims: Claims::default(), packages: Vec::new(), conffiles, workers })
+    }
+
+    /// Unpacks into the tree at `root`, which has packages already: what is theirs stays theirs, unless a
+    /// new package replaces it.
+    ///
+    /// # Errors
+    /// Where the tree cannot be opened, or its database cannot be read.
+    pub fn over(root: &Path, conffiles: Conffiles) -> Result<Self> {
+        let mut unpacker = Self::new(root, conffiles)?;
+        unpacker.packages = installed::packages(&unpacker.tree)?;
+        installed::claim(&unpacker.tree, &unpacker.packages, &unpacker.claims)?;
+        Ok(unpacker)
     }
 
     /// As many packages at a time instead of one for each core; the result is the same.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use nodekiln_recipes::lock::LockedPackage;
-use nodekiln_words::{Cancel, Failure, Result};
+use nodekiln_words::{Cancel, Class, Failure, Result};
 
 use super::dependency::{Operator, Relation};
 use super::packages::PackageIndex;
@@ -23,6 +23,8 @@ pub struct ResolveOptions {
     /// Versions to take, by package, as long as the archive has them and they fit together; else the
     /// newest.
     pub prefer: BTreeMap<String, String>,
+    /// What is installed already, by package: these versions stay, and are no part of the result.
+    pub installed: BTreeMap<String, String>,
     /// Stops the work.
     pub cancel: Cancel,
 }
@@ -40,13 +42,26 @@ pub(super) fn resolve(
         requested.iter().map(|text| asked_for(&universe, suites, text)).collect::<Result<_>>()?;
     let mut groups: Vec<Vec<Relation<'_>>> =
         base_set(&universe, options).into_iter().map(|name| vec![any_version(name)]).collect();
+    groups.extend(options.installed.iter().map(|(name, version)| vec![exactly(name, version)]));
     groups.extend(asked.iter().map(|relation| vec![*relation]));
-    let mut chosen = solve(&universe, &groups, &options.prefer, &options.cancel)?;
+    let solved = solve(&universe, &groups, &options.prefer, &options.cancel);
+    let mut chosen = solved.map_err(|failure| match failure.class() {
+        Class::Input if !options.installed.is_empty() => failure.with_help(
+            "the image's own packages stay as they are; what has to be in another version, or not there \
+             at all, is for the recipe's `packages:` to say",
+        ),
+        _ => failure,
+    })?;
     chosen.sort_by_key(|id| universe.package(*id).name());
     let chosen = Chosen::new(&universe, chosen);
     chosen.check(&groups)?;
     let early = chosen.early()?;
-    chosen.ids.iter().map(|id| locked(&universe, *id, &asked, &early)).collect()
+    let new = |id: &&Id| !options.installed.contains_key(universe.package(**id).name());
+    chosen.ids.iter().filter(new).map(|id| locked(&universe, *id, &asked, &early)).collect()
+}
+
+const fn exactly<'a>(name: &'a str, version: &'a str) -> Relation<'a> {
+    Relation { name, qualifier: None, version: Some((Operator::Equal, version)) }
 }
 
 const fn any_version(name: &str) -> Relation<'_> {

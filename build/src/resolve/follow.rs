@@ -15,7 +15,7 @@ use crate::store::Store;
 /// What stands in the address of a snapshot archive for the moment.
 const TIMESTAMP: &str = "{timestamp}";
 
-/// Where the files of `lock` are to be had, if it is a lock of `recipe`: packages from the mirrors and
+/// Where the files of `lock` are to be had, if it is a lock of `recipe` for `providers`: packages from the mirrors and
 /// then from the recipe's snapshot archives, images from their registries by digest. `now` (seconds since
 /// 1970) decides nothing: where the source date lies ahead of it, the reader is warned.
 ///
@@ -24,12 +24,13 @@ const TIMESTAMP: &str = "{timestamp}";
 /// others than those locked; when an image's manifest cannot be had.
 pub fn follow(
     recipe: &Recipe,
+    providers: &[&str],
     lock: Lock,
     fetcher: &Fetcher,
     store: &Store,
     now: u64,
 ) -> Result<Resolution> {
-    refuse_misfits(recipe, &lock)?;
+    refuse_misfits(recipe, providers, &lock)?;
     warn_of_date_ahead(recipe, now, fetcher.progress());
     let mirrors = Mirrors::find(&recipe.os.mirrors)?;
     let mut resolution =
@@ -76,8 +77,8 @@ pub fn same_folder(recipe: &Recipe, lock: &Lock, store: &Store) -> Result<()> {
     }
 }
 
-fn refuse_misfits(recipe: &Recipe, lock: &Lock) -> Result<()> {
-    let misfits = lock.misfits(recipe, &wanted_trees(recipe));
+fn refuse_misfits(recipe: &Recipe, providers: &[&str], lock: &Lock) -> Result<()> {
+    let misfits = lock.misfits(recipe, &wanted_trees(recipe, providers));
     let Some(first) = misfits.first() else { return Ok(()) };
     let others = match misfits.len() - 1 {
         0 => String::new(),

@@ -88,9 +88,9 @@ impl Resolution {
 /// Digests of the blobs that a piece of work reads.
 fn inputs(work: &Work) -> Vec<Sha256> {
     match work {
-        Work::Packages { packages, .. } | Work::ToolsTree { packages } => {
-            packages.iter().map(|package| package.sha256).collect()
-        }
+        Work::Packages { packages, .. }
+        | Work::AddedPackages { packages }
+        | Work::ToolsTree { packages } => packages.iter().map(|package| package.sha256).collect(),
         Work::Files { files } => files
             .iter()
             .filter_map(|file| match &file.node {
@@ -123,7 +123,8 @@ pub fn digest_of(content: &Content, store: &Store) -> Result<Sha256> {
     }
 }
 
-/// Resolves `recipe`: package sets of every tree, files and images, each by digest. `now` (seconds
+/// Resolves `recipe` for `providers`, whose layers it has: package sets of every tree, files and images,
+/// each by digest. `now` (seconds
 /// since 1970) is the time at which archives' indexes must be valid. In `sandbox` a prebuilt kubeadm
 /// is asked which images it needs. With `keep`, packages stay at the versions of that lock as long as
 /// the archive has them and they fit together.
@@ -133,6 +134,7 @@ pub fn digest_of(content: &Content, store: &Store) -> Result<Sha256> {
 /// the recipe names is missing.
 pub fn resolve(
     recipe: &Recipe,
+    providers: &[&str],
     fetcher: &Fetcher,
     store: &Store,
     sandbox: &Sandbox,
@@ -144,6 +146,7 @@ pub fn resolve(
     let task = progress.start("resolve", None, "");
     let mut resolving = Resolving {
         recipe,
+        providers,
         fetcher,
         store,
         sandbox,
@@ -172,6 +175,7 @@ pub fn resolve(
 
 struct Resolving<'a> {
     recipe: &'a Recipe,
+    providers: &'a [&'a str],
     fetcher: &'a Fetcher,
     store: &'a Store,
     sandbox: &'a Sandbox,
@@ -185,7 +189,7 @@ struct Resolving<'a> {
 
 impl Resolving<'_> {
     fn all(&mut self) -> Result<()> {
-        for wanted in wanted_trees(self.recipe) {
+        for wanted in wanted_trees(self.recipe, self.providers) {
             self.tree(&wanted)?;
         }
         if let Some(kubernetes) = &self.recipe.kubernetes {
@@ -214,12 +218,19 @@ impl Resolving<'_> {
     }
 
     fn tree(&mut self, wanted: &WantedTree) -> Result<()> {
-        let WantedTree { name, release, asked, essential } = wanted;
+        let WantedTree { name, release, asked, essential, over } = wanted;
         let cancel = self.fetcher.cancel().clone();
         let kept = self.keep.and_then(|keep| Some((keep.lock.trees.get(name)?, keep.but)));
         let prefer = kept.map(|(tree, but)| preferred(tree, but)).unwrap_or_default();
-        let options =
-            ResolveOptions { essential: *essential, required: *essential, prefer, cancel };
+        let below = over.as_ref().and_then(|over| self.lock.trees.get(over));
+        let installed = below.map(|tree| versions(&tree.packages)).unwrap_or_default();
+        let options = ResolveOptions {
+            essential: *essential,
+            required: *essential,
+            prefer,
+            installed,
+            cancel,
+        };
         let archive = self.archive(release)?;
         let packages = archive.resolve(asked, &options).map_err(|failure| {
             failure.context(format!("cannot resolve the packages of `{name}`"))
@@ -238,20 +249,32 @@ impl Resolving<'_> {
     }
 }
 
-/// Every package set that a build of `recipe` needs.
+/// Every package set that a build of `recipe` for `providers` needs, each after the one that it is
+/// installed over.
 #[must_use]
-pub fn wanted_trees(recipe: &Recipe) -> Vec<WantedTree> {
+pub fn wanted_trees(recipe: &Recipe, providers: &[&str]) -> Vec<WantedTree> {
     let wanted = |name: &str, release: &str, asked: &[&str], essential| WantedTree {
         name: name.to_owned(),
         release: release.to_owned(),
         asked: asked.iter().map(|package| (*package).to_owned()).collect(),
         essential,
+        over: None,
     };
     let image = recipe.packages.iter().chain(&recipe.kernel.package).map(String::as_str);
     let mut trees = vec![
         wanted(tree_name::IMAGE, &recipe.os.release, &image.collect::<Vec<_>>(), true),
         wanted(tree_name::DISK, TOOLS_RELEASE, &DISK_PACKAGES, false),
     ];
+    for provider in providers {
+        let spec = recipe.providers.get(*provider).filter(|spec| !spec.packages.is_empty());
+        trees.extend(spec.map(|spec| WantedTree {
+            name: tree_name::of_provider(provider),
+            release: recipe.os.release.clone(),
+            asked: spec.packages.clone(),
+            essential: false,
+            over: Some(tree_name::IMAGE.to_owned()),
+        }));
+    }
     let source = recipe.kubernetes.as_ref().map(|kubernetes| &kubernetes.source);
     if let Some(KubernetesSource::Source { release, .. }) = source {
         trees.push(wanted(tree_name::COMPILER, release, &compile::PACKAGES, true));
@@ -280,8 +303,12 @@ fn warn_of_date_ahead(recipe: &Recipe, now: u64, progress: &dyn Progress) {
 
 /// The versions of a locked tree that are to stay.
 fn preferred(tree: &LockedTree, but: &BTreeSet<String>) -> BTreeMap<String, String> {
-    let stay = tree.packages.iter().filter(|package| !but.contains(&package.name));
-    stay.map(|package| (package.name.clone(), package.version.clone())).collect()
+    versions(tree.packages.iter().filter(|package| !but.contains(&package.name)))
+}
+
+fn versions<'a>(packages: impl IntoIterator<Item = &'a LockedPackage>) -> BTreeMap<String, String> {
+    let version = |package: &LockedPackage| (package.name.clone(), package.version.clone());
+    packages.into_iter().map(version).collect()
 }
 
 /// What vouched for an archive's packages.

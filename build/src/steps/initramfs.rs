@@ -24,12 +24,27 @@ const CONFIGURATION_FOLDER: &str = "/etc/initramfs-tools/conf.d";
 pub fn run(execution: &Execution<'_>) -> Result<BTreeMap<String, String>> {
     let root = execution.root()?;
     let versions = kernels(&root)?;
-    check_modules(&root)?;
-    for version in &versions {
-        execution.run(&execution.command("depmod", &root, ["depmod", version]))?;
+    if versions.is_empty() {
+        let help = "set `kernel.package`, such as linux-image-amd64";
+        return Err(Failure::input("the tree has no kernel with modules").with_help(help));
+    }
+    let facts = make(&root, &versions, execution)?;
+    root.finish(execution.source_date)?;
+    Ok(facts)
+}
+
+/// As [`run`], in a tree that is being worked on, for the kernels `versions` of it.
+pub(super) fn make(
+    root: &Root,
+    versions: &BTreeSet<String>,
+    execution: &Execution<'_>,
+) -> Result<BTreeMap<String, String>> {
+    check_modules(root)?;
+    for version in versions {
+        execution.run(&execution.command("depmod", root, ["depmod", version]))?;
         let title = format!("make the initial RAM disk of kernel {version}");
         let arguments = ["update-initramfs", "-c", "-k", version];
-        let mut command = execution.command(title, &root, arguments);
+        let mut command = execution.command(title, root, arguments);
         // Thousands of small programs load no locale.
         command.environment.insert("LC_ALL".to_owned(), "C".to_owned());
         // All cores, whatever their number: zstd(1) writes the same bytes with any number of workers.
@@ -37,12 +52,34 @@ pub fn run(execution: &Execution<'_>) -> Result<BTreeMap<String, String>> {
         // Scratch space outside of the layer.
         command.environment.insert("TMPDIR".to_owned(), "/tmp".to_owned());
         execution.run(&command)?;
-        expect(&root, &format!("/boot/initrd.img-{version}"))?;
+        expect(root, &initrd(version))?;
     }
-    let default = link(&root, &versions)?;
-    root.finish(execution.source_date)?;
-    let all = versions.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
+    let all = kernels(root)?;
+    let default = link(root, &all)?;
+    let all = all.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
     Ok([("kernel.version".to_owned(), default), ("kernel.versions".to_owned(), all)].into())
+}
+
+/// The kernels whose initial RAM disk is to be made anew after packages were added: all where one of them
+/// `asked` for it, else those that came without one. None where the tree has none yet, since a later step
+/// makes them.
+pub(super) fn stale(root: &Root, asked: bool) -> Result<BTreeSet<String>> {
+    let all = kernels(root)?;
+    let mut lacking = BTreeSet::new();
+    for version in &all {
+        if !root.exists(&initrd(version))? {
+            lacking.insert(version.clone());
+        }
+    }
+    Ok(match (asked, lacking.len() == all.len()) {
+        (_, true) => BTreeSet::new(),
+        (true, false) => all,
+        (false, false) => lacking,
+    })
+}
+
+fn initrd(version: &str) -> String {
+    format!("/boot/initrd.img-{version}")
 }
 
 /// Versions that have both a kernel and its modules.
@@ -54,10 +91,6 @@ fn kernels(root: &Root) -> Result<BTreeSet<String>> {
                 versions.insert(version);
             }
         }
-    }
-    if versions.is_empty() {
-        let help = "set `kernel.package`, such as linux-image-amd64";
-        return Err(Failure::input("the tree has no kernel with modules").with_help(help));
     }
     Ok(versions)
 }
@@ -103,4 +136,36 @@ fn link(root: &Root, versions: &BTreeSet<String>) -> Result<String> {
         return Ok(version.to_owned());
     }
     Ok(versions.last().cloned().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::Attributes;
+
+    /// A tree with these kernels, each with or without an initial RAM disk.
+    fn stale_of(kernels: &[(&str, bool)], asked: bool) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::assemble(&[], folder.path()).unwrap();
+        for (version, disk) in kernels {
+            root.make_directory(&format!("/usr/lib/modules/{version}"), Attributes::root(0o755))
+                .unwrap();
+            let file = |path: &str| root.write_file(path, b"", Attributes::root(0o644)).unwrap();
+            file(&format!("/boot/vmlinuz-{version}"));
+            if *disk {
+                file(&initrd(version));
+            }
+        }
+        stale(&root, asked).unwrap().into_iter().collect()
+    }
+
+    #[test]
+    fn after_packages_were_added_no_more_is_made_than_has_to_be() {
+        assert!(stale_of(&[], true).is_empty(), "no kernel");
+        assert!(stale_of(&[("1", true)], false).is_empty(), "nobody asked");
+        assert_eq!(stale_of(&[("1", true)], true), ["1"]);
+        assert!(stale_of(&[("1", false)], true).is_empty(), "a later step makes it");
+        assert_eq!(stale_of(&[("1", true), ("2", false)], false), ["2"], "a kernel was added");
+        assert_eq!(stale_of(&[("1", true), ("2", false)], true), ["1", "2"]);
+    }
 }

@@ -97,6 +97,7 @@ fn execute(work: &Work, execution: &Execution<'_>) -> Result<BTreeMap<String, St
         Work::Packages { release, packages, holds } => {
             packages::run(release, packages, holds, execution)
         }
+        Work::AddedPackages { packages } => packages::run_added(packages, execution),
         Work::ToolsTree { packages } => tools_tree::run(packages, execution),
         Work::Files { files } => files::run(files, execution),
         Work::Users { users } => users::run(users, execution),

@@ -2,8 +2,10 @@
 //!
 //! The essential packages are unpacked into an empty tree, their `preinst` scripts run, and the dpkg
 //! that is now in the tree configures them. The others follow as a system's packages do: `preinst`,
-//! unpacking, configuring; see [`crate::deb::Schedule`].
+//! unpacking, configuring; see [`crate::deb::Schedule`]. More packages may be added to such a tree later,
+//! in a layer of their own.
 
+mod added;
 mod configure;
 mod deferred;
 mod preinst;
@@ -13,6 +15,7 @@ mod tidy;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 
+pub use added::run as run_added;
 use deferred::Deferred;
 use nodekiln_recipes::plan::PlannedPackage;
 use nodekiln_words::{Cancel, Failure, Progress, Result, SourceDate};
@@ -44,17 +47,7 @@ pub fn run(
     let essential = packages.iter().filter(|package| package.essential);
     let essential = essential.map(|package| package.name.as_str()).collect();
     let root = execution.root()?;
-    let installation = Installation {
-        root: &root,
-        scratch: execution.scratch,
-        essential,
-        sandbox: execution.sandbox,
-        log: execution.log,
-        shell_on_failure: execution.shell_on_failure,
-        source_date: execution.source_date,
-        progress: execution.progress,
-        cancel: execution.cancel,
-    };
+    let installation = Installation::of(execution, &root, essential);
     installation.install(release, &parcels, holds)?;
     root.finish(execution.source_date)?;
     Ok(facts(packages))
@@ -114,7 +107,22 @@ pub struct Installation<'a> {
     pub cancel: &'a Cancel,
 }
 
-impl Installation<'_> {
+impl<'a> Installation<'a> {
+    /// One in `root`, with what the executor of a node has.
+    fn of(execution: &'a Execution<'_>, root: &'a Root, essential: BTreeSet<&'a str>) -> Self {
+        Self {
+            root,
+            scratch: execution.scratch,
+            essential,
+            sandbox: execution.sandbox,
+            log: execution.log,
+            shell_on_failure: execution.shell_on_failure,
+            source_date: execution.source_date,
+            progress: execution.progress,
+            cancel: execution.cancel,
+        }
+    }
+
     /// Installs `parcels` into the empty tree and marks `holds`.
     ///
     /// # Errors
@@ -135,26 +143,40 @@ impl Installation<'_> {
         let mut waves: VecDeque<Vec<Parcel>> = waves
             .map(|wave| wave.packages.iter().map(|&index| parcels[index].clone()).collect())
             .collect();
-        let mut first = true;
-        while let Some(parcels) = waves.pop_front() {
-            if std::mem::take(&mut first) {
-                // There is no shell yet that could run a script.
-                self.unpack(&mut unpacker, &parcels)?;
-                self.run_preinsts(&parcels)?;
-            } else {
-                self.run_preinsts(&parcels)?;
-                self.unpack(&mut unpacker, &parcels)?;
-            }
+        // There is no shell yet that could run a script before the first files are there.
+        if let Some(parcels) = waves.pop_front() {
+            self.unpack(&mut unpacker, &parcels)?;
+            self.run_preinsts(&parcels)?;
             let all = waves.is_empty();
             self.decompressing(waves.front_mut(), || {
                 self.configure(&parcels, all, &deferred, &stand_ins)
             })?;
         }
+        self.install_waves(waves, &mut unpacker, &deferred, &stand_ins)?;
         deferred.make(self)?;
         let database = Database::open(self.root.path())?;
         configure::all_installed(&database)?;
         database.hold(holds)?;
         tidy::tidy(self.root)
+    }
+
+    /// Installs packages over those that are there, wave by wave.
+    fn install_waves(
+        &self,
+        mut waves: VecDeque<Vec<Parcel>>,
+        unpacker: &mut Unpacker,
+        deferred: &Deferred<'_>,
+        stand_ins: &StandIns,
+    ) -> Result<()> {
+        while let Some(parcels) = waves.pop_front() {
+            self.run_preinsts(&parcels)?;
+            self.unpack(unpacker, &parcels)?;
+            let all = waves.is_empty();
+            self.decompressing(waves.front_mut(), || {
+                self.configure(&parcels, all, deferred, stand_ins)
+            })?;
+        }
+        Ok(())
     }
 
     /// Does `work`; meanwhile the file trees of `next` are decompressed as far as time allows.

@@ -415,6 +415,36 @@ fn a_missing_package_is_told_with_near_names_and_suites() {
     assert!(refused(&packages, &["oci-runtme"]).help().unwrap().contains("oci-runtime"));
 }
 
+/// What is installed stays in its version though the archive has a newer one, fulfils what it can, and is
+/// no part of what is added.
+#[test]
+fn packages_are_chosen_beside_those_that_are_there() {
+    let packages = [
+        package("agent", "1", "Depends: lib (>= 1), extra, shared"),
+        package("extra", "1", ""),
+        package("lib", "1", ""),
+        package("lib", "2", ""),
+        package("needy", "1", "Depends: lib (>= 2)"),
+        package("rival", "1", "Conflicts: shared"),
+        package("shared", "1", ""),
+    ];
+    let there = [("lib", "1"), ("shared", "1")];
+    let there = there.map(|(name, version)| (name.to_owned(), version.to_owned()));
+    let options = ResolveOptions { installed: there.into(), ..ResolveOptions::default() };
+    let names = |asked: &[&str]| -> Vec<String> {
+        let added = resolve_with(&packages, asked, &options).unwrap();
+        added.iter().map(|package| format!("{} {}", package.name, package.version)).collect()
+    };
+    assert_eq!(names(&["agent"]), ["agent 1", "extra 1"]);
+    assert_eq!(names(&["shared"]), Vec::<String>::new());
+    for (asked, reason) in [("needy", "lib"), ("rival", "shared"), ("lib=2", "lib")] {
+        let failure = resolve_with(&packages, &[asked], &options).unwrap_err();
+        assert_eq!(failure.class(), Class::Input, "{asked}");
+        assert!(failure.chain().join(" ").contains(reason), "{asked}: {failure:?}");
+        assert!(failure.help().unwrap().contains("image's own packages stay"), "{failure:?}");
+    }
+}
+
 #[test]
 fn alternatives_are_taken_in_the_order_written() {
     let packages = [

@@ -261,6 +261,227 @@ fn holding_what_is_not_installed_is_refused() {
     assert!(failure.to_string().contains("package absent"), "{failure:?}");
 }
 
+/// Packages added to what `install` made, in a layer of their own.
+struct Added {
+    _place: tempfile::TempDir,
+    root: Root,
+    /// The layer below.
+    below: PathBuf,
+    result: Result<bool>,
+}
+
+impl Added {
+    fn layer(&self, path: &str) -> bool {
+        let layer = self.root.path().with_file_name("output");
+        layer.join(path).symlink_metadata().is_ok()
+    }
+
+    fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.root.path().join(path)).unwrap()
+    }
+
+    fn dpkg(&self, program: &str, arguments: &[&str]) -> String {
+        let admin = format!("--admindir={}", text(&self.root.path().join("var/lib/dpkg")));
+        let arguments: Vec<&str> =
+            std::iter::once(admin.as_str()).chain(arguments.iter().copied()).collect();
+        String::from_utf8(run("dpkg", program, &arguments)).unwrap()
+    }
+}
+
+/// Installs the base and what `below` makes, marks `holds`, and adds what `above` makes.
+fn add(
+    holds: &[&str],
+    below: impl FnOnce(&Path) -> Vec<Making>,
+    above: impl FnOnce(&Path) -> Vec<Making>,
+) -> Added {
+    let Installed { _place: place, root, log, result } = install(holds, below);
+    result.unwrap();
+    root.finish(source_date()).unwrap();
+    let above = above(place.path());
+    add_over(place, &log, &above)
+}
+
+/// Adds what `above` makes over the layer in `place`.
+fn add_over(place: tempfile::TempDir, log: &Path, above: &[Making]) -> Added {
+    let parcels: Vec<_> = above.iter().map(|making| parcel(&making.pack("none"))).collect();
+    let below = place.path().join("output");
+    let scratch = place.path().join("above");
+    fs::create_dir(&scratch).unwrap();
+    let root = Root::assemble(std::slice::from_ref(&below), &scratch).unwrap();
+    let installation = Installation {
+        scratch: &scratch,
+        root: &root,
+        essential: BTreeSet::new(),
+        sandbox: &sandbox(),
+        log,
+        shell_on_failure: false,
+        source_date: source_date(),
+        progress: &Silent,
+        cancel: &Cancel::default(),
+    };
+    let result = installation.add(&parcels);
+    Added { _place: place, root, below, result }
+}
+
+/// A package that is interested in `/opt`, and one that is nobody's business.
+fn interested(place: &Path) -> Vec<Making> {
+    let b = Making::new(place, "b", "X-Own: x");
+    b.write("DEBIAN/triggers", "interest-noawait /opt\n", 0o644);
+    b.write("DEBIAN/postinst", &script("echo \"b $1\" >> /var/order"), 0o755);
+    b.write("var/b", "", 0o644);
+    let other = Making::new(place, "other", "X-Own: x");
+    other.write("srv/other", "other", 0o644);
+    other.write("etc/other.conf", "other", 0o644);
+    other.write("etc/machine-id", "", 0o444);
+    other.write("DEBIAN/conffiles", "/etc/other.conf\n", 0o644);
+    vec![b, other]
+}
+
+#[test]
+fn packages_are_added_over_a_tree_by_its_own_dpkg() {
+    let added = add(&["b"], interested, |place| {
+        let early = Making::new(place, "early", "X-Own: x");
+        early.write("DEBIAN/postinst", &script("echo early >> /var/order"), 0o755);
+        let a = Making::new(place, "a", "Pre-Depends: early\nDepends: b, other");
+        let preinst = script("test -e /srv/other; test ! -e /opt/a; echo \"a $1\" >> /var/order");
+        a.write("DEBIAN/preinst", &preinst, 0o755);
+        a.write("DEBIAN/postinst", &script("echo \"a $1 $INITRD\" >> /var/order"), 0o755);
+        a.write("opt/a", "new", 0o644);
+        a.write("etc/a.conf", "shipped", 0o644);
+        a.write("DEBIAN/conffiles", "/etc/a.conf\n", 0o644);
+        vec![early, a]
+    });
+    assert!(!added.result.as_ref().unwrap(), "nobody asked for another initial RAM disk");
+    let order = "b configure\nearly\na install\na configure No\nb triggered\n";
+    assert_eq!(added.read("var/order"), order);
+    assert_eq!((added.read("opt/a"), added.read("etc/a.conf")), ("new".into(), "shipped".into()));
+    let states = added.dpkg("dpkg-query", &["-W", "-f=${Package} ${Status}, "]);
+    let wanted = "a install ok installed, b hold ok installed, base-passwd install ok installed, \
+                  early install ok installed, other install ok installed, ";
+    assert_eq!(states, wanted, "what was held stays so");
+    assert_eq!(added.dpkg("dpkg", &["--audit"]), "");
+    let root = format!("--root={}", text(added.root.path()));
+    assert_eq!(run("dpkg", "dpkg", &[&root, "--verify", "a", "b", "early", "other"]), b"");
+    // The layer has what is new, and nothing of the packages below.
+    assert!(added.layer("opt/a") && added.layer("var/lib/dpkg/status"));
+    for below in ["srv/other", "etc/other.conf", "usr/bin/dpkg", "var/b", "etc/machine-id"] {
+        assert!(!added.layer(below), "{below}");
+    }
+    assert!(!added.below.join("opt/a").exists());
+}
+
+#[test]
+fn an_added_package_takes_no_file_from_one_that_is_there_unless_it_replaces_it() {
+    for path in ["srv/other", "etc/other.conf"] {
+        for conffile in [false, true] {
+            let added = add(&[], interested, |place| {
+                let thief = Making::new(place, "thief", "X-Own: x");
+                thief.write(path, "mine", 0o644);
+                if conffile {
+                    thief.write("DEBIAN/conffiles", &format!("/{path}\n"), 0o644);
+                }
+                vec![thief]
+            });
+            let Err(failure) = &added.result else { panic!("{path} {conffile} was taken") };
+            let text = failure.chain().join(": ");
+            assert!(text.contains("packages other and thief both have /"), "{text}");
+        }
+    }
+    let heir = add(&[], interested, |place| {
+        let heir = Making::new(place, "heir", "Replaces: other (<< 9)");
+        heir.write("srv/other", "heir's", 0o644);
+        vec![heir]
+    });
+    heir.result.as_ref().unwrap();
+    assert_eq!(heir.read("srv/other"), "heir's");
+    assert_eq!(heir.dpkg("dpkg", &["-S", "/srv/other"]), "heir: /srv/other\n");
+    assert_eq!(heir.dpkg("dpkg", &["--audit"]), "");
+    assert_eq!(fs::read_to_string(heir.below.join("srv/other")).unwrap(), "other");
+}
+
+/// Whether it is by a script or by a trigger of a package below.
+#[test]
+fn an_added_package_that_asks_for_another_initial_ram_disk_is_noticed_and_nothing_is_made() {
+    let tools = |place: &Path| {
+        let tools = Making::new(place, "initramfs-tools", "X-Own: x");
+        tools.write("usr/sbin/update-initramfs", &script("echo made > /var/made"), 0o755);
+        tools.write("DEBIAN/triggers", "interest-noawait update-initramfs\n", 0o644);
+        let postinst = script("test \"$1\" = configure || update-initramfs -u");
+        tools.write("DEBIAN/postinst", &postinst, 0o755);
+        tools.write("var/tools", "", 0o644);
+        vec![tools]
+    };
+    let asks = |triggers: Option<&str>, postinst: Option<&str>| {
+        let added = add(&[], tools, |place| {
+            let package = Making::new(place, "a", "X-Own: x");
+            package.write("opt/a", "", 0o644);
+            if let Some(triggers) = triggers {
+                package.write("DEBIAN/triggers", triggers, 0o644);
+            }
+            if let Some(postinst) = postinst {
+                package.write("DEBIAN/postinst", &script(postinst), 0o755);
+            }
+            vec![package]
+        });
+        assert!(!added.root.exists("/var/made").unwrap());
+        added.result.unwrap()
+    };
+    assert!(asks(Some("activate-noawait update-initramfs\n"), None));
+    assert!(asks(None, Some("update-initramfs -u -k all")));
+    assert!(!asks(None, Some("true")));
+}
+
+/// What a recipe's script removed from the tree below, with its settings or without, is in nobody's way.
+#[test]
+fn packages_are_added_where_others_were_removed() {
+    let removes = |place: &Path| {
+        let mut makings = interested(place);
+        let gone = Making::new(place, "gone", "X-Own: x");
+        gone.write("opt/gone", "", 0o644);
+        gone.write("etc/gone.conf", "gone", 0o644);
+        gone.write("DEBIAN/conffiles", "/etc/gone.conf\n", 0o644);
+        makings.push(gone);
+        makings
+    };
+    for verb in ["--remove", "--purge"] {
+        let Installed { _place: place, root, log, result } = install(&[], removes);
+        result.unwrap();
+        let argv = ["dpkg", "--log=/dev/null", verb, "gone"];
+        let command = SandboxCommand::new("remove", root.path(), argv, &log, source_date());
+        sandbox().run(&command, &Cancel::default()).unwrap();
+        root.finish(source_date()).unwrap();
+        let heir = Making::new(place.path(), "heir", "X-Own: x");
+        heir.write("opt/gone", "heir's", 0o644);
+        let added = add_over(place, &log, &[heir]);
+        added.result.as_ref().unwrap();
+        assert_eq!(added.read("opt/gone"), "heir's");
+    }
+}
+
+#[test]
+fn a_package_that_is_there_already_is_not_added() {
+    let added = add(&[], interested, |place| {
+        let other = Making::new(place, "other", "X-Own: x");
+        other.write("opt/a", "", 0o644);
+        vec![other]
+    });
+    let failure = added.result.as_ref().unwrap_err();
+    assert!(failure.to_string().contains("has the package already"), "{failure:?}");
+    assert!(!added.root.exists("/opt/a").unwrap());
+}
+
+#[test]
+fn a_failing_script_of_an_added_package_is_named() {
+    let added = add(&[], interested, |place| {
+        let broken = Making::new(place, "broken", "X-Own: x");
+        broken.write("DEBIAN/postinst", &script("echo no luck; exit 7"), 0o755);
+        vec![broken]
+    });
+    let failure = added.result.as_ref().unwrap_err();
+    assert_eq!(failure.class(), Class::Verdict);
+    assert!(failure.to_string().contains("package broken: "), "{failure}");
+}
+
 /// A tree that is only unpacked: what [`nodekiln_build::steps::tools_tree`] makes.
 #[test]
 fn programs_of_an_unpacked_tree_run_without_any_script() {

@@ -35,7 +35,7 @@ impl Setting {
 
     fn locked(&self, recipe: &Recipe, keep: Option<Keep<'_>>) -> Lock {
         let store = &self.bench.store;
-        resolve(recipe, &fetcher(store), store, &self.bench.sandbox, NOW, keep).unwrap().lock
+        resolve(recipe, &[], &fetcher(store), store, &self.bench.sandbox, NOW, keep).unwrap().lock
     }
 
     fn findings(&self, recipe: &Recipe, lock: &Lock) -> Vec<Finding> {
@@ -58,7 +58,7 @@ impl Elsewhere {
     }
 
     fn follow(&self, recipe: &Recipe, lock: &Lock) -> Result<Resolution, Failure> {
-        follow(recipe, lock.clone(), &fetcher(&self.store), &self.store, NOW)
+        follow(recipe, &[], lock.clone(), &fetcher(&self.store), &self.store, NOW)
     }
 }
 
@@ -254,7 +254,7 @@ fn a_source_date_that_lies_ahead_is_told_with_a_lock_as_without() {
     let warned = |now| {
         let elsewhere = Elsewhere::new();
         let (fetcher, told) = Fixture::watched(&elsewhere.store, false);
-        follow(&recipe, lock.clone(), &fetcher, &elsewhere.store, now).unwrap();
+        follow(&recipe, &[], lock.clone(), &fetcher, &elsewhere.store, now).unwrap();
         told.warnings().iter().any(|text| text.contains("lies ahead"))
     };
     assert!(warned(date - 1));
@@ -275,7 +275,7 @@ fn a_vanished_package_that_the_store_has_is_not_asked_for() {
     let store = Arc::new(elsewhere.store.clone());
     let settings = FetchSettings { offline: true, ..FetchSettings::default() };
     let offline = Fetcher::new(store, Arc::new(Silent), Cancel::default(), settings).unwrap();
-    let resolution = follow(&recipe, lock, &offline, &elsewhere.store, NOW).unwrap();
+    let resolution = follow(&recipe, &[], lock, &offline, &elsewhere.store, NOW).unwrap();
     let plan = setting.plan(&recipe, &resolution);
     resolution.fetch(&plan.nodes.iter().collect::<Vec<_>>(), &offline).unwrap();
 }
@@ -341,4 +341,45 @@ fn what_an_archive_no_longer_has_and_what_it_contradicts_are_told_apart() {
         [("image: thing 1", true), ("kubernetes/bin/kubelet", true), (image, false)],
         "{found:?}"
     );
+}
+
+/// What a provider has besides is locked in a tree of its own, without what the image has, and asked for
+/// only by those who build for it.
+#[test]
+fn a_providers_packages_are_locked_over_those_of_the_image() {
+    let setting = Setting::new(kubeadm);
+    setting.archive.suite(
+        "trixie",
+        &[
+            package("agent", "1", "Depends: thing, extra"),
+            package("e2fsprogs", "1", ""),
+            package("extra", "1", ""),
+            package("thing", "1", ""),
+        ]
+        .concat(),
+        "",
+    );
+    let recipe = without_kubernetes(&setting, "providers: { cloud: { packages: [agent] } }");
+    let store = &setting.bench.store;
+    let resolved = |providers: &[&str]| {
+        let sandbox = &setting.bench.sandbox;
+        resolve(&recipe, providers, &fetcher(store), store, sandbox, NOW, None).unwrap().lock
+    };
+    let (without, with) = (resolved(&["qemu"]), resolved(&["qemu", "cloud"]));
+    assert_eq!(without.trees.keys().collect::<Vec<_>>(), ["image", "tools/disk"]);
+    let tree = &with.trees["image@cloud"];
+    let names: Vec<_> = tree.packages.iter().map(|package| package.name.as_str()).collect();
+    assert_eq!((names, &tree.asked), (vec!["agent", "extra"], &vec!["agent".to_owned()]));
+    assert_eq!(with.trees["image"], without.trees["image"]);
+    let follows = |providers: &[&str], lock: &Lock| {
+        follow(&recipe, providers, lock.clone(), &fetcher(store), store, NOW).map(drop)
+    };
+    follows(&["cloud"], &with).unwrap();
+    follows(&["qemu"], &with).unwrap();
+    let failure = follows(&["cloud"], &without).unwrap_err();
+    assert!(failure.to_string().contains("`image@cloud` are not locked"), "{failure}");
+    let mut more = recipe.clone();
+    more.providers.get_mut("cloud").unwrap().packages.push("extra".to_owned());
+    let failure = follow(&more, &["cloud"], with, &fetcher(store), store, NOW).err().unwrap();
+    assert!(failure.to_string().contains("`image@cloud` asks for extra"), "{failure}");
 }

@@ -133,7 +133,7 @@ impl Setting {
         sandbox: &Sandbox,
         fetcher: &Fetcher,
     ) -> Result<Resolution> {
-        resolve(recipe, fetcher, &self.bench.store, sandbox, NOW, None)
+        resolve(recipe, &[], fetcher, &self.bench.store, sandbox, NOW, None)
     }
 
     pub(crate) fn plan(&self, recipe: &Recipe, resolution: &Resolution) -> Plan {

@@ -101,7 +101,7 @@ fn files_of_fat_are_read() {
             arguments.extend(["-s", "64"]);
         }
         let arguments: Vec<&std::ffi::OsStr> =
-            arguments.iter().map(std::convert::AsRef::as_ref).chain([image.as_os_str()]).collect();
+            arguments.iter().map(AsRef::as_ref).chain([image.as_os_str()]).collect();
         succeed("mkfs.fat", "dosfstools", arguments);
         let long = folder.path().join("A Long Name.cfg");
         std::fs::write(&long, noise(2, 90_000)).unwrap();

@@ -93,6 +93,8 @@ pub struct WantedTree {
     pub asked: Vec<String>,
     /// Whether the essential and required packages belong to it.
     pub essential: bool,
+    /// Name of the tree that its packages are installed over, of which they move nothing.
+    pub over: Option<String>,
 }
 
 impl WantedTree {

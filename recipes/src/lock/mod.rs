@@ -19,7 +19,7 @@ pub use fits::{WantedTree, url_name, urls};
 pub use moved::{Change, Moved, moved};
 
 /// Everything that enters a build. A tree is a set of packages with a name: `image` is the image's
-/// own, `tools/…` are those nodekiln runs programs from.
+/// own, `image@PROVIDER` what a provider has besides, `tools/…` are those nodekiln runs programs from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Lock {

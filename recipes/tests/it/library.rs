@@ -79,13 +79,13 @@ fn files_follow_their_folders_and_generated_files_are_left_alone() {
 }
 
 #[test]
-fn the_datasource_list_is_written_by_quickstart_alone() {
+fn the_datasource_list_is_the_providers_business() {
     for recipe in images() {
         let lists = recipe
             .files
             .iter()
             .filter(|file| format!("{:?}", file.node).contains("datasource_list"));
-        assert_eq!(lists.count(), usize::from(recipe.name == "quickstart"), "{}", recipe.name);
+        assert_eq!(lists.count(), 0, "{}", recipe.name);
     }
 }
 

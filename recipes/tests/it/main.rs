@@ -12,6 +12,7 @@ mod composing;
 mod diagnostics;
 mod documentation;
 mod golden;
+mod layers;
 mod library;
 mod locking;
 mod planning;

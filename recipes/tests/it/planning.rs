@@ -11,7 +11,7 @@ use nodekiln_recipes::{load, plan_of, tree_name};
 use nodekiln_words::{Bytes, Result, Sha256};
 use proptest::prelude::*;
 
-fn locked(name: &str, version: &str) -> LockedPackage {
+pub(crate) fn locked(name: &str, version: &str) -> LockedPackage {
     LockedPackage {
         name: name.to_owned(),
         version: version.to_owned(),
@@ -28,7 +28,7 @@ fn locked(name: &str, version: &str) -> LockedPackage {
     }
 }
 
-fn lock() -> Lock {
+pub(crate) fn lock() -> Lock {
     let tree = |release: &str, packages: &[&str]| LockedTree {
         release: release.to_owned(),
         asked: Vec::new(),

@@ -65,7 +65,7 @@ pub fn arguments(setup: &Setup) -> Vec<OsString> {
     let mut line = Line::default();
     base(&mut line, setup);
     firmware(&mut line, setup.disks);
-    identity(&mut line, &setup.machine.profile.system);
+    identity(&mut line, setup.machine);
     root_disk(&mut line, setup);
     seed_disk(&mut line, setup.disks);
     network(&mut line, setup);
@@ -111,7 +111,7 @@ fn base(line: &mut Line, setup: &Setup) {
     let machine = setup.machine;
     line.flag("-nodefaults");
     line.flag("-no-user-config");
-    line.pair("-machine", "q35");
+    line.pair("-machine", board(setup.machine.disk()));
     line.pair("-accel", setup.engine.argument());
     line.pair("-cpu", setup.engine.cpu());
     line.pair("-smp", &machine.cpus.to_string());
@@ -132,26 +132,62 @@ fn firmware(line: &mut Line, disks: &Disks) {
     }
 }
 
-/// SMBIOS strings of type 1; without any QEMU keeps its own.
-fn identity(line: &mut Line, system: &[(String, String)]) {
-    if system.is_empty() {
-        return;
+/// The main board: Parallel ATA is there on the older one alone.
+fn board(disk: DiskBus) -> &'static str {
+    match disk {
+        DiskBus::Ide => "pc",
+        _ => "q35",
     }
-    let fields = system.iter().map(|(key, text)| format!(",{key}={}", text.replace(',', ",,")));
-    line.pair("-smbios", &format!("type=1{}", fields.collect::<String>()));
+}
+
+/// The machine's UUID and SMBIOS strings; where a profile says nothing, QEMU keeps its own.
+fn identity(line: &mut Line, machine: &Machine) {
+    let smbios = &machine.profile.smbios;
+    if let Some(uuid) = smbios.uuid_of(machine.seed) {
+        line.pair("-uuid", &uuid.to_string());
+    }
+    for (kind, fields) in smbios.fields(machine.seed) {
+        if !fields.is_empty() {
+            let field =
+                |(key, text): &(&str, String)| format!(",{key}={}", text.replace(',', ",,"));
+            let fields: String = fields.iter().map(field).collect();
+            line.pair("-smbios", &format!("type={kind}{fields}"));
+        }
+    }
 }
 
 /// When the host cannot read or write the overlay QEMU stops the guest, which the run notices: told of
 /// it, the guest would fail, and look as if the image were at fault.
 const ON_ERROR: &str = "werror=stop,rerror=stop";
 
+/// The disk and, where it does not sit on the board's own, its controller.
 fn root_disk(line: &mut Line, setup: &Setup) {
     let file = "driver=qcow2,node-name=root,discard=unmap,cache.direct=off,cache.no-flush=on,file.driver=file,file.filename=";
     line.path("-blockdev", file, &setup.disks.overlay);
-    let device = match setup.machine.profile.disk {
-        DiskBus::VirtioBlk => "virtio-blk-pci",
+    let Machine { profile, seed, .. } = setup.machine;
+    let serial = match profile.smbios.fill(&profile.disk_serial, *seed) {
+        serial if serial.is_empty() => serial,
+        serial => format!(",serial={}", serial.replace(',', ",,")),
     };
-    line.pair("-device", &format!("{device},drive=root,bootindex=1,{ON_ERROR}"));
+    let scsi = |line: &mut Line, controller: &str| {
+        line.pair("-device", &format!("{controller},id=scsi0"));
+        format!("scsi-hd,bus=scsi0.0,drive=root{serial},bootindex=1,{ON_ERROR}")
+    };
+    let device = match setup.machine.disk() {
+        DiskBus::VirtioBlk => format!("virtio-blk-pci,drive=root{serial},bootindex=1,{ON_ERROR}"),
+        DiskBus::VirtioScsi => scsi(line, "virtio-scsi-pci"),
+        DiskBus::Pvscsi => scsi(line, "pvscsi"),
+        // It has no policy for errors, and must have a serial number.
+        DiskBus::Nvme => {
+            let serial = if serial.is_empty() { ",serial=root" } else { &serial };
+            format!("nvme,drive=root{serial},bootindex=1")
+        }
+        // On either board, the controller's first bus.
+        DiskBus::Ide | DiskBus::Ahci => {
+            format!("ide-hd,bus=ide.0,drive=root{serial},bootindex=1,{ON_ERROR}")
+        }
+    };
+    line.pair("-device", &device);
 }
 
 /// The seed is a virtio disk on every profile: NoCloud looks at any disk by its label.
@@ -172,6 +208,8 @@ fn network(line: &mut Line, setup: &Setup) {
     let port = setup.wires.ssh_port;
     let device = match setup.machine.profile.network {
         NetworkCard::VirtioNet => "virtio-net-pci",
+        NetworkCard::E1000e => "e1000e",
+        NetworkCard::Vmxnet3 => "vmxnet3",
     };
     line.pair(
         "-netdev",
@@ -194,66 +232,4 @@ pub fn needs_ovmf(machine: &Machine) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-
-    fn text(machine: &Machine, disks: &Disks, engine: Engine) -> String {
-        let wires =
-            Wires { qmp: "/run/a/qmp".into(), console: "/out/console.log".into(), ssh_port: 40022 };
-        let setup = Setup { machine, engine, disks, wires: &wires, kernel: None };
-        let mut text = String::new();
-        for argument in arguments(&setup) {
-            let argument = argument.into_string().unwrap();
-            text.push_str(if argument.starts_with('-') { "\n" } else { " " });
-            text.push_str(&argument);
-        }
-        format!("{}\n", text.trim_start())
-    }
-
-    fn disks() -> Disks {
-        Disks {
-            overlay: "/run/a/root.qcow2".into(),
-            seed: Some("/run/a/seed.img".into()),
-            uefi: None,
-        }
-    }
-
-    /// Compares with the golden file, or rewrites it when `NODEKILN_BLESS` is set.
-    fn golden(name: &str, actual: &str) {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name);
-        if std::env::var_os("NODEKILN_BLESS").is_some() {
-            fs_err::create_dir_all(path.parent().unwrap()).unwrap();
-            fs_err::write(&path, actual).unwrap();
-        }
-        assert_eq!(
-            actual,
-            fs_err::read_to_string(&path).unwrap(),
-            "{name}; set NODEKILN_BLESS=1 to rewrite"
-        );
-    }
-
-    #[test]
-    fn the_plain_bios_machine_is_as_reviewed() {
-        golden("qemu-bios-tcg.txt", &text(&Machine::default(), &disks(), Engine::Tcg));
-    }
-
-    #[test]
-    fn a_uefi_machine_of_a_cloud_is_as_reviewed() {
-        let mut disks = disks();
-        disks.uefi = Some(("/usr/share/OVMF/CODE.fd".into(), "/run/a/VARS.fd".into()));
-        let mut machine = Machine { firmware: Firmware::Uefi, ..Machine::default() };
-        let system = [("manufacturer", "Amazon EC2"), ("serial", "ec2,1")];
-        machine.profile.system = system.map(|(key, text)| (key.into(), text.into())).into();
-        golden("qemu-uefi-kvm.txt", &text(&machine, &disks, Engine::Kvm));
-    }
-
-    #[test]
-    fn commas_in_paths_are_doubled() {
-        let mut disks = disks();
-        disks.overlay = "/run/a,b/root.qcow2".into();
-        let text = text(&Machine::default(), &disks, Engine::Tcg);
-        assert!(text.contains("file.filename=/run/a,,b/root.qcow2"), "{text}");
-    }
-}
+mod tests;

@@ -4,7 +4,6 @@ use quick_junit::{NonSuccessKind, Property, TestCase, TestCaseStatus, TestSuite}
 
 use super::{Judged, Outcome, Report};
 use crate::checks::Verdict;
-use crate::machine::firmware_name;
 
 impl Report {
     /// The report as JUnit XML. Passing is success, a warning too with its text as output; what is
@@ -26,7 +25,7 @@ impl Report {
         [
             ("image", self.image.display().to_string()),
             ("sha256", self.sha256.to_string()),
-            ("firmware", firmware_name(self.firmware).to_owned()),
+            ("firmware", self.firmware.as_str().to_owned()),
             ("accelerator", self.accelerator.engine.as_str().to_owned()),
             ("accelerator.why", self.accelerator.why.clone()),
             ("qemu", self.accelerator.qemu.clone()),

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 
 use super::{Outcome, Report};
-use crate::machine::firmware_name;
 
 impl Report {
     /// The report as text: the cause of a failure first, then what was run, when each stage ended and
@@ -52,7 +51,7 @@ impl Report {
             text,
             "tier         {}, firmware {}",
             self.tier.as_str(),
-            firmware_name(self.firmware)
+            self.firmware.as_str()
         );
         let _ = writeln!(
             text,

@@ -16,7 +16,7 @@ impl Installation<'_> {
         &self,
         parcels: &[Parcel],
         all: bool,
-        deferred: &Deferred,
+        deferred: &Deferred<'_>,
         stand_ins: &StandIns,
     ) -> Result<()> {
         let title = format!("configure {} packages", parcels.len());
@@ -39,7 +39,7 @@ impl Installation<'_> {
             argv.extend(parcels.iter().map(|parcel| parcel.control.database_name()));
         }
         let mut command = self.command(&title, argv);
-        command.binds = deferred.binds(self.root, stand_ins)?;
+        command.binds = deferred.binds(self.root)?;
         command.binds.extend(stand_ins.ischroot(self.root)?);
         match self.sandbox.run(&command, self.cancel) {
             Ok(_) => {
@@ -65,10 +65,15 @@ fn explain(failure: Failure) -> Failure {
     failure.context(message)
 }
 
-/// Fails unless every package is configured and no trigger is left to process.
+/// Fails unless every package is configured, held or not, and no trigger is left to process. What a script
+/// of the recipe removed is none of them.
 pub(super) fn all_installed(database: &Database) -> Result<()> {
     let states = database.states()?;
-    let unfinished = states.iter().filter(|(_, state)| state != "install ok installed");
+    let finished = |state: &str| {
+        let after = state.split_once(' ').map(|(_, after)| after);
+        matches!(after, Some("ok installed" | "ok config-files" | "ok not-installed"))
+    };
+    let unfinished = states.iter().filter(|(_, state)| !finished(state));
     let unfinished: Vec<_> =
         unfinished.map(|(name, state)| format!("{name} is `{state}`")).collect();
     if unfinished.is_empty() {

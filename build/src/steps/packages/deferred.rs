@@ -91,32 +91,42 @@ fn once(calls: Vec<Call>) -> Settled {
 }
 
 /// The calls noted so far, in a folder of this machine.
-pub(super) struct Deferred {
+pub(super) struct Deferred<'a> {
     notes: PathBuf,
+    stand_ins: &'a StandIns,
+    /// Programs whose calls are noted and left to others to make.
+    left: Vec<&'static str>,
 }
 
-impl Deferred {
+impl<'a> Deferred<'a> {
     /// None yet; `scratch` receives a folder, and `stand_ins` the scripts that take the notes.
-    pub(super) fn new(scratch: &Path, stand_ins: &StandIns) -> Result<Self> {
+    pub(super) fn new(scratch: &Path, stand_ins: &'a StandIns) -> Result<Self> {
         let notes = scratch.join("deferred");
         fs_err::create_dir_all(&notes).or_io(writing)?;
         for Program { path, .. } in PROGRAMS {
-            let script = format!(
-                "#!/bin/sh\n# Notes the call; nodekiln makes it when all packages are configured.\n\
-                 {{ [ $# = 0 ] || printf '%s\\037' \"$@\"; echo; }} >> {FOLDER}/{}\n",
-                name(path)
-            );
-            stand_ins.add(path, &script)?;
+            stand_ins.add(path, &noting_script(path))?;
         }
-        Ok(Self { notes })
+        Ok(Self { notes, stand_ins, left: Vec::new() })
+    }
+
+    /// Notes calls of the program at `path` as well, which are not made.
+    pub(super) fn noting(mut self, path: &'static str) -> Result<Self> {
+        self.stand_ins.add(path, &noting_script(path))?;
+        self.left.push(path);
+        Ok(self)
+    }
+
+    /// Whether the program at `path` was called.
+    pub(super) fn was_called(&self, path: &str) -> Result<bool> {
+        Ok(!self.noted(name(path))?.is_empty())
     }
 
     /// What a command that configures packages is to see.
-    pub(super) fn binds(&self, root: &Root, stand_ins: &StandIns) -> Result<Vec<Bind>> {
+    pub(super) fn binds(&self, root: &Root) -> Result<Vec<Bind>> {
         let notes = Bind { host: self.notes.clone(), guest: FOLDER.to_owned(), read_only: false };
         let mut binds = vec![notes];
-        for Program { path, .. } in PROGRAMS {
-            binds.extend(stand_ins.bind(root, path)?);
+        for path in PROGRAMS.iter().map(|program| program.path).chain(self.left.iter().copied()) {
+            binds.extend(self.stand_ins.bind(root, path)?);
         }
         Ok(binds)
     }
@@ -180,6 +190,15 @@ impl Deferred {
         }
         outcome.map(drop)
     }
+}
+
+/// A script that notes its call in the place of the program at `path`.
+fn noting_script(path: &str) -> String {
+    format!(
+        "#!/bin/sh\n# Notes the call; nodekiln makes it when all packages are configured.\n\
+         {{ [ $# = 0 ] || printf '%s\\037' \"$@\"; echo; }} >> {FOLDER}/{}\n",
+        name(path)
+    )
 }
 
 /// The name of the program at `path`, which its notes have as well.

@@ -39,8 +39,12 @@ pub(super) fn tidy(root: &Root) -> Result<()> {
     for name in root.list(SSH)?.into_iter().filter(keys) {
         root.remove(&format!("{SSH}/{name}"))?;
     }
-    if root.exists(MACHINE_ID)? {
-        root.write_file(MACHINE_ID, b"", Attributes::root(0o444))?;
+    let empty = Attributes::root(0o444);
+    // One that is as it should be stays in the layer below.
+    let tidy = root.read_file(MACHINE_ID)?.is_some_and(|id| id.is_empty())
+        && root.attributes(MACHINE_ID)? == Some(empty);
+    if root.exists(MACHINE_ID)? && !tidy {
+        root.write_file(MACHINE_ID, b"", empty)?;
     }
     Ok(())
 }

@@ -1,0 +1,44 @@
+use nodekiln_providers::{
+    Board, Chassis, DiskBus, DiskRules, Firmware, MachineProfile, NetworkCard, Smbios, System,
+    UuidRule,
+};
+use nodekiln_words::Bytes;
+
+/// A machine of Hyper-V, as far as QEMU can look like one: it has neither Hyper-V's disks nor its cards.
+/// The second generation has SCSI and UEFI, the first Parallel ATA and a BIOS.
+pub(crate) fn machine() -> MachineProfile {
+    let vendor = || "Microsoft Corporation".to_owned();
+    MachineProfile {
+        firmware: vec![Firmware::Uefi, Firmware::Bios],
+        disk: DiskBus::VirtioScsi,
+        bios_disk: Some(DiskBus::Ide),
+        network: NetworkCard::VirtioNet,
+        smbios: Smbios {
+            uuid: UuidRule::Derived,
+            system: System {
+                manufacturer: vendor(),
+                product: "Virtual Machine".to_owned(),
+                ..System::default()
+            },
+            board: Board {
+                manufacturer: vendor(),
+                product: "Virtual Machine".to_owned(),
+                ..Board::default()
+            },
+            chassis: Chassis {
+                manufacturer: vendor(),
+                // By this cloud-init tells Azure from any other Hyper-V.
+                asset: "7783-7084-3265-9085-8269-3286-77".to_owned(),
+                ..Chassis::default()
+            },
+        },
+        data_source: "Azure".to_owned(),
+        // A fixed VHD, whose format ends at 2040 GiB.
+        accepts: DiskRules {
+            multiple: Bytes(Bytes::MIB),
+            largest: Some(Bytes(2040 * Bytes::GIB)),
+            ..DiskRules::default()
+        },
+        ..MachineProfile::virtio()
+    }
+}

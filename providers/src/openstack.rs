@@ -1,0 +1,63 @@
+use nodekiln_disk::{Disk, Payload};
+use nodekiln_words::{Cancel, Progress, Result};
+
+use crate::qemu::write_qcow2;
+use crate::{
+    Artifact, ArtifactRequest, COMMON_LAYER, Chassis, MachineProfile, Provider, Smbios, System,
+    UuidRule,
+};
+
+/// OpenStack. Its artifact is a qcow2 file, as for QEMU; its machines say who they are.
+pub struct OpenStack;
+
+impl Provider for OpenStack {
+    fn name(&self) -> &'static str {
+        "openstack"
+    }
+
+    fn description(&self) -> &'static str {
+        "OpenStack: a compressed qcow2 file for its image service"
+    }
+
+    fn layer(&self) -> &'static str {
+        COMMON_LAYER
+    }
+
+    fn machine(&self) -> MachineProfile {
+        MachineProfile {
+            smbios: Smbios {
+                uuid: UuidRule::Derived,
+                system: System {
+                    manufacturer: "OpenStack Foundation".to_owned(),
+                    // The name by which cloud-init tells the platform.
+                    product: "OpenStack Nova".to_owned(),
+                    version: String::new(),
+                    serial: "{uuid}".to_owned(),
+                },
+                chassis: Chassis {
+                    manufacturer: "OpenStack Foundation".to_owned(),
+                    ..Chassis::default()
+                },
+                ..Smbios::default()
+            },
+            data_source: "OpenStack".to_owned(),
+            ..MachineProfile::virtio()
+        }
+    }
+
+    fn file_name(&self, image: &str) -> String {
+        format!("{image}.openstack.qcow2")
+    }
+
+    fn write(
+        &self,
+        disk: &Disk,
+        _payload: &Payload,
+        request: &ArtifactRequest,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<Artifact> {
+        let file = self.file_name(&request.name);
+        write_qcow2(self.name(), file, disk, request, progress, cancel)
+    }
+}
