@@ -21,6 +21,7 @@ use crate::evidence;
 use crate::output::{ForOne, Manifest, Staging};
 use crate::registry;
 use crate::resolve::Resolved;
+use crate::writing::Writing;
 
 /// Writes artifacts, bill of materials and plan into the staging folder.
 pub(crate) fn emit(
@@ -36,21 +37,22 @@ pub(crate) fn emit(
     let payloads: BTreeMap<&str, Payload> =
         disks.iter().map(|(node, disk)| (*node, Payload::of(disk))).collect();
     let clusters = KnownClusters::of(&resolved.store, &recipe.name, compression(verb))?;
-    let write = Writing {
-        resolved,
-        disks: &disks,
-        payloads: &payloads,
-        staging,
-        verb,
-        clusters: clusters.as_ref(),
+    let request = ArtifactRequest {
+        name: recipe.name.clone(),
+        folder: staging.folder().to_owned(),
+        compression: compression(verb),
+        clusters: clusters.as_ref().map(KnownClusters::share),
+        created: recipe.source_date.unix(),
+        facts: evidence::image_facts(recipe, &resolved.resolution.lock),
     };
+    let write = Writing { plan: &resolved.plan, disks: &disks, payloads: &payloads, request };
     let groups = groups(resolved);
     // What the trees say is gathered while artifacts are written, which takes longer.
     let (trees, artifacts) = std::thread::scope(|scope| {
         let trees = scope.spawn(|| {
             groups.iter().map(|group| Tree::of(resolved, ran, group)).collect::<Result<Vec<_>>>()
         });
-        let artifacts = write.artifacts(progress, &context.cancel);
+        let artifacts = write.artifacts(&resolved.providers, &**progress, &context.cancel);
         (trees.join().unwrap_or_else(stopped), artifacts)
     });
     let (artifacts, trees) = (artifacts?, trees?);
@@ -190,7 +192,7 @@ fn shipped<'a>(
 }
 
 /// What a thread that panicked comes to.
-fn stopped<T>(_: Box<dyn Any + Send>) -> Result<T> {
+pub(crate) fn stopped<T>(_: Box<dyn Any + Send>) -> Result<T> {
     Err(Failure::io("a thread stopped unexpectedly")
         .with_help("this is a fault of nodekiln: report it with what was printed before"))
 }
@@ -220,63 +222,6 @@ fn disks<'a>(
         }
     }
     Ok(disks)
-}
-
-/// What all artifacts of a build are written from, and where.
-struct Writing<'a> {
-    resolved: &'a Resolved,
-    disks: &'a BTreeMap<&'a str, Disk>,
-    payloads: &'a BTreeMap<&'a str, Payload<'a>>,
-    staging: &'a Staging,
-    verb: &'a arguments::Build,
-    clusters: Option<&'a KnownClusters<'a>>,
-}
-
-impl Writing<'_> {
-    /// A provider's disk, which several may share, and its digest.
-    fn disk(&self, provider: &str) -> Result<(&Disk, &Payload<'_>)> {
-        let node = self.resolved.plan.disk_for(provider).map(|node| node.name.as_str());
-        node.and_then(|node| Some((self.disks.get(node)?, self.payloads.get(node)?)))
-            .ok_or_else(|| Failure::io(format!("the plan made no disk for `{provider}`")))
-    }
-
-    /// Writes every provider's artifact, all at the same time.
-    fn artifacts(&self, progress: &Arc<dyn Progress>, cancel: &Cancel) -> Result<Vec<Artifact>> {
-        let write = |name: &str| self.artifact(name, progress, cancel);
-        std::thread::scope(|scope| {
-            // The manifest wants every disk's digest, also where no writer asks for it. A failure is
-            // met again by whoever asks next.
-            for payload in self.payloads.values() {
-                scope.spawn(|| payload.digest(&**progress, cancel).ok());
-            }
-            let threads: Vec<_> =
-                self.resolved.providers.iter().map(|name| scope.spawn(|| write(name))).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap_or_else(stopped)).collect()
-        })
-    }
-
-    fn artifact(
-        &self,
-        provider: &str,
-        progress: &Arc<dyn Progress>,
-        cancel: &Cancel,
-    ) -> Result<Artifact> {
-        let (disk, payload) = self.disk(provider)?;
-        let provider = registry::by_name(provider)?;
-        let request = ArtifactRequest {
-            name: self.resolved.loaded.recipe.name.clone(),
-            folder: self.staging.folder().to_owned(),
-            compression: compression(self.verb),
-            clusters: self.clusters.map(KnownClusters::share),
-        };
-        let task = progress.start(&provider.file_name(&request.name), None, "");
-        let artifact = provider.write(disk, payload, &request, &**progress, cancel);
-        match &artifact {
-            Ok(artifact) => progress.finish(task, &Bytes(artifact.size).to_string()),
-            Err(_) => progress.fail(task),
-        }
-        artifact
-    }
 }
 
 pub(crate) fn compression(verb: &arguments::Build) -> Compression {

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nodekiln_bom::{Binary, BinarySource, PreloadedImage};
 use nodekiln_build::account::Account;
-use nodekiln_recipes::Lock;
+use nodekiln_providers::ImageFacts;
 use nodekiln_recipes::recipe::{KubernetesSource, Recipe};
+use nodekiln_recipes::{Lock, tree_name};
 use nodekiln_validate::Expectations;
 use nodekiln_words::{Result, ResultExt as _, Sha256};
 use serde::Deserialize;
@@ -53,6 +54,27 @@ pub(crate) fn expectations(recipe: &Recipe, account: &Account) -> Result<Expecta
         unavailable_images,
         pod_image: None,
     })
+}
+
+/// What the image is, as clouds look it up: from the recipe and the locked packages.
+pub(crate) fn image_facts(recipe: &Recipe, lock: &Lock) -> ImageFacts {
+    let packages = lock.trees.get(tree_name::IMAGE).map(|tree| tree.packages.as_slice());
+    let version = |name: &str| {
+        let package = packages.unwrap_or_default().iter().find(|package| package.name == name);
+        package.map(|package| upstream(&package.version.to_string()))
+    };
+    // Debian's base-files is of the release's version, with a point release behind it.
+    let release = version("base-files").unwrap_or_default();
+    let kubernetes = recipe.kubernetes.as_ref();
+    ImageFacts {
+        distribution: recipe.os.family.as_str().to_owned(),
+        distribution_version: release.split(['.', '+']).next().unwrap_or_default().to_owned(),
+        architecture: recipe.os.architecture.as_str().to_owned(),
+        kubernetes: kubernetes.map(|kubernetes| format!("v{}", kubernetes.version)),
+        kubernetes_source: kubernetes.map(|kubernetes| kubernetes.source.as_str().to_owned()),
+        containerd: version("containerd"),
+        cni: version("containernetworking-plugins"),
+    }
 }
 
 /// The upstream part of a Debian version (Debian policy, 5.6.12): no epoch, revision or `~ds` mark.

@@ -22,6 +22,7 @@ mod registry;
 mod resolve;
 mod validate;
 mod verify_reproducible;
+mod writing;
 
 use std::process::ExitCode;
 

@@ -1,13 +1,16 @@
 //! The providers in the tree. No other room knows them all.
 
 use nodekiln_aws::Aws;
+use nodekiln_azure::Azure;
+use nodekiln_gce::Gce;
 use nodekiln_providers::{OpenStack, Provider, Qemu, Raw};
 use nodekiln_recipes::provider::ForProvider;
+use nodekiln_vsphere::Vsphere;
 use nodekiln_words::{Class, Failure, Result};
 
 /// The providers, by name.
 pub(crate) fn all() -> &'static [&'static dyn Provider] {
-    &[&Aws, &OpenStack, &Qemu, &Raw]
+    &[&Aws, &Azure, &Gce, &OpenStack, &Qemu, &Raw, &Vsphere]
 }
 
 /// The provider called `name`.
@@ -73,7 +76,10 @@ mod tests {
     fn an_unknown_provider_is_refused_with_the_list() {
         let Err(failure) = by_name("nimbus") else { panic!("nimbus is no provider") };
         assert_eq!(failure.class(), Class::Input);
-        assert_eq!(failure.help(), Some("the providers are: aws, openstack, qemu, raw"));
+        assert_eq!(
+            failure.help(),
+            Some("the providers are: aws, azure, gce, openstack, qemu, raw, vsphere")
+        );
     }
 
     #[test]

@@ -122,9 +122,21 @@ pub fn ordered<T: Send, S>(
     cancel: &Cancel,
     state: impl Fn() -> S + Sync,
     work: impl Fn(&mut S, usize) -> Result<T> + Sync,
+    consume: impl FnMut(usize, T) -> Result<()>,
+) -> Result<()> {
+    ordered_on(rayon::current_num_threads(), jobs, cancel, state, work, consume)
+}
+
+/// As [`ordered`], on `threads` threads.
+pub(crate) fn ordered_on<T: Send, S>(
+    threads: usize,
+    jobs: usize,
+    cancel: &Cancel,
+    state: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, usize) -> Result<T> + Sync,
     mut consume: impl FnMut(usize, T) -> Result<()>,
 ) -> Result<()> {
-    let threads = rayon::current_num_threads().min(jobs);
+    let threads = threads.min(jobs);
     let window = threads * AHEAD;
     let board = Board { next: 0, turn: 0, ready: BTreeMap::new(), threads, stop: false };
     let shop = Shop { board: Mutex::new(board), changed: Condvar::new() };

@@ -14,7 +14,7 @@ use nodekiln_words::{Cancel, Result, Sha256};
 
 use crate::disk::{BATCH, CLUSTER, CLUSTER_LENGTH, Disk, data_runs, is_zero};
 use crate::flushed::{Flusher, Piece};
-use crate::ordered::ordered;
+use crate::ordered::ordered_on;
 use crate::output::Output;
 use crate::qcow2::{self, Clusters, Packer};
 
@@ -187,13 +187,19 @@ impl<'a> Pass<'a> {
 
     /// Reads, encodes and writes. `advance` is told how many bytes of [`Pass::length`] are done.
     ///
+    /// Where nothing is encoded, one core is left alone: the digest of a disk, which whoever writes it as it is
+    /// wants as well, is a chain that keeps a core busy for longer than all else takes.
+    ///
     /// # Errors
     /// When a disk cannot be read, a file cannot be written, or somebody asked to stop.
     pub fn run(mut self, advance: &dyn Fn(u64), cancel: &Cancel) -> Result<Tally> {
+        let cores = rayon::current_num_threads();
+        let threads = if self.streams.is_empty() { cores.saturating_sub(1).max(1) } else { cores };
         let batches = self.batches();
         let mut tally = Tally::default();
         let (tracks, forms, streams) = (&self.tracks, &self.forms, &mut self.streams);
-        ordered(
+        ordered_on(
+            threads,
             batches.len(),
             cancel,
             || forms.iter().map(|_| None).collect::<Vec<Option<Encoder>>>(),

@@ -1,10 +1,10 @@
-use nodekiln_disk::{Disk, Payload};
-use nodekiln_words::{Cancel, Progress, Result};
+use nodekiln_disk::Disk;
+use nodekiln_words::{Cancel, Result};
 
-use crate::qemu::write_qcow2;
+use crate::qemu::begin_qcow2;
 use crate::{
-    Artifact, ArtifactRequest, COMMON_LAYER, Chassis, MachineProfile, Provider, Smbios, System,
-    UuidRule,
+    ArtifactRequest, ArtifactWriter, COMMON_LAYER, Chassis, MachineProfile, Provider, Smbios,
+    System, UuidRule,
 };
 
 /// OpenStack. Its artifact is a qcow2 file, as for QEMU; its machines say who they are.
@@ -45,19 +45,24 @@ impl Provider for OpenStack {
         }
     }
 
+    fn format(&self) -> &'static str {
+        "qcow2"
+    }
+
+    fn is_plain(&self) -> bool {
+        true
+    }
+
     fn file_name(&self, image: &str) -> String {
         format!("{image}.openstack.qcow2")
     }
 
-    fn write(
+    fn begin(
         &self,
         disk: &Disk,
-        _payload: &Payload,
         request: &ArtifactRequest,
-        progress: &dyn Progress,
-        cancel: &Cancel,
-    ) -> Result<Artifact> {
-        let file = self.file_name(&request.name);
-        write_qcow2(self.name(), file, disk, request, progress, cancel)
+        _cancel: &Cancel,
+    ) -> Result<Box<dyn ArtifactWriter>> {
+        begin_qcow2(&self.file_name(&request.name), disk, request)
     }
 }

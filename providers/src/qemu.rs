@@ -1,7 +1,7 @@
-use nodekiln_disk::{Disk, Payload, qcow2};
-use nodekiln_words::{Cancel, Progress, Result};
+use nodekiln_disk::{Disk, qcow2};
+use nodekiln_words::{Cancel, Result};
 
-use crate::{Artifact, ArtifactRequest, COMMON_LAYER, MachineProfile, Provider};
+use crate::{ArtifactRequest, ArtifactWriter, COMMON_LAYER, MachineProfile, Provider};
 
 /// QEMU and what is built on it: libvirt, Proxmox, KubeVirt. Its artifact is a qcow2 file.
 pub struct Qemu;
@@ -23,40 +23,35 @@ impl Provider for Qemu {
         MachineProfile::virtio()
     }
 
+    fn format(&self) -> &'static str {
+        "qcow2"
+    }
+
+    fn is_plain(&self) -> bool {
+        true
+    }
+
     fn file_name(&self, image: &str) -> String {
         format!("{image}.qcow2")
     }
 
-    fn write(
+    fn begin(
         &self,
         disk: &Disk,
-        _payload: &Payload,
         request: &ArtifactRequest,
-        progress: &dyn Progress,
-        cancel: &Cancel,
-    ) -> Result<Artifact> {
-        let file = self.file_name(&request.name);
-        write_qcow2(self.name(), file, disk, request, progress, cancel)
+        _cancel: &Cancel,
+    ) -> Result<Box<dyn ArtifactWriter>> {
+        begin_qcow2(&self.file_name(&request.name), disk, request)
     }
 }
 
-/// Writes a provider's artifact that is a qcow2 file.
-pub(crate) fn write_qcow2(
-    provider: &str,
-    file: String,
+/// Begins a provider's artifact that is a qcow2 file.
+pub(crate) fn begin_qcow2(
+    file: &str,
     disk: &Disk,
     request: &ArtifactRequest,
-    progress: &dyn Progress,
-    cancel: &Cancel,
-) -> Result<Artifact> {
+) -> Result<Box<dyn ArtifactWriter>> {
     let options = qcow2::Options { compression: request.compression.of_clusters() };
-    let (path, clusters) = (request.path_of(&file), request.clusters.as_ref());
-    let written = qcow2::write_with(disk, &path, options, clusters, progress, cancel)?;
-    Ok(Artifact {
-        provider: provider.to_owned(),
-        format: "qcow2".to_owned(),
-        file,
-        size: written.bytes,
-        sha256: written.sha256,
-    })
+    let (path, clusters) = (request.path_of(file), request.clusters.clone());
+    Ok(Box::new(qcow2::Writer::create(disk, &path, options, clusters)?))
 }

@@ -1,7 +1,7 @@
-use nodekiln_disk::{Disk, Payload, raw};
-use nodekiln_words::{Cancel, Progress, Result};
+use nodekiln_disk::{Disk, raw};
+use nodekiln_words::{Cancel, Result};
 
-use crate::{Artifact, ArtifactRequest, COMMON_LAYER, MachineProfile, Provider};
+use crate::{ArtifactRequest, ArtifactWriter, COMMON_LAYER, MachineProfile, Provider};
 
 /// Bare metal and everything that takes a disk as it is. Its artifact is a sparse raw file.
 pub struct Raw;
@@ -23,26 +23,25 @@ impl Provider for Raw {
         MachineProfile::virtio()
     }
 
+    fn format(&self) -> &'static str {
+        "raw"
+    }
+
+    fn is_plain(&self) -> bool {
+        true
+    }
+
     fn file_name(&self, image: &str) -> String {
         format!("{image}.raw")
     }
 
-    fn write(
+    fn begin(
         &self,
         disk: &Disk,
-        payload: &Payload,
         request: &ArtifactRequest,
-        progress: &dyn Progress,
-        cancel: &Cancel,
-    ) -> Result<Artifact> {
-        let file = self.file_name(&request.name);
-        let written = raw::write(disk, payload, &request.path_of(&file), progress, cancel)?;
-        Ok(Artifact {
-            provider: self.name().to_owned(),
-            format: "raw".to_owned(),
-            file,
-            size: written.bytes,
-            sha256: written.sha256,
-        })
+        _cancel: &Cancel,
+    ) -> Result<Box<dyn ArtifactWriter>> {
+        let path = request.path_of(&self.file_name(&request.name));
+        Ok(Box::new(raw::Writer::create(disk, &path)?))
     }
 }

@@ -78,6 +78,16 @@ pub enum Family {
     Debian,
 }
 
+impl Family {
+    /// The word for it, as os-release's `ID` has it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Debian => "debian",
+        }
+    }
+}
+
 /// Machine architectures, in Debian's words.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,

@@ -5,9 +5,9 @@
 
 mod machine;
 
-use nodekiln_disk::{Disk, Payload, raw};
-use nodekiln_providers::{Artifact, ArtifactRequest, MachineProfile, Provider};
-use nodekiln_words::{Cancel, Progress, Result};
+use nodekiln_disk::{Disk, raw};
+use nodekiln_providers::{ArtifactRequest, ArtifactWriter, MachineProfile, Provider};
+use nodekiln_words::{Cancel, Result};
 
 /// Amazon's EC2. Its artifact is a sparse raw file.
 pub struct Aws;
@@ -29,26 +29,25 @@ impl Provider for Aws {
         machine::machine()
     }
 
+    fn format(&self) -> &'static str {
+        "raw"
+    }
+
+    fn is_plain(&self) -> bool {
+        true
+    }
+
     fn file_name(&self, image: &str) -> String {
         format!("{image}.aws.raw")
     }
 
-    fn write(
+    fn begin(
         &self,
         disk: &Disk,
-        payload: &Payload,
         request: &ArtifactRequest,
-        progress: &dyn Progress,
-        cancel: &Cancel,
-    ) -> Result<Artifact> {
-        let file = self.file_name(&request.name);
-        let written = raw::write(disk, payload, &request.path_of(&file), progress, cancel)?;
-        Ok(Artifact {
-            provider: self.name().to_owned(),
-            format: "raw".to_owned(),
-            file,
-            size: written.bytes,
-            sha256: written.sha256,
-        })
+        _cancel: &Cancel,
+    ) -> Result<Box<dyn ArtifactWriter>> {
+        let path = request.path_of(&self.file_name(&request.name));
+        Ok(Box::new(raw::Writer::create(disk, &path)?))
     }
 }

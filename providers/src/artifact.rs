@@ -1,0 +1,152 @@
+//! What is asked of a provider's writer, and what it makes.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use nodekiln_disk::{Disk, Pass, Payload, Written, qcow2, raw};
+use nodekiln_words::{Cancel, Progress, Result, Sha256};
+use serde::{Deserialize, Serialize};
+
+/// How a qcow2 artifact's clusters are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compression {
+    /// Raw deflate, readable by every QEMU.
+    #[default]
+    Zlib,
+    /// Zstandard, readable from QEMU 5.1 on.
+    Zstd,
+    /// Stored as they are.
+    None,
+}
+
+/// What a provider needs to know to write its artifact.
+#[derive(Clone, Debug)]
+pub struct ArtifactRequest {
+    /// Name of the image; the artifact's file is called after it.
+    pub name: String,
+    /// Folder to write into; it exists.
+    pub folder: PathBuf,
+    /// Compression, for formats that have any.
+    pub compression: Compression,
+    /// Compressed clusters of earlier qcow2 files, for a format that is one; for this compression.
+    pub clusters: Option<Arc<qcow2::Clusters>>,
+    /// Time in formats that have one, in seconds since 1970: the recipe's source date.
+    pub created: u64,
+    /// What the image is, for formats that tell.
+    pub facts: ImageFacts,
+}
+
+/// What an image is, by which it is looked up in a cloud.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageFacts {
+    /// The distribution, as os-release's `ID` has it: `debian`.
+    pub distribution: String,
+    /// Its version, as `VERSION_ID` has it: `12`.
+    pub distribution_version: String,
+    /// Machine architecture in Go's word: `amd64`.
+    pub architecture: String,
+    /// Version of Kubernetes, with a leading `v`.
+    pub kubernetes: Option<String>,
+    /// Where Kubernetes came from: `release`, `source`, `directory`.
+    pub kubernetes_source: Option<String>,
+    /// Upstream version of containerd.
+    pub containerd: Option<String>,
+    /// Upstream version of the network plugins.
+    pub cni: Option<String>,
+}
+
+/// An artifact's file being written.
+pub trait ArtifactWriter: Send {
+    /// Has `pass` feed the file with the bytes of `disk`.
+    fn join<'a>(&'a mut self, disk: &'a Disk, pass: &mut Pass<'a>);
+
+    /// Ends the file after the pass, flushes it and takes its digest. `payload` is the digest of `disk`.
+    ///
+    /// # Errors
+    /// When the file cannot be written or reads back as something else, or somebody asked to stop.
+    fn finish(
+        self: Box<Self>,
+        disk: &Disk,
+        payload: &Payload,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<Written>;
+}
+
+impl ArtifactWriter for raw::Writer {
+    fn join<'a>(&'a mut self, disk: &'a Disk, pass: &mut Pass<'a>) {
+        pass.plain(disk, self.output());
+    }
+
+    fn finish(
+        self: Box<Self>,
+        disk: &Disk,
+        payload: &Payload,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<Written> {
+        Self::finish(*self, disk, payload, progress, cancel)
+    }
+}
+
+impl ArtifactWriter for qcow2::Writer {
+    fn join<'a>(&'a mut self, disk: &'a Disk, pass: &mut Pass<'a>) {
+        pass.stream(disk, self);
+    }
+
+    fn finish(
+        self: Box<Self>,
+        _disk: &Disk,
+        _payload: &Payload,
+        _progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<Written> {
+        Self::finish(*self, cancel)
+    }
+}
+
+impl ArtifactRequest {
+    /// The path of the file called `file` in the folder.
+    #[must_use]
+    pub fn path_of(&self, file: &str) -> PathBuf {
+        self.folder.join(file)
+    }
+}
+
+impl Compression {
+    /// As the qcow2 writer calls it.
+    #[must_use]
+    pub fn of_clusters(self) -> qcow2::Compression {
+        match self {
+            Self::Zlib => qcow2::Compression::zlib(),
+            Self::Zstd => qcow2::Compression::zstd(),
+            Self::None => qcow2::Compression::None,
+        }
+    }
+
+    /// Level of the deflate stream in formats that have no other compression: VMDK and gzip.
+    #[must_use]
+    pub fn level(self) -> i32 {
+        match self {
+            Self::Zlib => 5,
+            Self::Zstd => 3,
+            Self::None => 1,
+        }
+    }
+}
+
+/// One file of an artifact, written and flushed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// The provider.
+    pub provider: String,
+    /// Format in the field's word: `raw`, `qcow2`.
+    pub format: String,
+    /// File name within the request's folder.
+    pub file: String,
+    /// Length of the file in bytes, holes included.
+    pub size: u64,
+    /// Digest of the file.
+    pub sha256: Sha256,
+}

@@ -1,0 +1,137 @@
+use nodekiln_disk::{Disk, Pass, Payload, Written, ova};
+use nodekiln_providers::{ArtifactRequest, ArtifactWriter, ImageFacts, MachineProfile, Provider};
+use nodekiln_words::{Cancel, Progress, Result};
+
+use crate::descriptor::{Machine, Product, Property, members};
+use crate::envelope::descriptor;
+use crate::machine;
+
+/// VMware's vSphere. Its artifact is an OVA.
+pub struct Vsphere;
+
+impl Provider for Vsphere {
+    fn name(&self) -> &'static str {
+        "vsphere"
+    }
+
+    fn description(&self) -> &'static str {
+        "VMware vSphere: an OVA with the properties that Cluster API looks up"
+    }
+
+    fn layer(&self) -> &'static str {
+        include_str!("../layer.yaml")
+    }
+
+    fn machine(&self) -> MachineProfile {
+        machine::machine()
+    }
+
+    fn format(&self) -> &'static str {
+        "ova"
+    }
+
+    fn file_name(&self, image: &str) -> String {
+        format!("{image}.ova")
+    }
+
+    fn begin(
+        &self,
+        disk: &Disk,
+        request: &ArtifactRequest,
+        _cancel: &Cancel,
+    ) -> Result<Box<dyn ArtifactWriter>> {
+        let machine = template(&request.name, disk.size(), &request.facts);
+        let mut members = members(&request.name, 0, request.created);
+        // Numbers of twenty digits are the longest that may come.
+        let largest = ova::Extent { length: u64::MAX, populated: u64::MAX };
+        members.room = descriptor(&machine, &members, &largest)?.len() as u64;
+        let path = request.path_of(&self.file_name(&request.name));
+        let level = request.compression.level();
+        let writer = ova::Writer::create(disk, &path, members.clone(), level)?;
+        Ok(Box::new(Writer { writer, machine, members }))
+    }
+}
+
+/// The template of an image, with the properties that image-builder's OVAs have.
+fn template(name: &str, capacity: u64, facts: &ImageFacts) -> Machine {
+    let words = format!("{} {}", facts.distribution, facts.distribution_version);
+    let mut machine = Machine::new(name, capacity, &facts.distribution, &words);
+    let kubernetes = facts.kubernetes.clone().unwrap_or_default();
+    let known = [
+        ("CNI_VERSION", facts.cni.clone().map(|version| format!("v{version}"))),
+        ("CONTAINERD_VERSION", facts.containerd.clone()),
+        ("DISTRO_ARCH", Some(facts.architecture.clone())),
+        ("DISTRO_NAME", Some(facts.distribution.clone())),
+        ("DISTRO_VERSION", Some(facts.distribution_version.clone())),
+        ("KUBERNETES_SEMVER", facts.kubernetes.clone()),
+        ("KUBERNETES_SOURCE_TYPE", facts.kubernetes_source.clone()),
+    ];
+    let facts_of =
+        known.iter().filter_map(|(key, value)| Some(Property::fact(key, value.as_ref()?)));
+    // What Cluster API's provider hands to the guest.
+    let inputs = ["guestinfo.metadata", "guestinfo.userdata"].map(Property::input);
+    machine.product = Product {
+        name: name.to_owned(),
+        vendor: "nodekiln".to_owned(),
+        version: kubernetes.clone(),
+        annotation: match kubernetes.as_str() {
+            "" => format!("{words} node"),
+            version => format!("Cluster API node, {words}, Kubernetes {version}"),
+        },
+        properties: facts_of.chain(inputs).collect(),
+    };
+    machine
+}
+
+struct Writer {
+    writer: ova::Writer,
+    machine: Machine,
+    members: ova::Members,
+}
+
+impl ArtifactWriter for Writer {
+    fn join<'a>(&'a mut self, disk: &'a Disk, pass: &mut Pass<'a>) {
+        pass.stream(disk, &mut self.writer.extent);
+    }
+
+    fn finish(
+        self: Box<Self>,
+        _disk: &Disk,
+        payload: &Payload,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<Written> {
+        let Self { writer, machine, members } = *self;
+        let describe = |extent: &ova::Extent| descriptor(&machine, &members, extent);
+        writer.finish(&payload.digest(progress, cancel)?, describe, cancel)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_tells_what_is_known_and_nothing_else() {
+        let facts = ImageFacts {
+            distribution: "debian".to_owned(),
+            distribution_version: "12".to_owned(),
+            architecture: "amd64".to_owned(),
+            kubernetes: Some("v1.36.0".to_owned()),
+            ..ImageFacts::default()
+        };
+        let machine = template("node", 4 << 30, &facts);
+        let keys: Vec<_> = machine.product.properties.iter().map(|p| p.key.as_str()).collect();
+        let expected = [
+            "DISTRO_ARCH",
+            "DISTRO_NAME",
+            "DISTRO_VERSION",
+            "KUBERNETES_SEMVER",
+            "guestinfo.metadata",
+            "guestinfo.userdata",
+        ];
+        assert_eq!(keys, expected);
+        assert_eq!(machine.product.annotation, "Cluster API node, debian 12, Kubernetes v1.36.0");
+        assert_eq!(machine.system.1, "debian10_64Guest");
+    }
+}
