@@ -22,6 +22,7 @@ pub mod expect;
 pub mod guest;
 pub mod keys;
 pub mod machine;
+pub mod metadata;
 mod program;
 pub mod qemu;
 pub mod report;
