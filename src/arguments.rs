@@ -1,5 +1,7 @@
 //! What can be typed. One struct a verb; its documentation is its `--help`.
 
+pub(crate) mod metadata;
+
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
@@ -105,6 +107,8 @@ pub(crate) enum Verb {
     VerifyReproducible(VerifyReproducible),
     /// Boot an image and judge it.
     Validate(Validate),
+    /// Tell a guest what its cloud would tell it: metadata services, and the disks that clouds attach.
+    Metadata(metadata::Metadata),
     /// List, show and check recipes.
     Recipe(Recipe),
     /// List and show providers.

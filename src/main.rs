@@ -11,6 +11,7 @@ mod emit;
 mod evidence;
 mod exit;
 mod lock;
+mod metadata;
 mod output;
 mod plan;
 mod progress;
@@ -50,6 +51,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Verb::Lock(verb) => lock::lock(&verb, &context),
         Verb::VerifyReproducible(verb) => verify_reproducible::verify_reproducible(&verb, &context),
         Verb::Validate(verb) => validate::validate(&verb, &context),
+        Verb::Metadata(verb) => metadata::metadata(&verb, &context),
         Verb::Recipe(verb) => recipe::recipe(&verb, &context),
         Verb::Provider(verb) => provider::provider(&verb),
         Verb::Cache(verb) => cache::cache(&verb, &context),
