@@ -222,10 +222,10 @@ def agent():
     if hasattr(protocol.client, "get_hosting_env"):  # the newest do not ask for it any more
         same(protocol.client.get_hosting_env().role_name, "node-7")
         same(protocol.client.get_hosting_env().vm_name, state.role_instance_id)
-    report_health = protocol.client.report_health
-    about = [state] if len(inspect.signature(report_health).parameters) == 4 else []
-    report_health(*about, "Ready", None, None)
-    protocol.client.report_role_prop("thumbprint")
+    # The newest are told which goal state they speak of.
+    about = [state] if "goal_state" in inspect.signature(protocol.client.report_health).parameters else []
+    protocol.client.report_health(*about, "Ready", None, None)
+    protocol.client.report_role_prop(*about, "thumbprint")
 
 
 def medium_azure(folder):

@@ -69,7 +69,7 @@ fn serve(verb: &Serve, context: &Context) -> Result<ExitCode> {
         Some(address) => Services::Here(serve_at(address, instance, faults, journal)?),
         None => Services::Apart(Emulation::start(instance, faults, journal)?),
     }; // 2. the services
-    announce(verb, &services)?;
+    announce(verb, &services, context)?;
     let code = match &verb.command[..] {
         [] => {
             while !context.cancel.is_cancelled() {
@@ -168,7 +168,7 @@ fn url(server: &Server) -> String {
 }
 
 /// Tells where the services are and how to get there.
-fn announce(verb: &Serve, services: &Services) -> Result<()> {
+fn announce(verb: &Serve, services: &Services, context: &Context) -> Result<()> {
     let server = services.server();
     let instance = server.instance();
     let entrance = match services {
@@ -212,7 +212,9 @@ fn announce(verb: &Serve, services: &Services) -> Result<()> {
         }
         return print(&format!("{text}stop with Ctrl-C\n"));
     }
-    print_error(&text); // standard output is the command's
+    if context.global.progress != ProgressStyle::Quiet {
+        print_error(&text); // standard output is the command's
+    }
     Ok(())
 }
 

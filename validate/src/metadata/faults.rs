@@ -279,6 +279,9 @@ mod tests {
         assert!(faults.strike(&get("/x?a=12")).is_some());
         assert_eq!(faults.strike(&get("/x?b=1")), None);
         assert!(faults.unused().is_empty());
+        let suffix = Faults::new(vec![parse("/latest/*data=503")]);
+        assert!(suffix.strike(&get("/latest/user-data")).is_some());
+        assert_eq!(suffix.strike(&get("/latest/user-data/x")), None);
     }
 
     #[test]

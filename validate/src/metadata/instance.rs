@@ -501,6 +501,8 @@ mod tests {
             assert_eq!(failure.class(), nodekiln_words::Class::Input, "{yaml}");
             assert!(failure.help().is_some(), "{yaml}: {failure:?}");
         }
+        let disguised = format!("ssh-keys: ['{}']", KEY.replace("ssh-ed25519", "ssh-rsa"));
+        assert!(of(Cloud::Gce, &disguised).is_err());
         let fine = format!("ssh-keys: ['{KEY}']\ntags: {{Name: a}}\nmac: 52-54-00-6E-6B-01");
         assert_eq!(of(Cloud::Gce, &fine).unwrap().mac.to_string(), "52:54:00:6e:6b:01");
     }

@@ -109,32 +109,31 @@ fn garbage_is_garbage_and_silence_is_silence() {
 }
 
 #[test]
-fn whoever_waits_for_a_change_is_told_of_it() {
+fn whoever_waits_for_a_change_is_told_of_it_and_of_no_other() {
     let server = serve(Cloud::Gce, &[]);
     let path = "/computeMetadata/v1/instance/guest-attributes/";
     let flavor = "HTTP/1.1\r\nMetadata-Flavor: Google";
-    std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| {
-            ask(&server, &format!("GET {path}?recursive=true&wait_for_change=true {flavor}"), "").0
-        });
-        // The first request that changes nothing here must not end the waiting.
-        assert!(ask(&server, &format!("PUT {path}a/b {flavor}"), "other").0.contains("200"));
-        let begun = Instant::now();
-        while !waiting.is_finished() {
-            assert!(begun.elapsed() < Duration::from_secs(15), "nobody was told");
-            let (told, _) =
-                ask(&server, &format!("PUT {path}hostkeys/ssh-ed25519 {flavor}"), "AAAA");
-            assert!(told.starts_with("HTTP/1.1 200"), "{told}");
-            std::thread::sleep(Duration::from_millis(20));
-            let (told, _) =
-                ask(&server, &format!("DELETE {path}hostkeys/ssh-ed25519 {flavor}"), "");
-            assert!(told.starts_with("HTTP/1.1 200"), "{told}");
-        }
-        let told = waiting.join().unwrap();
+    let put = |key: &str, value: &str| {
+        let (told, _) = ask(&server, &format!("PUT {path}{key} {flavor}"), value);
         assert!(told.starts_with("HTTP/1.1 200"), "{told}");
-    });
+    };
+    put("hostkeys/ssh-rsa", "AAAA");
+    let (told, _) = ask(&server, &format!("GET {path}hostkeys/?recursive=true {flavor}"), "");
+    let tag = told.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap();
+    let wait = format!("GET {path}hostkeys/?recursive=true&wait_for_change=true&last_etag={tag}");
+    let mut stream = TcpStream::connect(server.addresses()[0]).unwrap();
+    write!(stream, "{wait} {flavor}\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+    put("other/key", "other");
+    stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let error = stream.read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+    put("hostkeys/ssh-ed25519", "BBBB");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut told = String::new();
+    stream.read_to_string(&mut told).unwrap();
+    assert!(told.ends_with(r#"{"ssh-ed25519":"BBBB","ssh-rsa":"AAAA"}"#), "{told}");
     let due = format!("GET {path}?recursive=true&wait_for_change=true&timeout_sec=0 {flavor}");
-    assert!(ask(&server, &due, "").0.contains("{\"a\":{\"b\":\"other\"}}"));
+    assert!(ask(&server, &due, "").0.contains(r#""other":{"key":"other"}"#));
 }
 
 #[test]
