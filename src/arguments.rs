@@ -1,5 +1,7 @@
 //! What can be typed. One struct a verb; its documentation is its `--help`.
 
+pub(crate) mod metadata;
+
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
@@ -109,6 +111,8 @@ pub(crate) enum Verb {
     Inspect(Inspect),
     /// Write an image file in another format.
     Convert(Convert),
+    /// Tell a guest what its cloud would tell it: metadata services, and the disks that clouds attach.
+    Metadata(metadata::Metadata),
     /// List, show and check recipes.
     Recipe(Recipe),
     /// List and show providers.

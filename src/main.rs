@@ -13,6 +13,7 @@ mod evidence;
 mod exit;
 mod inspect;
 mod lock;
+mod metadata;
 mod output;
 mod plan;
 mod progress;
@@ -56,6 +57,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Verb::Validate(verb) => validate::validate(&verb, &context),
         Verb::Inspect(verb) => inspect::inspect(&verb, &context),
         Verb::Convert(verb) => convert::convert(&verb, &context),
+        Verb::Metadata(verb) => metadata::metadata(&verb, &context),
         Verb::Recipe(verb) => recipe::recipe(&verb, &context),
         Verb::Provider(verb) => provider::provider(&verb),
         Verb::Cache(verb) => cache::cache(&verb, &context),

@@ -23,6 +23,7 @@ pub mod guest;
 pub mod inspect;
 pub mod keys;
 pub mod machine;
+pub mod metadata;
 mod program;
 pub mod qemu;
 pub mod report;

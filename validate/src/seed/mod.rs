@@ -32,6 +32,14 @@ pub struct Seed<'a> {
     pub kubeadm: Option<&'a KubeadmPlan>,
 }
 
+/// A disk that NoCloud takes for its own, with these files.
+///
+/// # Errors
+/// When the file system cannot be made, or is too small for them.
+pub(crate) fn cidata(files: &[(&str, Vec<u8>)]) -> Result<Vec<u8>> {
+    medium::build(files)
+}
+
 impl Seed<'_> {
     /// The seed's disk image.
     ///

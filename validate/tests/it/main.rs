@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "tests may fail and tell")]
 
 mod inspect;
+mod metadata;
 mod processes;
 mod real_image;
 mod small_guests;

@@ -1,0 +1,139 @@
+//! The clouds' services at their real addresses. Needs root, as the sandbox's tests do.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use nodekiln_validate::metadata::journal::Record;
+use nodekiln_validate::metadata::{
+    Cloud, Description, Emulation, Instance, Journal, METADATA, Namespace, WIRESERVER, namespace,
+};
+
+fn emulation(cloud: Cloud, seed: &str) -> Option<Emulation> {
+    let description = Description { seed: Some(seed.to_owned()), ..Description::default() };
+    let instance = Instance::of(cloud, description).unwrap();
+    let started = Emulation::start(instance, Vec::new(), Journal::default());
+    if let Err(failure) = &started
+        && !namespace::privileged()
+    {
+        assert!(failure.help().is_some_and(|help| help.contains("root")), "{failure:?}");
+        eprintln!("skipped: only root may make network namespaces: {failure}");
+        return None;
+    }
+    Some(started.unwrap())
+}
+
+/// The body of one answer, as seen from this thread's network.
+fn get(address: Ipv4Addr, head: &str) -> std::io::Result<String> {
+    let address = SocketAddr::from((address, 80));
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(stream, "{head}\r\nHost: h\r\nConnection: close\r\n\r\n")?;
+    let mut told = String::new();
+    stream.read_to_string(&mut told)?;
+    Ok(told.split_once("\r\n\r\n").map_or_else(String::new, |(_, body)| body.to_owned()))
+}
+
+const GCE_ID: &str = "GET /computeMetadata/v1/instance/id HTTP/1.1\r\nMetadata-Flavor: Google";
+
+#[test]
+fn the_services_are_inside_and_nowhere_else() {
+    let Some(emulation) = emulation(Cloud::Azure, "inside") else { return };
+    let head = "GET /metadata/versions HTTP/1.1\r\nMetadata: true";
+    let told = emulation.inside(|| get(METADATA, head)).unwrap().unwrap();
+    assert!(told.contains("apiVersions"), "{told}");
+    let told = emulation.inside(|| get(WIRESERVER, "GET /?comp=versions HTTP/1.1")).unwrap();
+    assert!(told.unwrap().contains("<Preferred>"));
+    // Each address has its own service, though both are the same server's.
+    let told = emulation.inside(|| get(WIRESERVER, head)).unwrap().unwrap();
+    assert_eq!(told, "");
+    // From outside, whoever answers there, if anybody does, does not know this instance.
+    let outside = get(METADATA, head).unwrap_or_default();
+    assert!(!outside.contains("2023-11-15"), "{outside}");
+    // From inside there is no way out.
+    let out = SocketAddr::from(([192, 0, 2, 1], 80));
+    let limit = Duration::from_secs(2);
+    let error = emulation.inside(|| TcpStream::connect_timeout(&out, limit)).unwrap().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::NetworkUnreachable);
+}
+
+#[test]
+fn two_networks_at_once_are_two() {
+    let (Some(one), Some(two)) = (emulation(Cloud::Gce, "one"), emulation(Cloud::Gce, "two"))
+    else {
+        return;
+    };
+    std::thread::scope(|scope| {
+        for emulation in [&one, &two] {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let told = emulation.inside(|| get(METADATA, GCE_ID)).unwrap().unwrap();
+                    assert_eq!(told, emulation.server().instance().instance_id());
+                });
+            }
+        }
+    });
+}
+
+#[test]
+fn programs_inside_find_the_name_and_this_process_keeps_its_own_names() {
+    let before = fs_err::read("/etc/resolv.conf").unwrap();
+    let Some(emulation) = emulation(Cloud::Gce, "names") else { return };
+    let folder = std::env::current_dir().unwrap();
+    let (told, inside) = emulation
+        .inside(|| {
+            let mut command = Command::new("getent");
+            let told = command.args(["ahostsv4", "metadata.google.internal"]).output().unwrap();
+            (String::from_utf8(told.stdout).unwrap(), std::env::current_dir().unwrap())
+        })
+        .unwrap();
+    assert!(told.starts_with("169.254.169.254"), "{told}");
+    assert_eq!(inside, folder);
+    assert_eq!(fs_err::read("/etc/resolv.conf").unwrap(), before);
+    let asked = |record: &Record| matches!(record, Record::Dns { name, .. } if name == "metadata.google.internal");
+    assert!(emulation.server().journal().records().iter().any(asked));
+}
+
+#[test]
+fn what_is_no_question_gets_no_answer_and_the_next_one_does() {
+    let Some(emulation) = emulation(Cloud::Gce, "dns") else { return };
+    let socket = emulation.namespace().listen_udp(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let server = SocketAddr::from(([127, 0, 0, 53], 53));
+    let ask = |socket: &UdpSocket, bytes: &[u8]| socket.send_to(bytes, server).unwrap();
+    ask(&socket, b"nonsense");
+    // A question for the record A of `metadata`.
+    let question = b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x08metadata\0\0\x01\0\x01";
+    ask(&socket, question);
+    let mut answer = [0; 512];
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let (length, _) = socket.recv_from(&mut answer).unwrap();
+    assert_eq!(&answer[..2], b"\0\x07");
+    assert_eq!(&answer[length - 4..length], &METADATA.octets());
+}
+
+#[test]
+fn a_program_in_it_dies_with_the_thread_that_started_it() {
+    if !namespace::privileged() {
+        eprintln!("skipped: only root may make network namespaces");
+        return;
+    }
+    let network = Namespace::create(&[], None).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mark = folder.path().join("mark");
+    let script = "echo $$ > \"$0\"; sleep 600 & sleep 600";
+    let child = network
+        .inside(|| {
+            let mut command = namespace::mortal(Path::new("sh")).unwrap();
+            let child = command.args(["-c", script]).arg(&mark).spawn().unwrap();
+            while fs_err::read(&mark).unwrap_or_default().is_empty() {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            child
+        })
+        .unwrap();
+    let mut child = child;
+    let status = child.wait().unwrap(); // without the guard it would take ten minutes
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9), "{status}");
+}
