@@ -449,6 +449,11 @@ fn packages_are_added_where_others_were_removed() {
         let argv = ["dpkg", "--log=/dev/null", verb, "gone"];
         let command = SandboxCommand::new("remove", root.path(), argv, &log, source_date());
         sandbox().run(&command, &Cancel::default()).unwrap();
+        // As dpkg remembers a package that somebody chose and nobody installed.
+        let status = root.path().join("var/lib/dpkg/status");
+        let ghost = "Package: ghost\nStatus: purge ok not-installed\nPriority: optional\n\n";
+        let text = fs::read_to_string(&status).unwrap() + ghost;
+        fs::write(&status, text).unwrap();
         root.finish(source_date()).unwrap();
         let heir = Making::new(place.path(), "heir", "X-Own: x");
         heir.write("opt/gone", "heir's", 0o644);
