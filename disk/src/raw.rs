@@ -79,8 +79,8 @@ pub fn write(
             digesting.cancel();
         }
         let digest = joined(digest.join());
-        let allocated = writer.output.written();
-        written.and(Ok(Written { allocated, sha256: digest?, bytes: disk.size() }))
+        written?; // before the digest, which was merely told to stop
+        Ok(Written { allocated: writer.output.written(), sha256: digest?, bytes: disk.size() })
     });
     match &written {
         Ok(written) => progress.finish(task, &format!("sha256 {}", written.sha256.short())),
