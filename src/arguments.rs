@@ -323,7 +323,8 @@ pub(crate) struct Inspect {
     /// The image file.
     #[arg(value_name = "FILE")]
     pub(crate) image: PathBuf,
-    /// Leave out the digests of the file and of its disk, which take as long as reading them.
+    /// Leave out the digests of the file and of its disk, and the check of every cluster, which take as
+    /// long as reading them.
     #[arg(long)]
     pub(crate) no_digest: bool,
     /// Print JSON.

@@ -65,6 +65,15 @@ enum Inside {
     Ova(ova::Contents),
 }
 
+/// How much of a file is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// What tells where things are: fast, whatever the size.
+    Tables,
+    /// All bytes: clusters are decompressed, digests taken.
+    Bytes,
+}
+
 /// Where and how a compressed archive is unpacked.
 #[derive(Clone, Copy)]
 pub struct Unpacking<'a> {
@@ -197,15 +206,16 @@ impl Image {
         self.disk.digest(progress, cancel)
     }
 
-    /// What is wrong with the container and the partition table; empty when both are sound.
+    /// What is wrong with the container and the partition table, as far as `depth` looks; empty when
+    /// both are sound.
     ///
     /// # Errors
     /// When the file cannot be read or somebody asked to stop.
-    pub fn check(&self, cancel: &Cancel) -> Result<Vec<String>> {
-        let mut problems = match &self.inside {
-            Inside::Qcow2(reader) => reader.check(cancel)?.problems,
-            Inside::Ova(contents) => contents.problems(cancel)?,
-            Inside::Nothing => Vec::new(),
+    pub fn check(&self, depth: Depth, cancel: &Cancel) -> Result<Vec<String>> {
+        let mut problems = match (&self.inside, depth) {
+            (Inside::Qcow2(reader), Depth::Bytes) => reader.check(cancel)?.problems,
+            (Inside::Ova(contents), _) => contents.problems(depth, cancel)?,
+            (Inside::Qcow2(_), Depth::Tables) | (Inside::Nothing, _) => Vec::new(),
         };
         if problems.is_empty() {
             problems.extend(gpt::problems(&self.disk)?);

@@ -36,7 +36,7 @@ pub use assemble::{BiosBoot, Parts, assemble};
 pub use disk::{CLUSTER, Disk, Extent, ReadAt, Source, is_zero};
 pub use flushed::Piece;
 pub use ids::Ids;
-pub use image::{Format, Image, Unpacking, open, open_with};
+pub use image::{Depth, Format, Image, Unpacking, open, open_with};
 pub use layout::{BootMode, Layout, Partition, Role, SECTOR};
 pub use ordered::ordered;
 pub use output::{Output, Written};

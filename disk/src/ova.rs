@@ -16,6 +16,7 @@ use tar::{Archive, EntryType, Header};
 
 use crate::disk::{Disk, file_extents};
 use crate::fields::bytes;
+use crate::image::Depth;
 use crate::output::{Output, Written};
 use crate::vmdk;
 
@@ -210,19 +211,22 @@ impl Contents {
         Ok(Self { file: Arc::clone(file), descriptor, manifest, extent_name, extent })
     }
 
-    /// What the manifest says that does not hold; SHA-256 only.
+    /// What the manifest says that does not hold; SHA-256 only. The extent's digest is taken where `depth`
+    /// says so.
     ///
     /// # Errors
     /// When the file cannot be read or somebody asked to stop.
-    pub fn problems(&self, cancel: &Cancel) -> Result<Vec<String>> {
+    pub fn problems(&self, depth: Depth, cancel: &Cancel) -> Result<Vec<String>> {
         let Some(manifest) = &self.manifest else {
             return Ok(vec!["the OVA has no manifest".to_owned()]);
         };
         let mut problems = Vec::new();
-        for (name, digest) in [
-            (&self.descriptor.0, Sha256::of(&self.descriptor.1)),
-            (&self.extent_name, self.extent_digest(cancel)?),
-        ] {
+        let extent = match depth {
+            Depth::Tables => None,
+            Depth::Bytes => Some((&self.extent_name, self.extent_digest(cancel)?)),
+        };
+        let descriptor = (&self.descriptor.0, Sha256::of(&self.descriptor.1));
+        for (name, digest) in [descriptor].into_iter().chain(extent) {
             let line = manifest.lines().find_map(|line| {
                 let (file, hex) = line.strip_prefix("SHA256(")?.split_once(")=")?;
                 (file == name).then(|| hex.trim())

@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use nodekiln_disk::qcow2::{self, Compression, Options, Reader, Report};
-use nodekiln_disk::{Disk, Extent, ext4, gpt, open};
+use nodekiln_disk::{Depth, Disk, Extent, ext4, gpt, open};
 use nodekiln_words::{Cancel, Class, Result, Silent};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -191,7 +191,7 @@ fn read_everything(bytes: &[u8]) {
     let path = folder.path().join("image");
     std::fs::write(&path, bytes).unwrap();
     let Ok(image) = open(&path) else { return };
-    let _ = image.check(&Cancel::default());
+    let _ = image.check(Depth::Bytes, &Cancel::default());
     let mut buffer = vec![0; 65_536];
     let mut at = 0;
     while at < image.size().min(4 << 20) {

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use nodekiln_disk::qcow2::{self, Compression, Options};
 use nodekiln_disk::{
-    Disk, Extent, Format, Pass, Payload, Tally, Unpacking, Written, open, open_with, ova, tar_gz,
-    vhd,
+    Depth, Disk, Extent, Format, Pass, Payload, Tally, Unpacking, Written, open, open_with, ova,
+    tar_gz, vhd,
 };
 use nodekiln_words::{Cancel, Sha256, Silent};
 use proptest::prelude::*;
@@ -263,7 +263,7 @@ fn a_manifest_that_does_not_match_is_told() {
     let whole = std::fs::read(&path).unwrap();
     let image = open(&path).unwrap();
     let package = image.package().unwrap();
-    assert_eq!(package.problems(&Cancel::default()).unwrap(), Vec::<String>::new());
+    assert_eq!(package.problems(Depth::Bytes, &Cancel::default()).unwrap(), Vec::<String>::new());
     // A byte of a grain's padding, and one of the descriptor.
     let grain = usize::try_from(package.extent.end).unwrap() - 512;
     for (at, name) in [(grain, "node-disk1.vmdk"), (600, "node.ovf")] {
@@ -271,7 +271,7 @@ fn a_manifest_that_does_not_match_is_told() {
         damaged[at] ^= 0x20;
         std::fs::write(&path, damaged).unwrap();
         let image = open(&path).unwrap();
-        let problems = image.package().unwrap().problems(&Cancel::default()).unwrap();
+        let problems = image.package().unwrap().problems(Depth::Bytes, &Cancel::default()).unwrap();
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert!(problems[0].contains(&format!("`{name}`")), "{problems:?}");
     }
@@ -341,7 +341,7 @@ proptest! {
         let folder = std::env::temp_dir();
         let unpacking = Unpacking { folder: &folder, progress: &Silent, cancel: &cancel };
         if let Ok(image) = open_with(&path, Some(unpacking)) {
-            let _ = image.check(&cancel);
+            let _ = image.check(Depth::Bytes, &cancel);
             let mut buffer = vec![0; 1 << 20];
             for offset in [0, 3 << 20] {
                 let _ = image.read_at(offset, &mut buffer);

@@ -7,7 +7,7 @@ mod text;
 use std::path::Path;
 
 use nodekiln_disk::files::{Content, FileSystem};
-use nodekiln_disk::{Disk, Image, Partitions, TableKind, Unpacking};
+use nodekiln_disk::{Depth, Disk, Image, Partitions, TableKind, Unpacking};
 use nodekiln_words::{Cancel, Digester, Progress, Result, ResultExt as _, Sha256};
 use serde::Serialize;
 
@@ -17,7 +17,8 @@ pub use text::text;
 /// What to find out, and where an image may be unpacked.
 #[derive(Clone, Copy)]
 pub struct Looking<'a> {
-    /// Whether to digest the file and the disk inside, which takes as long as reading them.
+    /// Whether to digest the file and the disk inside and to check all of the container, which takes as long as
+    /// reading them.
     pub digests: bool,
     /// Folder for a nameless file as large as the disk's data, for images that have to be unpacked.
     pub scratch: &'a Path,
@@ -95,7 +96,8 @@ pub fn inspect(path: &Path, looking: Looking<'_>) -> Result<Inspection> {
     let file_size = fs_err::metadata(path).or_io(|| "look at the image".to_owned())?.len();
     let image = open(path, looking)?; // 1. the container
     let format = foreign::format(path)?.unwrap_or(image.format().name());
-    let mut problems = image.check(cancel)?;
+    let depth = if looking.digests { Depth::Bytes } else { Depth::Tables };
+    let mut problems = image.check(depth, cancel)?;
     let disk = image.disk();
     let table = Partitions::read(disk)?; // 2. the table
     let (partitions, systems) = contents(disk, &table, &mut problems)?; // 3. the file systems
