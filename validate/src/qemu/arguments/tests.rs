@@ -4,13 +4,6 @@ use nodekiln_providers::MachineProfile;
 
 use super::*;
 
-#[path = "../../../../providers/azure/src/machine.rs"]
-mod azure;
-#[path = "../../../../providers/gce/src/machine.rs"]
-mod gce;
-#[path = "../../../../providers/vsphere/src/machine.rs"]
-mod vsphere;
-
 fn text(machine: &Machine, disks: &Disks, engine: Engine) -> String {
     let wires =
         Wires { qmp: "/run/a/qmp".into(), console: "/out/console.log".into(), ssh_port: 40022 };
@@ -64,9 +57,9 @@ fn the_machine_of_each_provider_is_as_reviewed() {
     let machines = [
         ("openstack", OpenStack.machine()),
         ("aws", nodekiln_aws::Aws.machine()),
-        ("azure", azure::machine()),
-        ("gce", gce::machine()),
-        ("vsphere", vsphere::machine()),
+        ("azure", nodekiln_azure::Azure.machine()),
+        ("gce", nodekiln_gce::Gce.machine()),
+        ("vsphere", nodekiln_vsphere::Vsphere.machine()),
     ];
     for (name, profile) in machines {
         for firmware in profile.firmware.clone() {
