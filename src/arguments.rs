@@ -108,8 +108,14 @@ pub(crate) enum Verb {
     /// Boot an image and judge it.
     Validate(Validate),
     /// Tell what an image file is: format, partitions, boot, system, Kubernetes.
+    ///
+    /// Reads raw, qcow2, fixed VHD, VMDK, OVA and .tar.gz by itself, and VHDX, VDI and dynamic VHD through
+    /// qemu-img where that is installed. Needs no root and mounts nothing.
     Inspect(Inspect),
     /// Write an image file in another format.
+    ///
+    /// The disk stays the same, byte by byte. Reads what `inspect` reads; writes raw, qcow2, vhd, vmdk, ova
+    /// and tar.gz. The same input gives the same bytes on any machine.
     Convert(Convert),
     /// Tell a guest what its cloud would tell it: metadata services, and the disks that clouds attach.
     Metadata(metadata::Metadata),
@@ -314,10 +320,7 @@ pub(crate) enum Vary {
     Clock,
 }
 
-/// Tell what an image file is: format, partitions, boot, system, Kubernetes.
-///
-/// Reads raw, qcow2, fixed VHD, VMDK, OVA and .tar.gz by itself, and VHDX, VDI and dynamic VHD through
-/// qemu-img where that is installed. Needs no root and mounts nothing.
+/// Tell what an image file is.
 #[derive(Args)]
 pub(crate) struct Inspect {
     /// The image file.
@@ -333,9 +336,6 @@ pub(crate) struct Inspect {
 }
 
 /// Write an image file in another format.
-///
-/// The disk stays the same, byte by byte. Reads what `inspect` reads; writes raw, qcow2, vhd, vmdk, ova
-/// and tar.gz. The same input gives the same bytes on any machine.
 #[derive(Args)]
 pub(crate) struct Convert {
     /// The image file.

@@ -114,7 +114,7 @@ fn share_stored(resolved: &Resolved) -> Result<()> {
 fn is_current(old: &Manifest, resolved: &Resolved, verb: &arguments::Build, target: &Path) -> bool {
     let formats: Vec<&str> = old.artifacts.iter().map(|a| a.provider.as_str()).collect();
     old.schema == SCHEMA
-        && old.compression == compression(verb)
+        && old.compression == compression(verb.compression)
         && old.nodekiln == env!("CARGO_PKG_VERSION")
         && old.recipe == recipe_digest(resolved)
         && old.nodes == node_ids(resolved)

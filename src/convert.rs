@@ -3,21 +3,20 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use nodekiln_disk::{Disk, Pass, Payload, Written, ova, qcow2, raw, tar_gz, vhd, vmdk};
+use nodekiln_disk::{
+    Disk, FileWriter, Payload, Written, qcow2, raw, tar_gz, vhd, vmdk, write_file,
+};
 use nodekiln_validate::inspect::{self as room, Looking};
-use nodekiln_vsphere::Machine;
-use nodekiln_words::{Bytes, Failure, Progress, Result, ResultExt as _, Sha256};
+use nodekiln_vsphere::{Machine, Template};
+use nodekiln_words::{Bytes, Cancel, Failure, Result, ResultExt as _, Sha256};
 use serde::Serialize;
 
 use crate::Context;
-use crate::arguments::{self, Convert, ImageFormat};
+use crate::arguments::{Convert, ImageFormat};
+use crate::emit::compression;
 use crate::exit::{print, print_json};
 use crate::progress::renderer;
-
-/// Level of the deflate stream in VMDK and `.tar.gz`.
-const LEVEL: i32 = 6;
 
 /// Names that tell a format, the longer first.
 const ENDINGS: [(&str, ImageFormat); 10] = [
@@ -64,10 +63,12 @@ pub(crate) fn convert(verb: &Convert, context: &Context) -> Result<ExitCode> {
         .permissions(std::fs::Permissions::from_mode(0o666)) // less what the umask takes
         .tempfile_in(folder)
         .or_io(|| format!("cannot write into {}", folder.display()))?;
-    let writing =
-        Writing { verb, disk: source.disk(), path: place.path(), progress: &progress, context };
-    let payload = Payload::of(source.disk());
-    let written = writing.write(format, &payload)?; // 3. the file, under another name
+    let (disk, path) = (source.disk(), place.path());
+    let writer = writer(verb, format, disk, path, &context.cancel)?;
+    let payload = Payload::of(disk);
+    let written = Payload::beside(&[&payload], &*progress, &context.cancel, || {
+        write_file(disk, &payload, writer, &verb.out, &*progress, &context.cancel)
+    })?; // 3. the file, under another name
     let payload = payload.digest(&*progress, &context.cancel)?;
     place
         .persist(&verb.out)
@@ -122,90 +123,33 @@ fn format_of(verb: &Convert) -> Result<ImageFormat> {
     })
 }
 
-/// A file being written.
-struct Writing<'a> {
-    verb: &'a Convert,
-    disk: &'a Disk,
-    path: &'a Path,
-    progress: &'a Arc<dyn Progress>,
-    context: &'a Context,
-}
-
-impl Writing<'_> {
-    fn write(&self, format: ImageFormat, payload: &Payload) -> Result<Written> {
-        let (disk, path, cancel) = (self.disk, self.path, &self.context.cancel);
-        let progress = &**self.progress;
-        match format {
-            ImageFormat::Raw => raw::write(disk, payload, path, progress, cancel),
-            ImageFormat::Qcow2 => {
-                let compression = compression(self.verb.compression).of_clusters();
-                qcow2::write(disk, path, qcow2::Options { compression }, progress, cancel)
-            }
-            ImageFormat::Vhd => {
-                let writer = vhd::Writer::create(disk, path, self.verb.source_date)?;
-                self.pass(|pass| pass.plain(disk, writer.output()))?;
-                writer.finish(disk, payload, progress, cancel)
-            }
-            ImageFormat::Vmdk => {
-                let output = Arc::new(nodekiln_disk::Output::create(path)?);
-                let mut writer = vmdk::Writer::new(disk, &output, 0, LEVEL)?;
-                self.pass(|pass| pass.stream(disk, &mut writer))?;
-                let name = self.file_name();
-                let bytes = writer.finish(&name, &payload.digest(progress, cancel)?)?;
-                let sha256 = output.sync_and_digest(cancel)?;
-                Ok(Written { sha256, bytes, allocated: output.written() })
-            }
-            ImageFormat::Ova => self.ova(payload),
-            ImageFormat::TarGz => {
-                let created = self.verb.source_date;
-                let mut writer = tar_gz::Writer::create(disk, path, LEVEL, created, cancel)?;
-                self.pass(|pass| pass.stream(disk, &mut writer))?;
-                writer.finish(cancel)
-            }
+/// The writer of the format, into the file at `path`.
+fn writer(
+    verb: &Convert,
+    format: ImageFormat,
+    disk: &Disk,
+    path: &Path,
+    cancel: &Cancel,
+) -> Result<Box<dyn FileWriter>> {
+    let compression = compression(verb.compression);
+    let (level, created) = (compression.level(), verb.source_date);
+    let name = verb.out.file_name().map(|name| name.to_string_lossy().into_owned());
+    let name = name.unwrap_or_default();
+    Ok(match format {
+        ImageFormat::Raw => Box::new(raw::Writer::create(disk, path)?),
+        ImageFormat::Qcow2 => {
+            let options = qcow2::Options { compression: compression.of_clusters() };
+            Box::new(qcow2::Writer::create(disk, path, options, None)?)
         }
-    }
-
-    /// An OVA whose machine is of the usual size and knows its system.
-    fn ova(&self, payload: &Payload) -> Result<Written> {
-        let (progress, cancel) = (&**self.progress, &self.context.cancel);
-        let name = self.file_name();
-        let name = name.strip_suffix(".ova").unwrap_or(&name);
-        let system = room::system(self.disk)?.unwrap_or_default();
-        let machine = Machine::new(name, self.disk.size(), &system.id, &system.name);
-        let largest = ova::Extent { length: u64::MAX, populated: u64::MAX };
-        let mut members = nodekiln_vsphere::members(name, 0, self.verb.source_date);
-        members.room = nodekiln_vsphere::descriptor(&machine, &members, &largest)?.len() as u64;
-        let mut writer = ova::Writer::create(self.disk, self.path, members.clone(), LEVEL)?;
-        self.pass(|pass| pass.stream(self.disk, &mut writer.extent))?;
-        let describe =
-            |extent: &ova::Extent| nodekiln_vsphere::descriptor(&machine, &members, extent);
-        writer.finish(&payload.digest(progress, cancel)?, describe, cancel)
-    }
-
-    fn file_name(&self) -> String {
-        let name = self.verb.out.file_name();
-        name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-    }
-
-    /// Runs a pass with what `add` puts in.
-    fn pass<'a>(&self, add: impl FnOnce(&mut Pass<'a>)) -> Result<()> {
-        let mut pass = Pass::new();
-        add(&mut pass);
-        let title = format!("write {}", self.verb.out.display());
-        let task = self.progress.start(&title, Some(pass.length()), "B");
-        let ran = pass.run(&|done| self.progress.advance(task, done), &self.context.cancel);
-        match &ran {
-            Ok(_) => self.progress.finish(task, ""),
-            Err(_) => self.progress.fail(task),
+        ImageFormat::Vhd => Box::new(vhd::Writer::create(disk, path, created)?),
+        ImageFormat::Vmdk => Box::new(vmdk::Alone::create(disk, path, &name, level)?),
+        ImageFormat::Ova => {
+            // A machine of the usual size that knows its system.
+            let name = name.strip_suffix(".ova").unwrap_or(&name);
+            let system = room::system(disk)?.unwrap_or_default();
+            let machine = Machine::new(name, disk.size(), &system.id, &system.name);
+            Box::new(Template::create(disk, path, machine, created, level)?)
         }
-        ran.map(drop)
-    }
-}
-
-fn compression(compression: arguments::Compression) -> nodekiln_providers::Compression {
-    match compression {
-        arguments::Compression::Zlib => nodekiln_providers::Compression::Zlib,
-        arguments::Compression::Zstd => nodekiln_providers::Compression::Zstd,
-        arguments::Compression::None => nodekiln_providers::Compression::None,
-    }
+        ImageFormat::TarGz => Box::new(tar_gz::Writer::create(disk, path, level, created, cancel)?),
+    })
 }

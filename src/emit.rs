@@ -36,11 +36,11 @@ pub(crate) fn emit(
     let disks = disks(resolved, ran, context)?;
     let payloads: BTreeMap<&str, Payload> =
         disks.iter().map(|(node, disk)| (*node, Payload::of(disk))).collect();
-    let clusters = KnownClusters::of(&resolved.store, &recipe.name, compression(verb))?;
+    let clusters = KnownClusters::of(&resolved.store, &recipe.name, compression(verb.compression))?;
     let request = ArtifactRequest {
         name: recipe.name.clone(),
         folder: staging.folder().to_owned(),
-        compression: compression(verb),
+        compression: compression(verb.compression),
         clusters: clusters.as_ref().map(KnownClusters::share),
         created: recipe.source_date.unix(),
         facts: evidence::image_facts(recipe, &resolved.resolution.lock),
@@ -98,7 +98,7 @@ pub(crate) fn emit(
             .as_ref()
             .map(|k| format!("{} from {}", k.version, k.source.as_str())),
         disk_size: recipe.disk.size.get(),
-        compression: compression(verb),
+        compression: compression(verb.compression),
         artifacts,
         files,
         nodes: node_ids(resolved),
@@ -224,8 +224,9 @@ fn disks<'a>(
     Ok(disks)
 }
 
-pub(crate) fn compression(verb: &arguments::Build) -> Compression {
-    match verb.compression {
+/// What was typed in the providers' words.
+pub(crate) fn compression(typed: arguments::Compression) -> Compression {
+    match typed {
         arguments::Compression::Zlib => Compression::Zlib,
         arguments::Compression::Zstd => Compression::Zstd,
         arguments::Compression::None => Compression::None,

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use nodekiln_disk::{Disk, Pass, Payload, Written};
-use nodekiln_providers::{Artifact, ArtifactRequest, ArtifactWriter, Provider};
+use nodekiln_disk::{Disk, FileWriter, Pass, Payload, Tally};
+use nodekiln_providers::{Artifact, ArtifactRequest, Provider};
 use nodekiln_recipes::Plan;
-use nodekiln_words::{Bytes, Cancel, Event, Failure, Progress, Result, ResultExt as _};
+use nodekiln_words::{Bytes, Cancel, Event, Failure, Progress, Result};
 
 use crate::emit::stopped;
 use crate::registry;
@@ -19,12 +19,11 @@ pub(crate) struct Writing<'a> {
     pub(crate) request: ArtifactRequest,
 }
 
-/// A file to be written, and who want it.
-struct File<'a> {
+/// An artifact to be written.
+struct Job<'a> {
+    provider: &'static dyn Provider,
     disk: &'a Disk,
     payload: &'a Payload<'a>,
-    /// The first one's file is written, the others' are the same bytes under other names.
-    providers: Vec<&'static dyn Provider>,
 }
 
 impl<'a> Writing<'a> {
@@ -42,91 +41,46 @@ impl<'a> Writing<'a> {
         progress: &dyn Progress,
         cancel: &Cancel,
     ) -> Result<Vec<Artifact>> {
-        let files = self.files(providers)?; // 1. which files there are
-        let written = std::thread::scope(|scope| {
-            // The manifest wants every disk's digest, also where no writer asks for it. A failure is
-            // met again by whoever asks next.
-            let digesting = cancel.child();
-            for payload in self.payloads.values() {
-                let digesting = digesting.clone();
-                scope.spawn(move || payload.digest(progress, &digesting).ok());
-            }
-            let written = self.write(&files, progress, cancel);
-            if written.is_err() {
-                digesting.cancel();
-            }
-            written
-        })?;
-        let mut artifacts = Vec::new();
-        for (file, written) in files.iter().zip(written) {
-            artifacts.extend(self.named(file, &written)?); // 4. a name for each provider
-        }
-        artifacts.sort_by_key(|made| providers.iter().position(|name| *name == made.provider));
-        Ok(artifacts)
-    }
-
-    /// The files to write: providers whose artifact is a plain format share one for each disk.
-    fn files(&self, providers: &[String]) -> Result<Vec<File<'a>>> {
-        let mut files: Vec<File<'a>> = Vec::new();
-        for name in providers {
-            let (provider, (disk, payload)) = (registry::by_name(name)?, self.disk(name)?);
-            let same = files.iter_mut().find(|file| {
-                let first = file.providers.first();
-                let plain = first.is_some_and(|first| {
-                    first.is_plain() && provider.is_plain() && first.format() == provider.format()
-                });
-                plain && std::ptr::eq(file.disk, disk)
-            });
-            match same {
-                Some(file) => file.providers.push(provider),
-                None => files.push(File { disk, payload, providers: vec![provider] }),
-            }
-        }
-        Ok(files)
+        let job = |name: &String| {
+            let (disk, payload) = self.disk(name)?;
+            Ok(Job { provider: registry::by_name(name)?, disk, payload })
+        };
+        let jobs = providers.iter().map(job).collect::<Result<Vec<_>>>()?;
+        // The manifest wants every disk's digest, also where no writer asks for it.
+        let payloads: Vec<_> = self.payloads.values().collect();
+        Payload::beside(&payloads, progress, cancel, || self.write(&jobs, progress, cancel))
     }
 
     /// Writes all files in one pass, and ends all of them at the same time.
     fn write(
         &self,
-        files: &[File<'_>],
+        jobs: &[Job<'_>],
         progress: &dyn Progress,
         cancel: &Cancel,
-    ) -> Result<Vec<Written>> {
-        let mut writers: Vec<Box<dyn ArtifactWriter>> = Vec::new();
-        for file in files {
-            if let Some(provider) = file.providers.first() {
-                writers.push(provider.begin(file.disk, &self.request, cancel)?);
-            }
-        }
+    ) -> Result<Vec<Artifact>> {
+        let begin = |job: &Job<'_>| job.provider.begin(job.disk, &self.request, cancel);
+        let mut writers = jobs.iter().map(begin).collect::<Result<Vec<_>>>()?; // 1. empty files
         let mut pass = Pass::new();
-        for (file, writer) in files.iter().zip(&mut writers) {
-            writer.join(file.disk, &mut pass);
+        for (job, writer) in jobs.iter().zip(&mut writers) {
+            writer.join(job.disk, &mut pass);
         }
-        let title = match files.len() {
+        let title = match jobs.len() {
             1 => "write the artifact".to_owned(),
             count => format!("write {count} artifacts"),
         };
         let task = progress.start(&title, Some(pass.length()), "B");
-        match pass.run(&|done| progress.advance(task, done), cancel) {
-            Ok(tally) if tally.shared > 0 => {
-                progress.finish(
-                    task,
-                    &format!("{} of {} blocks shared", tally.shared, tally.shared + tally.encoded),
-                );
+        let passed = pass.run(&|done| progress.advance(task, done), cancel); // 2. the disks' bytes
+        match &passed {
+            Ok(Tally { shared: 0, .. }) => progress.finish(task, ""),
+            Ok(Tally { encoded, shared }) => {
+                progress.finish(task, &format!("{shared} of {} blocks shared", encoded + shared));
             }
-            Ok(_) => progress.finish(task, ""), // 2. all bytes are on their way
-            Err(failure) => {
-                progress.fail(task);
-                return Err(failure);
-            }
+            Err(_) => progress.fail(task),
         }
+        passed?;
         std::thread::scope(|scope| {
-            let finish = |(file, writer): (&File<'_>, Box<dyn ArtifactWriter>)| {
-                let written = writer.finish(file.disk, file.payload, progress, cancel)?;
-                self.say(file, &written, progress);
-                Ok(written)
-            };
-            let threads: Vec<_> = files
+            let finish = |(job, writer)| self.finish(job, writer, progress, cancel);
+            let threads: Vec<_> = jobs
                 .iter()
                 .zip(writers)
                 .map(|pair| scope.spawn(move || finish(pair))) // 3. tables, flushing, digests
@@ -135,38 +89,24 @@ impl<'a> Writing<'a> {
         })
     }
 
-    fn say(&self, file: &File<'_>, written: &Written, progress: &dyn Progress) {
-        if let Some(provider) = file.providers.first() {
-            let name = provider.file_name(&self.request.name);
-            let (size, digest) = (Bytes(written.bytes), written.sha256.short());
-            progress.event(Event::Note(format!("{name}: {size}, sha256 {digest}")));
-        }
-    }
-
-    /// The artifact of each provider that wants the file, under its own name.
-    fn named(&self, file: &File<'_>, written: &Written) -> Result<Vec<Artifact>> {
-        let mut artifacts = Vec::new();
-        let mut first = None;
-        for provider in &file.providers {
-            let name = provider.file_name(&self.request.name);
-            let path = self.request.path_of(&name);
-            match &first {
-                None => first = Some(path),
-                Some(first) => {
-                    // Not every file system has second names.
-                    fs_err::hard_link(first, &path)
-                        .or_else(|_| fs_err::copy(first, &path).map(drop))
-                        .or_io(|| format!("cannot write {name}"))?;
-                }
-            }
-            artifacts.push(Artifact {
-                provider: provider.name().to_owned(),
-                format: provider.format().to_owned(),
-                file: name,
-                size: written.bytes,
-                sha256: written.sha256,
-            });
-        }
-        Ok(artifacts)
+    /// Ends an artifact's file and says what came of it.
+    fn finish(
+        &self,
+        job: &Job<'_>,
+        writer: Box<dyn FileWriter>,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<Artifact> {
+        let written = writer.finish(job.disk, job.payload, progress, cancel)?;
+        let artifact = Artifact {
+            provider: job.provider.name().to_owned(),
+            format: job.provider.format().to_owned(),
+            file: job.provider.file_name(&self.request.name),
+            size: written.bytes,
+            sha256: written.sha256,
+        };
+        let (size, digest) = (Bytes(artifact.size), artifact.sha256.short());
+        progress.event(Event::Note(format!("{}: {size}, sha256 {digest}", artifact.file)));
+        Ok(artifact)
     }
 }

@@ -12,7 +12,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use nodekiln_disk::qcow2::{self, Compression, Options};
-use nodekiln_disk::{Disk, Output, Pass, Payload, Written, ova, tar_gz, vhd};
+use nodekiln_disk::{Disk, FileWriter, Pass, Payload, Written, ova, raw, tar_gz, vhd};
 use nodekiln_words::{Cancel, Silent};
 
 use source::{Outcome, mib, ratio, run, timed};
@@ -134,37 +134,34 @@ fn one_pass(
         created: 0,
     };
     let options = Options { compression: Compression::Zlib { level: first } };
-    let written = std::thread::scope(|scope| -> nodekiln_words::Result<_> {
-        let digest = scope.spawn(|| payload.digest(&Silent, &cancel));
-        let raw = Output::create(&place("raw"))?;
-        raw.set_length(disk.size())?;
-        let mut qcow2 = qcow2::Writer::create(&disk, &place("qcow2"), options, None)?;
-        let vhd = vhd::Writer::create(&disk, &place("vhd"), 0)?;
-        let mut ova = ova::Writer::create(&disk, &place("ova"), members, second)?;
-        let mut tar_gz = tar_gz::Writer::create(&disk, &place("tar.gz"), second, 0, &cancel)?;
+    let mut files: Vec<(&str, Box<dyn FileWriter>)> = vec![
+        ("raw", Box::new(raw::Writer::create(&disk, &place("raw"))?)),
+        ("qcow2", Box::new(qcow2::Writer::create(&disk, &place("qcow2"), options, None)?)),
+        ("vhd", Box::new(vhd::Writer::create(&disk, &place("vhd"), 0)?)),
+    ];
+    let tar_gz = tar_gz::Writer::create(&disk, &place("tar.gz"), second, 0, &cancel)?;
+    files.push(("tar.gz", Box::new(tar_gz)));
+    let mut ova = ova::Writer::create(&disk, &place("ova"), members, second)?;
+    let written = Payload::beside(&[&payload], &Silent, &cancel, || {
         let mut pass = Pass::new();
-        pass.plain(&disk, &raw);
-        pass.stream(&disk, &mut qcow2);
-        pass.plain(&disk, vhd.output());
+        files.iter_mut().for_each(|(_, file)| file.join(&disk, &mut pass));
         pass.stream(&disk, &mut ova.extent);
-        pass.stream(&disk, &mut tar_gz);
         pass.run(&|_| {}, &cancel)?;
-        let qcow2 = scope.spawn(|| qcow2.finish(&cancel));
-        let tar_gz = scope.spawn(|| tar_gz.finish(&cancel));
-        let digest =
-            digest.join().unwrap_or_else(|_| Err(nodekiln_words::Failure::io("stopped")))?;
-        let ova = ova.finish(&digest, |_| Ok(String::new()), &cancel)?;
-        let vhd = vhd.finish(&disk, &payload, &Silent, &cancel)?;
-        raw.sync_and_compare(&disk, &[], &cancel)?;
-        let raw = Written { sha256: digest, bytes: disk.size(), allocated: raw.written() };
-        let ended = || nodekiln_words::Failure::io("stopped");
-        Ok(vec![
-            ("raw", raw),
-            ("qcow2", qcow2.join().map_err(|_| ended())??),
-            ("vhd", vhd),
-            ("ova", ova),
-            ("tar.gz", tar_gz.join().map_err(|_| ended())??),
-        ])
+        std::thread::scope(|scope| {
+            let end = |file: Box<dyn FileWriter>| file.finish(&disk, &payload, &Silent, &cancel);
+            let threads: Vec<_> = files
+                .into_iter()
+                .map(|(name, file)| (name, scope.spawn(move || end(file))))
+                .collect();
+            let digest = payload.digest(&Silent, &cancel)?;
+            let ova = ova.finish(&digest, |_| Ok(String::new()), &cancel)?;
+            let stopped = |_| Err(nodekiln_words::Failure::io("a thread stopped"));
+            let join = |(name, thread): (_, std::thread::ScopedJoinHandle<'_, _>)| {
+                Ok((name, thread.join().unwrap_or_else(stopped)?))
+            };
+            let written: nodekiln_words::Result<Vec<_>> = threads.into_iter().map(join).collect();
+            Ok([written?, vec![("ova", ova)]].concat())
+        })
     })?;
     Ok(written)
 }

@@ -13,6 +13,7 @@ pub mod esp;
 pub mod ext4;
 pub mod fat;
 mod fields;
+mod file_writer;
 pub mod files;
 mod flushed;
 pub mod gpt;
@@ -34,6 +35,7 @@ pub mod vmdk;
 
 pub use assemble::{BiosBoot, Parts, assemble};
 pub use disk::{CLUSTER, Disk, Extent, ReadAt, Source, is_zero};
+pub use file_writer::{FileWriter, write_file};
 pub use flushed::Piece;
 pub use ids::Ids;
 pub use image::{Depth, Format, Image, Unpacking, open, open_with};

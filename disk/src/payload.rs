@@ -40,4 +40,28 @@ impl<'a> Payload<'a> {
             None => Ok(digester.insert(self.disk.digester(progress, cancel)?).clone()),
         }
     }
+
+    /// Does `work` while the digests of `payloads` are computed on other threads, which stop where it
+    /// fails. A digest that fails does so again for whoever asks for it.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub fn beside<T>(
+        payloads: &[&Self],
+        progress: &dyn Progress,
+        cancel: &Cancel,
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let digesting = cancel.child();
+        std::thread::scope(|scope| {
+            for payload in payloads {
+                scope.spawn(|| payload.digest(progress, &digesting).ok());
+            }
+            let done = work();
+            if done.is_err() {
+                digesting.cancel();
+            }
+            done
+        })
+    }
 }

@@ -2,15 +2,19 @@
 
 use std::path::Path;
 
-use nodekiln_words::{Cancel, Failure, Progress, Result, Sha256};
+use nodekiln_words::{Cancel, Progress, Result};
 
 use crate::disk::Disk;
+use crate::file_writer::{FileWriter, write_file};
 use crate::output::{Output, Written};
 use crate::pass::Pass;
 use crate::payload::Payload;
 
 /// A raw file being written. Clusters of 64 KiB that hold only zeros become holes, whatever the sources
 /// say.
+///
+/// It has the disk's digest: what was written is read back and compared with the disk, which all cores do and
+/// which passes over holes, where hashing gigabytes a second time would take one core for seconds.
 #[derive(Debug)]
 pub struct Writer {
     output: Output,
@@ -26,21 +30,15 @@ impl Writer {
         output.set_length(disk.size())?;
         Ok(Self { output })
     }
+}
 
-    /// What takes the disk's bytes.
-    #[must_use]
-    pub fn output(&self) -> &Output {
-        &self.output
+impl FileWriter for Writer {
+    fn join<'a>(&'a mut self, disk: &'a Disk, pass: &mut Pass<'a>) {
+        pass.plain(disk, &self.output);
     }
 
-    /// Flushes the file. It has the disk's digest, which is computed unless somebody did so before: what was
-    /// written is read back and compared with the disk, which all cores do and which passes over holes,
-    /// where hashing gigabytes a second time would take one core for seconds.
-    ///
-    /// # Errors
-    /// When the file cannot be written or reads back as something else, or somebody asked to stop.
-    pub fn finish(
-        self,
+    fn finish(
+        self: Box<Self>,
         disk: &Disk,
         payload: &Payload,
         progress: &dyn Progress,
@@ -53,7 +51,7 @@ impl Writer {
 }
 
 /// Writes `disk`, whose digest is `payload`, to `path` as a sparse file and flushes it. The digest is
-/// computed meanwhile. Progress counts bytes of the disk's data.
+/// computed meanwhile.
 ///
 /// # Errors
 /// When a source cannot be read, the file cannot be written or reads back as something else, or
@@ -65,30 +63,7 @@ pub fn write(
     progress: &dyn Progress,
     cancel: &Cancel,
 ) -> Result<Written> {
-    let writer = Writer::create(disk, path)?;
-    let mut pass = Pass::new();
-    pass.plain(disk, writer.output());
-    let task = progress.start(&format!("write {}", path.display()), Some(pass.length()), "B");
-    let digesting = cancel.child();
-    let written = std::thread::scope(|scope| {
-        let digest = scope.spawn(|| payload.digest(progress, &digesting));
-        let written = pass
-            .run(&|done| progress.advance(task, done), cancel)
-            .and_then(|_| writer.output.sync_and_compare(disk, &[], cancel));
-        if written.is_err() {
-            digesting.cancel();
-        }
-        let digest = joined(digest.join());
-        written?; // before the digest, which was merely told to stop
-        Ok(Written { allocated: writer.output.written(), sha256: digest?, bytes: disk.size() })
-    });
-    match &written {
-        Ok(written) => progress.finish(task, &format!("sha256 {}", written.sha256.short())),
-        Err(_) => progress.fail(task),
-    }
-    written
-}
-
-fn joined(digest: std::thread::Result<Result<Sha256>>) -> Result<Sha256> {
-    digest.unwrap_or_else(|_| Err(Failure::io("digesting the disk panicked")))
+    let writer = Box::new(Writer::create(disk, path)?);
+    let write = || write_file(disk, payload, writer, path, progress, cancel);
+    Payload::beside(&[payload], progress, cancel, write)
 }

@@ -15,9 +15,11 @@ use nodekiln_words::{Bytes, Cancel, Class, Failure, Progress, Result, ResultExt}
 use tar::{EntryType, GnuExtSparseHeader, GnuSparseHeader, Header};
 
 use crate::disk::{BATCH, CLUSTER, Disk, data_runs};
+use crate::file_writer::FileWriter;
 use crate::flushed::{END, Flusher};
 use crate::output::{Output, Written};
-use crate::pass::{Block, Encoded, Form, Stream};
+use crate::pass::{Block, Encoded, Form, Pass, Stream};
+use crate::payload::Payload;
 
 /// Name of the one member.
 pub const MEMBER: &str = "disk.raw";
@@ -77,11 +79,34 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Ends the archive and the member, flushes the file and takes its digest.
-    ///
-    /// # Errors
-    /// When the disk changed meanwhile, the file cannot be written or read back, or somebody asked to stop.
-    pub fn finish(mut self, cancel: &Cancel) -> Result<Written> {
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.output.write_at(self.at, bytes)?;
+        self.at += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Takes bytes that are none of the disk's.
+    fn compress(&mut self, bytes: &[u8]) -> Result<()> {
+        let piece = Flusher::new(self.level).piece(bytes)?;
+        self.crc.update(bytes);
+        self.length += bytes.len() as u64;
+        self.append(&piece.bytes)
+    }
+}
+
+impl FileWriter for Writer {
+    fn join<'a>(&'a mut self, disk: &'a Disk, pass: &mut Pass<'a>) {
+        pass.stream(disk, self);
+    }
+
+    /// Ends the archive and the member; a disk that changed since it was looked at is an error.
+    fn finish(
+        mut self: Box<Self>,
+        _disk: &Disk,
+        _payload: &Payload,
+        _progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<Written> {
         if self.length != self.expected {
             let (length, expected) = (self.length, self.expected);
             let message = format!("the disk changed: {length} bytes in place of {expected}");
@@ -97,20 +122,6 @@ impl Writer {
         self.append(&tail)?;
         let sha256 = self.output.sync_and_digest(cancel)?;
         Ok(Written { sha256, bytes: self.at, allocated: self.at })
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.output.write_at(self.at, bytes)?;
-        self.at += bytes.len() as u64;
-        Ok(())
-    }
-
-    /// Takes bytes that are none of the disk's.
-    fn compress(&mut self, bytes: &[u8]) -> Result<()> {
-        let piece = Flusher::new(self.level).piece(bytes)?;
-        self.crc.update(bytes);
-        self.length += bytes.len() as u64;
-        self.append(&piece.bytes)
     }
 }
 

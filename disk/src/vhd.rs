@@ -9,7 +9,9 @@ use nodekiln_words::{Cancel, Class, Failure, Progress, Result, Sha256};
 
 use crate::disk::Disk;
 use crate::fields::{be32, be64, bytes};
+use crate::file_writer::FileWriter;
 use crate::output::{Output, Written};
+use crate::pass::Pass;
 use crate::payload::Payload;
 
 /// Bytes of the footer.
@@ -136,20 +138,16 @@ impl Writer {
         output.set_length(size + FOOTER)?;
         Ok(Self { output, size, created })
     }
+}
 
-    /// What takes the disk's bytes.
-    #[must_use]
-    pub fn output(&self) -> &Output {
-        &self.output
+impl FileWriter for Writer {
+    fn join<'a>(&'a mut self, disk: &'a Disk, pass: &mut Pass<'a>) {
+        pass.plain(disk, &self.output);
     }
 
-    /// Writes the footer once the disk's bytes are written, flushes the file and compares it with the
-    /// disk. Its digest continues the disk's.
-    ///
-    /// # Errors
-    /// When the file cannot be written or read back or differs from the disk, or somebody asked to stop.
-    pub fn finish(
-        self,
+    /// Writes the footer, flushes the file and compares it with the disk, whose digest its own continues.
+    fn finish(
+        self: Box<Self>,
         disk: &Disk,
         payload: &Payload,
         progress: &dyn Progress,

@@ -1,10 +1,10 @@
-//! What is asked of a provider's writer, and what it makes.
+//! What a provider is told of an artifact, and what comes of it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use nodekiln_disk::{Disk, Pass, Payload, Written, qcow2, raw};
-use nodekiln_words::{Cancel, Progress, Result, Sha256};
+use nodekiln_disk::qcow2;
+use nodekiln_words::Sha256;
 use serde::{Deserialize, Serialize};
 
 /// How a qcow2 artifact's clusters are stored.
@@ -54,56 +54,6 @@ pub struct ImageFacts {
     pub containerd: Option<String>,
     /// Upstream version of the network plugins.
     pub cni: Option<String>,
-}
-
-/// An artifact's file being written.
-pub trait ArtifactWriter: Send {
-    /// Has `pass` feed the file with the bytes of `disk`.
-    fn join<'a>(&'a mut self, disk: &'a Disk, pass: &mut Pass<'a>);
-
-    /// Ends the file after the pass, flushes it and takes its digest. `payload` is the digest of `disk`.
-    ///
-    /// # Errors
-    /// When the file cannot be written or reads back as something else, or somebody asked to stop.
-    fn finish(
-        self: Box<Self>,
-        disk: &Disk,
-        payload: &Payload,
-        progress: &dyn Progress,
-        cancel: &Cancel,
-    ) -> Result<Written>;
-}
-
-impl ArtifactWriter for raw::Writer {
-    fn join<'a>(&'a mut self, disk: &'a Disk, pass: &mut Pass<'a>) {
-        pass.plain(disk, self.output());
-    }
-
-    fn finish(
-        self: Box<Self>,
-        disk: &Disk,
-        payload: &Payload,
-        progress: &dyn Progress,
-        cancel: &Cancel,
-    ) -> Result<Written> {
-        Self::finish(*self, disk, payload, progress, cancel)
-    }
-}
-
-impl ArtifactWriter for qcow2::Writer {
-    fn join<'a>(&'a mut self, disk: &'a Disk, pass: &mut Pass<'a>) {
-        pass.stream(disk, self);
-    }
-
-    fn finish(
-        self: Box<Self>,
-        _disk: &Disk,
-        _payload: &Payload,
-        _progress: &dyn Progress,
-        cancel: &Cancel,
-    ) -> Result<Written> {
-        Self::finish(*self, cancel)
-    }
 }
 
 impl ArtifactRequest {

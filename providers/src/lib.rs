@@ -15,10 +15,10 @@ mod qemu;
 mod raw;
 mod smbios;
 
-use nodekiln_disk::Disk;
+use nodekiln_disk::{Disk, FileWriter};
 use nodekiln_words::{Cancel, Result};
 
-pub use artifact::{Artifact, ArtifactRequest, ArtifactWriter, Compression, ImageFacts};
+pub use artifact::{Artifact, ArtifactRequest, Compression, ImageFacts};
 pub use machine::{DiskBus, Firmware, MachineProfile, NetworkCard};
 pub use nodekiln_recipes::provider::DiskRules;
 pub use openstack::OpenStack;
@@ -47,12 +47,6 @@ pub trait Provider: Sync {
     /// Format of its artifact in the field's word: `raw`, `qcow2`.
     fn format(&self) -> &'static str;
 
-    /// Whether the artifact is that format and nothing else: others of the same disk and format, whatever
-    /// their provider, then have the same bytes.
-    fn is_plain(&self) -> bool {
-        false
-    }
-
     /// The file that [`Provider::begin`] creates for an image of this name.
     fn file_name(&self, image: &str) -> String;
 
@@ -67,5 +61,5 @@ pub trait Provider: Sync {
         disk: &Disk,
         request: &ArtifactRequest,
         cancel: &Cancel,
-    ) -> Result<Box<dyn ArtifactWriter>>;
+    ) -> Result<Box<dyn FileWriter>>;
 }

@@ -1,10 +1,9 @@
-use nodekiln_disk::Disk;
+use nodekiln_disk::{Disk, FileWriter};
 use nodekiln_words::{Cancel, Result};
 
 use crate::qemu::begin_qcow2;
 use crate::{
-    ArtifactRequest, ArtifactWriter, COMMON_LAYER, Chassis, MachineProfile, Provider, Smbios,
-    System, UuidRule,
+    ArtifactRequest, COMMON_LAYER, Chassis, MachineProfile, Provider, Smbios, System, UuidRule,
 };
 
 /// OpenStack. Its artifact is a qcow2 file, as for QEMU; its machines say who they are.
@@ -49,10 +48,6 @@ impl Provider for OpenStack {
         "qcow2"
     }
 
-    fn is_plain(&self) -> bool {
-        true
-    }
-
     fn file_name(&self, image: &str) -> String {
         format!("{image}.openstack.qcow2")
     }
@@ -62,7 +57,7 @@ impl Provider for OpenStack {
         disk: &Disk,
         request: &ArtifactRequest,
         _cancel: &Cancel,
-    ) -> Result<Box<dyn ArtifactWriter>> {
+    ) -> Result<Box<dyn FileWriter>> {
         begin_qcow2(&self.file_name(&request.name), disk, request)
     }
 }

@@ -1,7 +1,7 @@
-use nodekiln_disk::{Disk, qcow2};
+use nodekiln_disk::{Disk, FileWriter, qcow2};
 use nodekiln_words::{Cancel, Result};
 
-use crate::{ArtifactRequest, ArtifactWriter, COMMON_LAYER, MachineProfile, Provider};
+use crate::{ArtifactRequest, COMMON_LAYER, MachineProfile, Provider};
 
 /// QEMU and what is built on it: libvirt, Proxmox, KubeVirt. Its artifact is a qcow2 file.
 pub struct Qemu;
@@ -27,10 +27,6 @@ impl Provider for Qemu {
         "qcow2"
     }
 
-    fn is_plain(&self) -> bool {
-        true
-    }
-
     fn file_name(&self, image: &str) -> String {
         format!("{image}.qcow2")
     }
@@ -40,7 +36,7 @@ impl Provider for Qemu {
         disk: &Disk,
         request: &ArtifactRequest,
         _cancel: &Cancel,
-    ) -> Result<Box<dyn ArtifactWriter>> {
+    ) -> Result<Box<dyn FileWriter>> {
         begin_qcow2(&self.file_name(&request.name), disk, request)
     }
 }
@@ -50,7 +46,7 @@ pub(crate) fn begin_qcow2(
     file: &str,
     disk: &Disk,
     request: &ArtifactRequest,
-) -> Result<Box<dyn ArtifactWriter>> {
+) -> Result<Box<dyn FileWriter>> {
     let options = qcow2::Options { compression: request.compression.of_clusters() };
     let (path, clusters) = (request.path_of(file), request.clusters.clone());
     Ok(Box::new(qcow2::Writer::create(disk, &path, options, clusters)?))

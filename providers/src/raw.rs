@@ -1,7 +1,7 @@
-use nodekiln_disk::{Disk, raw};
+use nodekiln_disk::{Disk, FileWriter, raw};
 use nodekiln_words::{Cancel, Result};
 
-use crate::{ArtifactRequest, ArtifactWriter, COMMON_LAYER, MachineProfile, Provider};
+use crate::{ArtifactRequest, COMMON_LAYER, MachineProfile, Provider};
 
 /// Bare metal and everything that takes a disk as it is. Its artifact is a sparse raw file.
 pub struct Raw;
@@ -27,10 +27,6 @@ impl Provider for Raw {
         "raw"
     }
 
-    fn is_plain(&self) -> bool {
-        true
-    }
-
     fn file_name(&self, image: &str) -> String {
         format!("{image}.raw")
     }
@@ -40,7 +36,7 @@ impl Provider for Raw {
         disk: &Disk,
         request: &ArtifactRequest,
         _cancel: &Cancel,
-    ) -> Result<Box<dyn ArtifactWriter>> {
+    ) -> Result<Box<dyn FileWriter>> {
         let path = request.path_of(&self.file_name(&request.name));
         Ok(Box::new(raw::Writer::create(disk, &path)?))
     }

@@ -16,8 +16,10 @@ use super::codec::{Compression, Compressor};
 use super::header::Header;
 use super::table::{COPIED, Mapping, encode};
 use crate::disk::{CLUSTER, CLUSTER_LENGTH, Disk};
+use crate::file_writer::{FileWriter, write_file};
 use crate::output::{Output, Written};
 use crate::pass::{Block, Encoded, Form, Packed, Pass, Stream};
+use crate::payload::Payload;
 
 pub(super) const CLUSTER_BITS: u32 = 16;
 /// Entries of an L2 table.
@@ -78,17 +80,8 @@ pub fn write_with(
     progress: &dyn Progress,
     cancel: &Cancel,
 ) -> Result<Written> {
-    let mut writer = Writer::create(disk, path, options, clusters.cloned())?;
-    let mut pass = Pass::new();
-    pass.stream(disk, &mut writer);
-    let task = progress.start(&format!("write {}", path.display()), Some(pass.length()), "B");
-    let passed = pass.run(&|done| progress.advance(task, done), cancel);
-    let written = passed.and_then(|_| writer.finish(cancel));
-    match &written {
-        Ok(written) => progress.finish(task, &format!("sha256 {}", written.sha256.short())),
-        Err(_) => progress.fail(task),
-    }
-    written
+    let writer = Box::new(Writer::create(disk, path, options, clusters.cloned())?);
+    write_file(disk, &Payload::of(disk), writer, path, progress, cancel)
 }
 
 /// One thread's compressor, and the clusters that need none.
@@ -218,29 +211,6 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes the tables and the header, flushes the file and takes its digest.
-    ///
-    /// # Errors
-    /// When the file cannot be written or read back, or somebody asked to stop.
-    pub fn finish(mut self, cancel: &Cancel) -> Result<Written> {
-        let mut l1 = vec![0; usize::try_from(self.header.l1_entries).unwrap_or(0)];
-        for (number, table) in std::mem::take(&mut self.l2) {
-            let host = self.allocator.clusters(1);
-            self.append(host, &encode(&table))?;
-            if let Some(entry) = usize::try_from(number).ok().and_then(|n| l1.get_mut(n)) {
-                *entry = COPIED | host;
-            }
-        }
-        self.write_refcounts()?;
-        self.flush()?;
-        self.output.set_length(self.allocator.next)?;
-        self.append(self.header.l1_offset, &encode(&l1))?;
-        self.append(0, &self.header.encode())?;
-        self.flush()?;
-        let sha256 = self.output.sync_and_digest(cancel)?;
-        Ok(Written { sha256, bytes: self.allocator.next, allocated: self.data })
-    }
-
     /// Writes refcount blocks and their table; both count themselves.
     fn write_refcounts(&mut self) -> Result<()> {
         let used = self.allocator.next / CLUSTER;
@@ -262,6 +232,38 @@ impl Writer {
         self.append(first, &counts)?;
         let table: Vec<u64> = (0..blocks).map(|block| first + block * CLUSTER).collect();
         self.append(self.header.refcount_offset, &encode(&table))
+    }
+}
+
+impl FileWriter for Writer {
+    fn join<'a>(&'a mut self, disk: &'a Disk, pass: &mut Pass<'a>) {
+        pass.stream(disk, self);
+    }
+
+    /// Writes the tables and the header.
+    fn finish(
+        mut self: Box<Self>,
+        _disk: &Disk,
+        _payload: &Payload,
+        _progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<Written> {
+        let mut l1 = vec![0; usize::try_from(self.header.l1_entries).unwrap_or(0)];
+        for (number, table) in std::mem::take(&mut self.l2) {
+            let host = self.allocator.clusters(1);
+            self.append(host, &encode(&table))?;
+            if let Some(entry) = usize::try_from(number).ok().and_then(|n| l1.get_mut(n)) {
+                *entry = COPIED | host;
+            }
+        }
+        self.write_refcounts()?;
+        self.flush()?;
+        self.output.set_length(self.allocator.next)?;
+        self.append(self.header.l1_offset, &encode(&l1))?;
+        self.append(0, &self.header.encode())?;
+        self.flush()?;
+        let sha256 = self.output.sync_and_digest(cancel)?;
+        Ok(Written { sha256, bytes: self.allocator.next, allocated: self.data })
     }
 }
 

@@ -18,7 +18,7 @@ mod write;
 pub(crate) use header::MAGIC;
 pub use header::{Header, descriptor};
 pub use read::Reader;
-pub use write::Writer;
+pub use write::{Alone, Writer};
 
 /// Bytes of a sector.
 const SECTOR: u64 = 512;

@@ -1,15 +1,18 @@
 //! Writing a disk as one stream-optimised extent, in the order of the disk.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use nodekiln_words::{Class, Failure, Result, Sha256};
+use nodekiln_words::{Cancel, Class, Failure, Progress, Result, Sha256};
 
 use super::header::{AT_END, DESCRIPTOR_BYTES, Header, Marker, descriptor};
 use super::{GRAIN, OVERHEAD, SECTOR, TABLE_ENTRIES};
 use crate::disk::Disk;
+use crate::file_writer::FileWriter;
 use crate::flushed::{END, Piece};
-use crate::output::Output;
-use crate::pass::{Block, Encoded, Form, Stream};
+use crate::output::{Output, Written};
+use crate::pass::{Block, Encoded, Form, Pass, Stream};
+use crate::payload::Payload;
 
 /// The head of a zlib stream with a window of 32 KiB (RFC 1950, section 2.2), of the fastest kind: what
 /// follows need not be told from it.
@@ -174,5 +177,44 @@ impl Stream for Writer {
             }
         }
         self.flush()
+    }
+}
+
+/// A VMDK file: an extent and nothing else.
+#[derive(Debug)]
+pub struct Alone {
+    output: Arc<Output>,
+    extent: Writer,
+    name: String,
+}
+
+impl Alone {
+    /// Creates the file at `path` for `disk`; its descriptor names it `name`. Grains are compressed at a level
+    /// of 1 to 9.
+    ///
+    /// # Errors
+    /// When the file cannot be made, and those of [`Writer::new`].
+    pub fn create(disk: &Disk, path: &Path, name: &str, level: i32) -> Result<Self> {
+        let output = Arc::new(Output::create(path)?);
+        let extent = Writer::new(disk, &output, 0, level)?;
+        Ok(Self { output, extent, name: name.to_owned() })
+    }
+}
+
+impl FileWriter for Alone {
+    fn join<'a>(&'a mut self, disk: &'a Disk, pass: &mut Pass<'a>) {
+        pass.stream(disk, &mut self.extent);
+    }
+
+    fn finish(
+        self: Box<Self>,
+        _disk: &Disk,
+        payload: &Payload,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<Written> {
+        let bytes = self.extent.finish(&self.name, &payload.digest(progress, cancel)?)?;
+        let sha256 = self.output.sync_and_digest(cancel)?;
+        Ok(Written { sha256, bytes, allocated: self.output.written() })
     }
 }

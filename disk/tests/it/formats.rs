@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use nodekiln_disk::qcow2::{self, Compression, Options};
 use nodekiln_disk::{
-    Depth, Disk, Extent, Format, Pass, Payload, Tally, Unpacking, Written, open, open_with, ova,
-    tar_gz, vhd,
+    Depth, Disk, Extent, FileWriter, Format, Pass, Payload, Tally, Unpacking, Written, open,
+    open_with, ova, tar_gz, vhd,
 };
 use nodekiln_words::{Cancel, Sha256, Silent};
 use proptest::prelude::*;
@@ -41,40 +41,38 @@ const NAMES: [&str; 4] = ["node.qcow2", "node.vhd", "node.ova", "node.tar.gz"];
 /// Writes qcow2, VHD, OVA and `.tar.gz` of each disk into the folder beside it, in one pass.
 fn write_all(disks: &[(&Disk, &Path)]) -> Vec<Files> {
     let cancel = Cancel::default();
-    let mut writers: Vec<_> = disks
+    let mut writers: Vec<(Vec<Box<dyn FileWriter>>, ova::Writer)> = disks
         .iter()
         .map(|(disk, folder)| {
             let place = |number: usize| folder.join(NAMES[number]);
-            (
-                qcow2::Writer::create(disk, &place(0), QCOW2, None).unwrap(),
-                vhd::Writer::create(disk, &place(1), CREATED).unwrap(),
-                ova::Writer::create(disk, &place(2), members(), LEVEL).unwrap(),
-                tar_gz::Writer::create(disk, &place(3), LEVEL, CREATED, &cancel).unwrap(),
-            )
+            let (qcow2, vhd, ova) = (place(0), place(1), place(2));
+            let tar_gz = tar_gz::Writer::create(disk, &place(3), LEVEL, CREATED, &cancel).unwrap();
+            let files: Vec<Box<dyn FileWriter>> = vec![
+                Box::new(qcow2::Writer::create(disk, &qcow2, QCOW2, None).unwrap()),
+                Box::new(vhd::Writer::create(disk, &vhd, CREATED).unwrap()),
+                Box::new(tar_gz),
+            ];
+            (files, ova::Writer::create(disk, &ova, members(), LEVEL).unwrap())
         })
         .collect();
     let mut pass = Pass::new();
-    for ((disk, _), (qcow2, vhd, ova, tar_gz)) in disks.iter().zip(&mut writers) {
-        pass.stream(disk, qcow2);
-        pass.plain(disk, vhd.output());
+    for ((disk, _), (files, ova)) in disks.iter().zip(&mut writers) {
+        files.iter_mut().for_each(|file| file.join(disk, &mut pass));
         pass.stream(disk, &mut ova.extent);
-        pass.stream(disk, tar_gz);
     }
     let tally = pass.run(&|_| {}, &cancel).unwrap();
-    let finish = |((disk, _), (qcow2, vhd, ova, tar_gz)): (&(&Disk, &Path), _)| {
-        let (qcow2, vhd, ova, tar_gz): (qcow2::Writer, vhd::Writer, ova::Writer, tar_gz::Writer) =
-            (qcow2, vhd, ova, tar_gz);
+    let mut all = Vec::new();
+    for ((disk, _), (files, ova)) in disks.iter().zip(writers) {
         let payload = Payload::of(disk);
         let digest = payload.digest(&Silent, &cancel).unwrap();
-        let written = vec![
-            qcow2.finish(&cancel).unwrap(),
-            vhd.finish(disk, &payload, &Silent, &cancel).unwrap(),
-            ova.finish(&digest, |extent| Ok(describe(extent)), &cancel).unwrap(),
-            tar_gz.finish(&cancel).unwrap(),
-        ];
-        Files { written, tally }
-    };
-    disks.iter().zip(writers).map(finish).collect()
+        let end =
+            |file: Box<dyn FileWriter>| file.finish(disk, &payload, &Silent, &cancel).unwrap();
+        let mut written: Vec<_> = files.into_iter().map(end).collect();
+        // In the order of the names.
+        written.insert(2, ova.finish(&digest, |extent| Ok(describe(extent)), &cancel).unwrap());
+        all.push(Files { written, tally });
+    }
+    all
 }
 
 /// `disk` with zeros behind it, up to a whole number of `unit` bytes.
@@ -288,7 +286,8 @@ fn a_disk_that_changes_between_its_map_and_its_bytes_is_refused() {
     let mut pass = Pass::new();
     pass.stream(&after, &mut writer);
     pass.run(&|_| {}, &cancel).unwrap();
-    let failure = writer.finish(&cancel).unwrap_err();
+    let payload = Payload::of(&after);
+    let failure = Box::new(writer).finish(&after, &payload, &Silent, &cancel).unwrap_err();
     assert!(failure.to_string().starts_with("the disk changed"), "{failure}");
 }
 

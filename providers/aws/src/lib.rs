@@ -5,8 +5,8 @@
 
 mod machine;
 
-use nodekiln_disk::{Disk, raw};
-use nodekiln_providers::{ArtifactRequest, ArtifactWriter, MachineProfile, Provider};
+use nodekiln_disk::{Disk, FileWriter, raw};
+use nodekiln_providers::{ArtifactRequest, MachineProfile, Provider};
 use nodekiln_words::{Cancel, Result};
 
 /// Amazon's EC2. Its artifact is a sparse raw file.
@@ -33,10 +33,6 @@ impl Provider for Aws {
         "raw"
     }
 
-    fn is_plain(&self) -> bool {
-        true
-    }
-
     fn file_name(&self, image: &str) -> String {
         format!("{image}.aws.raw")
     }
@@ -46,7 +42,7 @@ impl Provider for Aws {
         disk: &Disk,
         request: &ArtifactRequest,
         _cancel: &Cancel,
-    ) -> Result<Box<dyn ArtifactWriter>> {
+    ) -> Result<Box<dyn FileWriter>> {
         let path = request.path_of(&self.file_name(&request.name));
         Ok(Box::new(raw::Writer::create(disk, &path)?))
     }

@@ -5,9 +5,9 @@
 
 mod machine;
 
-use nodekiln_disk::{Disk, Pass, Payload, Written, vhd};
-use nodekiln_providers::{ArtifactRequest, ArtifactWriter, MachineProfile, Provider};
-use nodekiln_words::{Cancel, Progress, Result};
+use nodekiln_disk::{Disk, FileWriter, vhd};
+use nodekiln_providers::{ArtifactRequest, MachineProfile, Provider};
+use nodekiln_words::{Cancel, Result};
 
 /// Microsoft's Azure. Its artifact is a fixed VHD.
 pub struct Azure;
@@ -42,26 +42,8 @@ impl Provider for Azure {
         disk: &Disk,
         request: &ArtifactRequest,
         _cancel: &Cancel,
-    ) -> Result<Box<dyn ArtifactWriter>> {
+    ) -> Result<Box<dyn FileWriter>> {
         let path = request.path_of(&self.file_name(&request.name));
-        Ok(Box::new(Writer(vhd::Writer::create(disk, &path, request.created)?)))
-    }
-}
-
-struct Writer(vhd::Writer);
-
-impl ArtifactWriter for Writer {
-    fn join<'a>(&'a mut self, disk: &'a Disk, pass: &mut Pass<'a>) {
-        pass.plain(disk, self.0.output());
-    }
-
-    fn finish(
-        self: Box<Self>,
-        disk: &Disk,
-        payload: &Payload,
-        progress: &dyn Progress,
-        cancel: &Cancel,
-    ) -> Result<Written> {
-        self.0.finish(disk, payload, progress, cancel)
+        Ok(Box::new(vhd::Writer::create(disk, &path, request.created)?))
     }
 }

@@ -5,9 +5,9 @@
 
 mod machine;
 
-use nodekiln_disk::{Disk, Pass, Payload, Written, tar_gz};
-use nodekiln_providers::{ArtifactRequest, ArtifactWriter, MachineProfile, Provider};
-use nodekiln_words::{Cancel, Progress, Result};
+use nodekiln_disk::{Disk, FileWriter, tar_gz};
+use nodekiln_providers::{ArtifactRequest, MachineProfile, Provider};
+use nodekiln_words::{Cancel, Result};
 
 /// Google's Compute Engine. Its artifact is an archive.
 pub struct Gce;
@@ -42,27 +42,9 @@ impl Provider for Gce {
         disk: &Disk,
         request: &ArtifactRequest,
         cancel: &Cancel,
-    ) -> Result<Box<dyn ArtifactWriter>> {
+    ) -> Result<Box<dyn FileWriter>> {
         let path = request.path_of(&self.file_name(&request.name));
         let level = request.compression.level();
-        Ok(Box::new(Writer(tar_gz::Writer::create(disk, &path, level, request.created, cancel)?)))
-    }
-}
-
-struct Writer(tar_gz::Writer);
-
-impl ArtifactWriter for Writer {
-    fn join<'a>(&'a mut self, disk: &'a Disk, pass: &mut Pass<'a>) {
-        pass.stream(disk, &mut self.0);
-    }
-
-    fn finish(
-        self: Box<Self>,
-        _disk: &Disk,
-        _payload: &Payload,
-        _progress: &dyn Progress,
-        cancel: &Cancel,
-    ) -> Result<Written> {
-        self.0.finish(cancel)
+        Ok(Box::new(tar_gz::Writer::create(disk, &path, level, request.created, cancel)?))
     }
 }

@@ -107,7 +107,7 @@ impl Machine {
 /// Names and places of an OVA's members for an image of this name. `room` is the length of the longest
 /// descriptor that may come, `created` the members' time in seconds since 1970.
 #[must_use]
-pub fn members(name: &str, room: u64, created: u64) -> ova::Members {
+pub(crate) fn members(name: &str, room: u64, created: u64) -> ova::Members {
     ova::Members {
         descriptor: format!("{name}.ovf"),
         room,

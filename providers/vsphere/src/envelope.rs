@@ -32,7 +32,7 @@ const TRANSPORT: &str = "com.vmware.guestInfo";
 ///
 /// # Errors
 /// Never in practice: what is written lies in memory.
-pub fn descriptor(machine: &Machine, members: &Members, extent: &Extent) -> Result<String> {
+pub(crate) fn descriptor(machine: &Machine, members: &Members, extent: &Extent) -> Result<String> {
     let failed = || "cannot write the OVF descriptor".to_owned();
     let mut xml = Xml(Writer::new_with_indent(Vec::new(), b' ', 2));
     xml.envelope(machine, members, extent).or_io(failed)?;

@@ -8,7 +8,8 @@ mod descriptor;
 mod envelope;
 mod machine;
 mod provider;
+mod template;
 
-pub use descriptor::{Firmware, Machine, Product, Property, members};
-pub use envelope::descriptor;
+pub use descriptor::{Firmware, Machine, Product, Property};
 pub use provider::Vsphere;
+pub use template::Template;

@@ -1,10 +1,10 @@
-use nodekiln_disk::{Disk, Pass, Payload, Written, ova};
-use nodekiln_providers::{ArtifactRequest, ArtifactWriter, ImageFacts, MachineProfile, Provider};
-use nodekiln_words::{Cancel, Progress, Result};
+use nodekiln_disk::{Disk, FileWriter};
+use nodekiln_providers::{ArtifactRequest, ImageFacts, MachineProfile, Provider};
+use nodekiln_words::{Cancel, Result};
 
-use crate::descriptor::{Machine, Product, Property, members};
-use crate::envelope::descriptor;
+use crate::descriptor::{Machine, Product, Property};
 use crate::machine;
+use crate::template::Template;
 
 /// VMware's vSphere. Its artifact is an OVA.
 pub struct Vsphere;
@@ -39,21 +39,16 @@ impl Provider for Vsphere {
         disk: &Disk,
         request: &ArtifactRequest,
         _cancel: &Cancel,
-    ) -> Result<Box<dyn ArtifactWriter>> {
-        let machine = template(&request.name, disk.size(), &request.facts);
-        let mut members = members(&request.name, 0, request.created);
-        // Numbers of twenty digits are the longest that may come.
-        let largest = ova::Extent { length: u64::MAX, populated: u64::MAX };
-        members.room = descriptor(&machine, &members, &largest)?.len() as u64;
+    ) -> Result<Box<dyn FileWriter>> {
+        let machine = machine_of(&request.name, disk.size(), &request.facts);
         let path = request.path_of(&self.file_name(&request.name));
         let level = request.compression.level();
-        let writer = ova::Writer::create(disk, &path, members.clone(), level)?;
-        Ok(Box::new(Writer { writer, machine, members }))
+        Ok(Box::new(Template::create(disk, &path, machine, request.created, level)?))
     }
 }
 
-/// The template of an image, with the properties that image-builder's OVAs have.
-fn template(name: &str, capacity: u64, facts: &ImageFacts) -> Machine {
+/// The machine of an image, with the properties that image-builder's OVAs have.
+fn machine_of(name: &str, capacity: u64, facts: &ImageFacts) -> Machine {
     let words = format!("{} {}", facts.distribution, facts.distribution_version);
     let mut machine = Machine::new(name, capacity, &facts.distribution, &words);
     let kubernetes = facts.kubernetes.clone().unwrap_or_default();
@@ -83,30 +78,6 @@ fn template(name: &str, capacity: u64, facts: &ImageFacts) -> Machine {
     machine
 }
 
-struct Writer {
-    writer: ova::Writer,
-    machine: Machine,
-    members: ova::Members,
-}
-
-impl ArtifactWriter for Writer {
-    fn join<'a>(&'a mut self, disk: &'a Disk, pass: &mut Pass<'a>) {
-        pass.stream(disk, &mut self.writer.extent);
-    }
-
-    fn finish(
-        self: Box<Self>,
-        _disk: &Disk,
-        payload: &Payload,
-        progress: &dyn Progress,
-        cancel: &Cancel,
-    ) -> Result<Written> {
-        let Self { writer, machine, members } = *self;
-        let describe = |extent: &ova::Extent| descriptor(&machine, &members, extent);
-        writer.finish(&payload.digest(progress, cancel)?, describe, cancel)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,7 +91,7 @@ mod tests {
             kubernetes: Some("v1.36.0".to_owned()),
             ..ImageFacts::default()
         };
-        let machine = template("node", 4 << 30, &facts);
+        let machine = machine_of("node", 4 << 30, &facts);
         let keys: Vec<_> = machine.product.properties.iter().map(|p| p.key.as_str()).collect();
         let expected = [
             "DISTRO_ARCH",
