@@ -184,6 +184,9 @@ pub enum Work {
         boot: Option<BootMode>,
         /// What the disk's ids are derived from.
         seed: Uuid,
+        /// How many layers of the tree, from the bottom, the file system is filled with at once; what
+        /// those above change is written into it afterwards.
+        base: usize,
     },
 }
 
@@ -263,7 +266,8 @@ impl Work {
             | Self::Boot { .. }
             | Self::Sysprep { .. } => 1,
             Self::Packages { .. } | Self::Initramfs | Self::KubernetesInstall { .. } => 2,
-            Self::Preload { .. } | Self::Disk { .. } => 3,
+            Self::Preload { .. } => 3,
+            Self::Disk { .. } => 4,
         }
     }
 

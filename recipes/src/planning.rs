@@ -70,7 +70,8 @@ pub fn plan_of(
         if order.initramfs_early {
             tree = planning.initramfs(&tree);
         }
-        tree = planning.runtime(&tree)?; // 2. containerd, Kubernetes, images
+        let runtime = planning.runtime(&tree)?; // 2. containerd, images, Kubernetes
+        tree = runtime.tree;
         if order.provider == Turn::BeforePost {
             tree = planning.provider(&tree, provider, &spec)?;
         }
@@ -82,7 +83,7 @@ pub fn plan_of(
             tree = planning.initramfs(&tree);
         }
         let tree = planning.finishing(&tree, &spec)?; // 5. boot loader's menu, sysprep
-        let disk = planning.disk(provider, &tree)?; // 6. one disk; equal ones are one node
+        let disk = planning.disk(provider, &tree, &runtime.base)?; // 6. one disk; equal ones are one node
         disks.insert((*provider).to_owned(), disk);
     }
     let Planning { source_date, seed, nodes, .. } = planning;
@@ -155,6 +156,14 @@ fn seed_of(name: &str) -> Uuid {
     Uuid::new_v5(&space, name.as_bytes())
 }
 
+/// The tree with the container runtime and Kubernetes.
+struct Runtime {
+    /// Its topmost node.
+    tree: String,
+    /// The node below Kubernetes, which changes often and is small beside what lies below.
+    base: String,
+}
+
 /// The nodes that Kubernetes comes from.
 struct KubernetesNodes {
     /// The one that has its programs.
@@ -194,6 +203,15 @@ impl Planning<'_> {
             id,
         });
         name
+    }
+
+    /// How many layers the tree that ends with the node `name` has.
+    fn layers(&self, name: &str) -> usize {
+        let node = |name: &str| self.nodes.iter().find(|node| node.name == name);
+        let chain = std::iter::successors(node(name), |node_above| {
+            node_above.below.as_deref().and_then(node)
+        });
+        chain.filter(|node| node.work.makes_layer()).count()
     }
 
     /// `name`, or `name` with a number where providers differ in a node of that name.
@@ -315,7 +333,7 @@ impl Planning<'_> {
         self.scripts(tree, Hook::Provider)
     }
 
-    fn runtime(&mut self, tree: &str) -> Result<String> {
+    fn runtime(&mut self, tree: &str) -> Result<Runtime> {
         let recipe = self.recipe;
         let mut tree = tree.to_owned();
         let version = recipe.kubernetes.as_ref().map(|kubernetes| kubernetes.version);
@@ -344,11 +362,14 @@ impl Planning<'_> {
             uses.extend(kubernetes.iter().map(|nodes| nodes.kubeadm.clone()));
             tree = self.preload(&tree, &uses);
         }
+        let mut base = None;
         if let (Some(kubernetes), Some(nodes)) = (&recipe.kubernetes, &kubernetes) {
+            base = Some(tree.clone());
             let work = Work::KubernetesInstall { version: kubernetes.version };
             tree = self.add("kubernetes", work, Some(&tree), &[&nodes.binaries]);
         }
-        self.scripts(tree, Hook::Kubernetes)
+        let tree = self.scripts(tree, Hook::Kubernetes)?;
+        Ok(Runtime { base: base.unwrap_or_else(|| tree.clone()), tree })
     }
 
     fn preload(&mut self, tree: &str, uses: &[String]) -> String {
@@ -465,7 +486,8 @@ impl Planning<'_> {
         self.scripts(tree, Hook::PostSysprep)
     }
 
-    fn disk(&mut self, provider: &str, tree: &str) -> Result<String> {
+    /// The disk over `tree`, whose layers up to `base` are those that change least often.
+    fn disk(&mut self, provider: &str, tree: &str, base: &str) -> Result<String> {
         let (_, packages) = self.tree(tree_name::DISK)?;
         let tools = self.add(tree_name::DISK, Work::ToolsTree { packages }, None, &[]);
         let recipe = self.recipe;
@@ -473,6 +495,7 @@ impl Planning<'_> {
             size: recipe.disk.size,
             boot: recipe.kernel.package.is_some().then_some(recipe.disk.boot),
             seed: self.seed,
+            base: self.layers(base),
         };
         let shared = !self.nodes.iter().any(|node| node.name == "disk");
         let name = if shared { "disk".to_owned() } else { format!("disk@{provider}") };

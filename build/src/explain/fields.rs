@@ -102,6 +102,7 @@ pub(super) fn told(work: &Work, path: &str) -> String {
         (Work::Preload { .. }, "image_repository") => "kubernetes.image-repository".to_owned(),
         (Work::Containerd { .. }, field) => format!("containerd.{}", field.replace('_', "-")),
         (Work::Disk { .. }, "size") => "disk.size".to_owned(),
+        (Work::Disk { .. }, "base") => "lower layers".to_owned(),
         (Work::Boot { .. }, field) if field.starts_with("kernel_args") => {
             field.replacen("kernel_args", "kernel.args", 1)
         }

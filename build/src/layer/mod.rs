@@ -15,7 +15,7 @@ mod root;
 mod scan;
 
 pub use confined::Confined;
-pub(crate) use extended::{OPAQUE, OVERLAY, is_opaque};
+pub(crate) use extended::{OPAQUE, OVERLAY, extended, is_opaque};
 pub use layered::LayeredTree;
 pub(crate) use layered::is_whiteout;
 pub(crate) use root::unshare;

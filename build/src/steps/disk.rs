@@ -1,10 +1,15 @@
 //! The step `disk`: one sparse file `disk.raw` with partition table, boot loader and file systems.
 //!
-//! mke2fs, from the tools tree, fills the root file system at its place within the file; GRUB's core
-//! image is made by the tree's own `grub-mkimage`, so that it fits the modules of that tree. All else
-//! is written by the disk room. No loop device, no mount of the disk, no `grub-install`.
+//! mke2fs, from the tools tree, fills the root file system at its place within the file with the lower
+//! layers, and debugfs makes the changes of those above, layer by layer: mke2fs would write file behind
+//! file in the order of names, so that another kubelet, a few blocks longer, or a provider's one file
+//! would move half of the disk, and nothing that was compressed, sent or compared before, or for another
+//! provider, could be used again. GRUB's core image is made by the tree's own `grub-mkimage`, so that it
+//! fits the modules of that tree. All else is written by the disk room. No loop device, no mount of the
+//! disk, no `grub-install`.
 
-mod late;
+mod changes;
+mod debugfs;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -23,7 +28,8 @@ use nodekiln_recipes::{Inventory, tree_name};
 use nodekiln_words::{Bytes, Failure, Result, ResultExt as _, Sha256, SourceDate};
 use uuid::Uuid;
 
-use self::late::{Debugfs, Late};
+use self::changes::Changes;
+use self::debugfs::Debugfs;
 use super::Made;
 use super::boot::{BIOS_MODULES, MOK_MANAGER, SHIM, SIGNED_GRUB};
 use crate::execution::Execution;
@@ -39,7 +45,7 @@ const TREE: &str = "/mnt/tree";
 /// Label of the root file system.
 const LABEL: &str = "root";
 
-/// Makes the disk of `size` bytes over the tree below.
+/// Makes the disk of `size` bytes over the tree below, whose `base` lowest layers change least often.
 ///
 /// # Errors
 /// `Input` when the tree does not fit, with what is missing; `Verdict` when a program fails.
@@ -47,17 +53,21 @@ pub fn run(
     size: Bytes,
     boot: Option<BootMode>,
     seed: Uuid,
+    base: usize,
     execution: &Execution<'_>,
 ) -> Result<Made> {
     let layout = Layout::plan(size, mode(boot))?; // 1. where everything goes
     let ids = Ids::derive(seed);
     let output = folder(execution, "output")?;
     let tree = Root::read_only(&execution.below, &folder(execution, "tree")?)?;
-    let (totals, late) = survey(&tree, execution)?;
-    layout.require_root(ext4::estimate_size(totals))?; // 2. whether it fits
+    let tools = tools(execution)?;
+    let root = RootFileSystem { layout: &layout, ids: &ids, tree: &tree, tools: &tools };
+    let (base, changes) = root.divide(base, execution)?;
+    let room = survey(&tree, changes.removed, execution)?;
+    layout.require_root(ext4::estimate_size(room))?; // 2. whether it fits
     let file = create(&output.join(FILE), size)?;
-    let root = RootFileSystem { layout: &layout, ids: &ids, tree: &tree, late: &late };
-    root.make(&output, execution)?; // 3. the root file system, in place
+    root.make(&base, &output, execution)?; // 3. the root file system, in place
+    root.change(&changes, &file, &output, execution)?;
     let parts = Parts {
         bios: bios(&layout, &tree, execution)?, // 4. what boots it
         esp: esp(&layout, &ids, &tree, execution)?,
@@ -67,6 +77,8 @@ pub fn run(
         ids,
     };
     disk::assemble(parts)?.write_memory_into(&file)?; // 5. table, loader, ESP around it
+    tools.finish(execution.source_date)?;
+    base.finish(execution.source_date)?;
     tree.finish(execution.source_date)?;
     let file = Arc::new(file);
     let map = Disk::over_file(&file, size.get());
@@ -119,31 +131,26 @@ fn create(path: &Path, size: Bytes) -> Result<File> {
     Ok(file)
 }
 
-/// How much there is in the tree, and what of it comes late. Files with several names count once for
-/// each.
-fn survey(tree: &Root, execution: &Execution<'_>) -> Result<(Totals, Vec<Late>)> {
+/// How much there is in the tree, and `besides`. Files with several names count once for each.
+fn survey(tree: &Root, besides: Totals, execution: &Execution<'_>) -> Result<Totals> {
     let cannot = || "cannot read the tree".to_owned();
-    let (mut totals, mut late) = (Totals::default(), Vec::new());
-    let mut folders = vec![PathBuf::from("/")];
+    let mut totals = besides;
+    let mut folders = vec![tree.path().to_owned()];
     while let Some(folder) = folders.pop() {
         execution.cancel.check()?;
-        let place = tree.path().join(folder.strip_prefix("/").unwrap_or(&folder));
-        for entry in fs_err::read_dir(place).or_io(cannot)? {
+        for entry in fs_err::read_dir(folder).or_io(cannot)? {
             let entry = entry.or_io(cannot)?;
             let metadata = entry.metadata().or_io(cannot)?;
-            let path = folder.join(entry.file_name());
             if metadata.is_dir() {
                 totals.directories += 1;
-                folders.push(path);
+                folders.push(entry.path());
                 continue;
             }
             totals.files += 1;
             totals.bytes += if metadata.is_file() { metadata.len() } else { 0 };
-            let found = late::candidate(&path, &metadata, &entry.path(), &execution.below);
-            late.extend(found.or_io(cannot)?);
         }
     }
-    Ok((totals, late::chosen(late)))
+    Ok(totals)
 }
 
 /// The root file system to be made.
@@ -151,18 +158,24 @@ struct RootFileSystem<'a> {
     layout: &'a Layout,
     ids: &'a Ids,
     tree: &'a Root,
-    /// What is written when all else is there.
-    late: &'a [Late],
+    /// Has the programs that make it.
+    tools: &'a Root,
 }
 
 impl RootFileSystem<'_> {
-    /// Runs mke2fs over the tree, into the root partition's place in the disk, and debugfs for what
-    /// comes late.
-    fn make(&self, output: &Path, execution: &Execution<'_>) -> Result<()> {
-        let tools = execution.uses.get(tree_name::DISK).ok_or_else(|| {
-            Failure::io(format!("the node `{}` is not among the inputs", tree_name::DISK))
-        })?;
-        let tools = Root::assemble(&[tools.output()], &folder(execution, "tools")?)?;
+    /// The tree of at least `base` layers that mke2fs fills in, and what is changed in it afterwards.
+    fn divide(&self, base: usize, execution: &Execution<'_>) -> Result<(Root, Changes)> {
+        let cannot = || "cannot compare the layers".to_owned();
+        let base = debugfs::base_of(&execution.below, base).or_io(cannot)?;
+        let (lower, upper) = execution.below.split_at(base);
+        let base = Root::read_only(lower, &folder(execution, "base")?)?;
+        let changes = changes::between(base.path(), self.tree.path(), upper, execution.cancel);
+        execution.cancel.check()?;
+        Ok((base, changes.or_io(cannot)?))
+    }
+
+    /// Runs mke2fs over the tree `base`, into the root partition's place in the disk.
+    fn make(&self, base: &Root, output: &Path, execution: &Execution<'_>) -> Result<()> {
         let (image, root) = (Path::new(OUTPUT).join(FILE), self.layout.root()?);
         let arguments = ext4::mke2fs_arguments(&ext4::Request {
             image: &image,
@@ -173,54 +186,61 @@ impl RootFileSystem<'_> {
             ids: self.ids,
         })?;
         let argv = std::iter::once(OsString::from("mke2fs")).chain(arguments);
-        let mut command = self.command("fill the root file system", &tools, argv, execution);
-        command.binds = vec![bind(output, OUTPUT, false), bind(self.tree.path(), TREE, true)];
-        command.binds.extend(late::covers(self.late, TREE, execution)?);
-        execution.run(&command)?;
-        if !self.late.is_empty() {
-            self.write_late(&image, output, &tools, execution)?;
-        }
-        tools.finish(execution.source_date)
+        let mut command = self.command("fill the root file system", argv, execution);
+        command.binds = vec![bind(output, OUTPUT, false), bind(base.path(), TREE, true)];
+        execution.run(&command).map(drop)
     }
 
-    /// Writes what comes late.
-    fn write_late(
+    /// Runs debugfs for what the layers above the base change, and takes out what it leaves of files
+    /// that are gone. `file` is the disk.
+    fn change(
         &self,
-        image: &Path,
+        changes: &Changes,
+        file: &File,
         output: &Path,
-        tools: &Root,
         execution: &Execution<'_>,
     ) -> Result<()> {
-        let title = format!("write {} large files behind the others", self.late.len());
-        let offset = self.layout.root()?.start;
-        let Debugfs { argv, script, log } =
-            late::debugfs(self.late, TREE, image, offset, execution)?;
-        let mut command = self.command(&title, tools, argv, execution);
+        if changes.list.is_empty() {
+            return Ok(());
+        }
+        let (image, offset) = (Path::new(OUTPUT).join(FILE), self.layout.root()?.start);
+        let debugfs = Debugfs::new(&changes.list, TREE, &image, offset, execution)?;
+        let title = format!("change {} entries of the root file system", changes.list.len());
+        let mut command = self.command(&title, &debugfs.argv, execution);
         command.binds = vec![bind(output, OUTPUT, false), bind(self.tree.path(), TREE, true)];
-        command.binds.push(script);
-        command.log = log.clone();
+        command.binds.push(debugfs.folder.clone());
+        command.log = debugfs.log.clone();
         let outcome = execution.run(&command);
-        let text = fs_err::read(&log).or_io(|| "cannot read debugfs's output".to_owned())?;
+        let text =
+            fs_err::read(&debugfs.log).or_io(|| "cannot read debugfs's output".to_owned())?;
         let text = String::from_utf8_lossy(&text);
         append(execution.log, &text).or_io(|| "cannot write the log".to_owned())?;
         outcome?;
-        late::check(self.late, &text)
+        debugfs.check(&text)?;
+        ext4::clear_free_blocks(file, offset, execution.cancel)
     }
 
     /// A command of e2fsprogs at the source date.
     fn command(
         &self,
         title: &str,
-        tools: &Root,
         argv: impl IntoIterator<Item = impl Into<OsString>>,
         execution: &Execution<'_>,
     ) -> SandboxCommand {
-        let mut command = execution.command(title, tools, argv);
+        let mut command = execution.command(title, self.tools, argv);
         let environment = ext4::mke2fs_environment(execution.source_date);
         let environment = environment.into_iter().map(|(key, value)| (key.to_owned(), value));
         command.environment.extend(environment);
         command
     }
+}
+
+/// The programs that make file systems.
+fn tools(execution: &Execution<'_>) -> Result<Root> {
+    let tools = execution.uses.get(tree_name::DISK).ok_or_else(|| {
+        Failure::io(format!("the node `{}` is not among the inputs", tree_name::DISK))
+    })?;
+    Root::assemble(&[tools.output()], &folder(execution, "tools")?)
 }
 
 fn append(path: &Path, text: &str) -> io::Result<()> {

@@ -45,8 +45,8 @@ pub struct Made {
 /// # Errors
 /// Those of the executor, and of reading what it left.
 pub fn run(work: &Work, execution: &Execution<'_>) -> Result<Made> {
-    if let Work::Disk { size, boot, seed } = work {
-        return disk::run(*size, *boot, *seed, execution);
+    if let Work::Disk { size, boot, seed, base } = work {
+        return disk::run(*size, *boot, *seed, *base, execution);
     }
     let facts = execute(work, execution)?;
     let output = execution.scratch.join("output");

@@ -13,6 +13,7 @@ mod compile;
 mod control_plane;
 mod deb;
 mod debian;
+mod disk;
 mod fetching;
 mod graph;
 mod image_archive;

@@ -1,0 +1,295 @@
+//! debugfs(8) as the writer of changes: its commands, and what it says of them.
+
+use std::fmt::Display;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use nodekiln_words::{Class, Failure, Result, ResultExt as _};
+
+use super::changes::{Change, Item};
+use crate::execution::Execution;
+use crate::sandbox::Bind;
+
+/// Where debugfs finds its commands, and the values of extended attributes.
+const FOLDER: &str = "/mnt/debugfs";
+/// Bytes of a path or of a link's target that surely fit into a line of commands, of which debugfs reads
+/// `BUFSIZ` bytes (8192 with glibc) and each may be two, of both and what else stands there.
+const LONGEST: usize = 1800;
+
+/// How many of `layers`, bottom first, mke2fs has to fill in: at least `least`, and all up to the last
+/// that has something that debugfs cannot write.
+///
+/// # Errors
+/// When a layer cannot be read.
+pub(super) fn base_of(layers: &[PathBuf], least: usize) -> io::Result<usize> {
+    for (number, layer) in layers.iter().enumerate().skip(least).rev() {
+        if !can_write(layer, Path::new("/"))? {
+            return Ok(number + 1);
+        }
+    }
+    Ok(least.min(layers.len()))
+}
+
+/// Whether debugfs can write all that stands at `folder`, seen at `path`.
+fn can_write(folder: &Path, path: &Path) -> io::Result<bool> {
+    let fits = |path: &Path| {
+        let bytes = path.as_os_str().as_bytes();
+        bytes.len() <= LONGEST && !bytes.contains(&b'\n')
+    };
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let (kind, path) = (entry.file_type()?, path.join(entry.file_name()));
+        let good = fits(&path)
+            && !kind.is_socket()
+            && (!kind.is_symlink() || fits(&std::fs::read_link(entry.path())?))
+            && (!kind.is_dir() || can_write(&entry.path(), &path)?);
+        if !good {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// debugfs and its commands.
+pub(super) struct Debugfs {
+    /// Program and arguments.
+    pub(super) argv: Vec<String>,
+    /// The folder of its commands, and where debugfs sees it.
+    pub(super) folder: Bind,
+    /// Where its output goes, and nothing else.
+    pub(super) log: PathBuf,
+    /// How many inodes it is to tell of.
+    inodes: usize,
+}
+
+impl Debugfs {
+    /// What makes `changes`, whose files are seen below `tree`, in the file system that begins at byte
+    /// `offset` of `image`.
+    ///
+    /// # Errors
+    /// When the commands cannot be written.
+    pub(super) fn new(
+        changes: &[Change],
+        tree: &str,
+        image: &Path,
+        offset: u64,
+        execution: &Execution<'_>,
+    ) -> Result<Self> {
+        let host = execution.scratch.join("debugfs");
+        let cannot = || "cannot write to the scratch folder".to_owned();
+        fs_err::create_dir_all(&host).or_io(cannot)?;
+        let mut commands = Commands::new(tree, &host);
+        for change in changes {
+            commands.change(change).or_io(cannot)?;
+        }
+        fs_err::write(host.join("commands"), &commands.text).or_io(cannot)?;
+        let image = format!("{}?offset={offset}", image.display());
+        let argv = ["debugfs", "-w", "-f", &format!("{FOLDER}/commands"), &image];
+        Ok(Self {
+            argv: argv.map(str::to_owned).to_vec(),
+            inodes: commands.inodes,
+            folder: Bind { host, guest: FOLDER.to_owned(), read_only: true },
+            log: execution.scratch.join("debugfs.log"),
+        })
+    }
+
+    /// Fails unless debugfs did all that was asked: it ends well whatever happens, so its output is
+    /// read. `log` is all that it wrote; what is not known to be good is bad.
+    ///
+    /// # Errors
+    /// [`Class::Verdict`] with the line that should not be there, or with the number of inodes missing.
+    pub(super) fn check(&self, log: &str) -> Result<()> {
+        check(self.inodes, log)
+    }
+}
+
+fn check(inodes: usize, log: &str) -> Result<()> {
+    let mut made = 0;
+    for line in log.lines().skip(1).map(str::trim) {
+        made += usize::from(line.starts_with("Allocated inode: "));
+        let echo = ["debugfs: ", "debugfs 1.", "Allocated inode: "];
+        if !line.is_empty() && !echo.iter().any(|start| line.starts_with(start)) {
+            let message = format!("the root file system cannot be completed: {line}");
+            return Err(Failure::new(Class::Verdict, message));
+        }
+    }
+    if made != inodes {
+        let message = format!("debugfs wrote {made} files, not {inodes}");
+        return Err(Failure::new(Class::Verdict, message));
+    }
+    Ok(())
+}
+
+/// Commands in the making.
+struct Commands<'a> {
+    /// Where debugfs sees the tree.
+    tree: &'a str,
+    /// Folder that takes values of extended attributes.
+    folder: &'a Path,
+    text: Vec<u8>,
+    /// The folder that debugfs is in.
+    current: PathBuf,
+    /// How often debugfs says `Allocated inode`: for each file and device.
+    inodes: usize,
+    /// How many values of extended attributes there are.
+    values: usize,
+}
+
+impl<'a> Commands<'a> {
+    fn new(tree: &'a str, folder: &'a Path) -> Self {
+        let current = PathBuf::from("/");
+        Self { tree, folder, text: Vec::new(), current, inodes: 0, values: 0 }
+    }
+
+    fn change(&mut self, change: &Change) -> io::Result<()> {
+        match change {
+            Change::Remove { path, directory } => {
+                let name = self.enter(path);
+                self.line(&[if *directory { b"rmdir" } else { b"rm" }, &name]);
+            }
+            Change::Link { path, first } => {
+                let name = self.enter(path);
+                self.line(&[b"ln", &quoted(first), &name]);
+            }
+            Change::Add(item) => return self.add(item),
+            Change::Set { item, lost } => {
+                for name in lost {
+                    let name = quoted(Path::new(name));
+                    self.line(&[b"ea_rm", &quoted(&item.path), &name]);
+                }
+                self.field(item, "mode", format_args!("0{:o}", item.metadata.mode()));
+                self.field(item, "uid", item.metadata.uid());
+                self.field(item, "gid", item.metadata.gid());
+                return self.attributes(item);
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, item: &Item) -> io::Result<()> {
+        let metadata = &item.metadata;
+        let kind = metadata.file_type();
+        let device = metadata.rdev();
+        let numbers = (rustix::fs::major(device), rustix::fs::minor(device));
+        let numbers = format!("{} {}", numbers.0, numbers.1).into_bytes();
+        let name = self.enter(&item.path);
+        if let Some(target) = &item.target {
+            self.line(&[b"symlink", &name, &quoted(target)]);
+        } else if kind.is_dir() {
+            self.line(&[b"mkdir", &name]);
+        } else if kind.is_char_device() {
+            self.line(&[b"mknod", &name, b"c", &numbers]);
+        } else if kind.is_block_device() {
+            self.line(&[b"mknod", &name, b"b", &numbers]);
+        } else if kind.is_fifo() {
+            self.line(&[b"mknod", &name, b"p"]);
+        } else {
+            let inside = item.path.strip_prefix("/").unwrap_or(&item.path);
+            self.line(&[b"write", &quoted(&Path::new(self.tree).join(inside)), &name]);
+        }
+        self.inodes += usize::from(!kind.is_dir() && !kind.is_symlink());
+        // debugfs takes over a regular file's bits, and a link has none.
+        if !kind.is_file() && !kind.is_symlink() {
+            self.field(item, "mode", format_args!("0{:o}", metadata.mode()));
+        }
+        if metadata.uid() != 0 {
+            self.field(item, "uid", metadata.uid());
+        }
+        if metadata.gid() != 0 {
+            self.field(item, "gid", metadata.gid());
+        }
+        if item.names > 1 {
+            self.field(item, "links_count", item.names);
+        }
+        self.attributes(item)
+    }
+
+    /// Modification time and extended attributes.
+    fn attributes(&mut self, item: &Item) -> io::Result<()> {
+        self.field(item, "mtime", format_args!("@{}", item.metadata.mtime()));
+        for (name, value) in &item.xattrs {
+            let file = format!("value-{}", self.values);
+            self.values += 1;
+            std::fs::write(self.folder.join(&file), value)?;
+            let file = format!("{FOLDER}/{file}");
+            let name = quoted(Path::new(name));
+            self.line(&[b"ea_set -f", file.as_bytes(), &quoted(&item.path), &name]);
+        }
+        Ok(())
+    }
+
+    /// Goes to the folder of `path`, and gives the name in it: of a path such as `/a` debugfs takes the
+    /// folder, which is empty, for the one that it is in (1.47.2, `do_symlink_internal` and others).
+    fn enter(&mut self, path: &Path) -> Vec<u8> {
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        if self.current != folder {
+            self.line(&[b"cd", &quoted(folder)]);
+            self.current = folder.to_owned();
+        }
+        quoted(Path::new(path.file_name().unwrap_or_default()))
+    }
+
+    /// Sets a field of an inode.
+    fn field(&mut self, item: &Item, name: &str, value: impl Display) {
+        let value = value.to_string();
+        self.line(&[b"sif", &quoted(&item.path), name.as_bytes(), value.as_bytes()]);
+    }
+
+    fn line(&mut self, words: &[&[u8]]) {
+        self.text.extend_from_slice(&words.join(&b' '));
+        self.text.push(b'\n');
+    }
+}
+
+/// A path between quotation marks, each of its own doubled.
+fn quoted(path: &Path) -> Vec<u8> {
+    let bytes = path.as_os_str().as_bytes();
+    let mut text = vec![b'"'];
+    for byte in bytes {
+        text.push(*byte);
+        if *byte == b'"' {
+            text.push(b'"');
+        }
+    }
+    text.push(b'"');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_known_to_be_good_is_good() {
+        let good = "# title\ndebugfs 1.47.2 (1-Jan-2025)\ndebugfs: rm \"/a\"\n\n\
+                    Allocated inode: 12\ndebugfs: cd \"/\"\nAllocated inode: 13\n";
+        check(2, good).unwrap();
+        assert!(check(1, good).unwrap_err().to_string().contains("wrote 2 files"));
+        let bad = format!("{good}write: Could not allocate block in ext2 filesystem \n");
+        assert!(check(2, &bad).unwrap_err().to_string().contains("Could not allocate"));
+        assert!(check(2, "# title\n").is_err());
+    }
+
+    #[test]
+    fn quotation_marks_are_doubled() {
+        assert_eq!(quoted(Path::new("/a b\"c")), b"\"/a b\"\"c\"");
+    }
+
+    #[test]
+    fn mke2fs_fills_in_all_that_debugfs_cannot_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let layers: Vec<PathBuf> =
+            (0..4).map(|number| folder.path().join(number.to_string())).collect();
+        for layer in &layers {
+            std::fs::create_dir_all(layer.join("etc")).unwrap();
+        }
+        assert_eq!(base_of(&layers, 1).unwrap(), 1);
+        assert_eq!(base_of(&layers, 7).unwrap(), 4);
+        std::fs::write(layers[2].join("etc/two\nlines"), "").unwrap();
+        assert_eq!(base_of(&layers, 1).unwrap(), 3);
+        std::os::unix::fs::symlink("x".repeat(LONGEST + 1), layers[3].join("long")).unwrap();
+        assert_eq!(base_of(&layers, 0).unwrap(), 4);
+    }
+}
