@@ -109,8 +109,8 @@ impl Cloud {
 /// What the guest told its cloud.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Observed {
-    /// Reports of health to Azure's wireserver, in order. The first `Ready` proves that the machine was
-    /// provisioned.
+    /// Reports of health to Azure's wireserver, in order; of more than 32 the first `Ready`, which proves that
+    /// the machine was provisioned, and the last ones.
     pub health: Vec<Health>,
     /// GCE's guest attributes, by namespace and key. `hostkeys` are public host keys.
     #[serde(serialize_with = "attributes")]
