@@ -70,18 +70,22 @@ fn serve(verb: &Serve, context: &Context) -> Result<ExitCode> {
         None => Services::Apart(Emulation::start(instance, faults, journal)?),
     }; // 2. the services
     announce(verb, &services, context)?;
-    let code = match &verb.command[..] {
+    let ended = match &verb.command[..] {
         [] => {
             while !context.cancel.is_cancelled() {
                 std::thread::sleep(INTERVAL);
             }
-            ExitCode::SUCCESS // to be interrupted is how it ends
+            Ok(ExitCode::SUCCESS) // to be interrupted is how it ends
         }
-        words => run(words, &services, &context.cancel)?, // 3. the command
+        words => run(words, &services, &context.cancel), // 3. the command
     };
-    summary(verb, services.server(), context)?; // 4. what was asked
-    services.server().journal().finish()?;
-    Ok(code)
+    let server = services.server();
+    let written = server.journal().finish();
+    if server.journal().is_drained() {
+        summary(verb, server, context)?; // 4. what was asked, after the last request
+    }
+    written?;
+    ended
 }
 
 /// The instance that the words ask for.
@@ -140,11 +144,11 @@ fn journal(verb: &Serve, context: &Context) -> Result<Journal> {
     if verb.json {
         journal.listen(|record| {
             let _ = print(&event("request", record)); // nobody reads: no reason to stop serving
-        });
+        })?;
     } else if style == ProgressStyle::Json {
-        journal.listen(|record| print_error(&event("request", record)));
+        journal.listen(|record| print_error(&event("request", record)))?;
     } else if style != ProgressStyle::Quiet {
-        journal.listen(|record| print_error(&format!("{record}\n")));
+        journal.listen(|record| print_error(&format!("{record}\n")))?;
     }
     Ok(journal)
 }
