@@ -71,8 +71,17 @@ pub(crate) fn print(text: &str) -> Result<()> {
 
 /// Prints `value` as indented JSON.
 pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(value).or_io(|| "cannot write JSON".to_owned())?;
-    print(&format!("{text}\n"))
+    print(&json(value)?)
+}
+
+/// `value` as indented JSON and a line end.
+///
+/// # Errors
+/// When it holds what JSON cannot tell, such as a path that is no UTF-8.
+pub(crate) fn json(value: &impl serde::Serialize) -> Result<String> {
+    let cannot = || "cannot write JSON".to_owned();
+    let text = serde_json::to_string_pretty(value).or_fail(Class::Input, cannot)?;
+    Ok(format!("{text}\n"))
 }
 
 /// Makes SIGINT, SIGTERM and SIGHUP ask for an orderly stop; the second one ends at once. A signal

@@ -4,14 +4,16 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::{Command, ExitCode, ExitStatus};
+use std::process::{Child, Command, ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
 use nodekiln_validate::metadata::{
-    Cloud, Description, Emulation, Fault, Instance, Journal, Server, instance::Mac,
-    journal::Record, media, namespace, serve_at,
+    Cloud, Description, Emulation, Fault, Instance, Journal, Server, journal::Record, media,
+    namespace, serve_at,
 };
 use nodekiln_words::{Cancel, Class, Event, Failure, Result, ResultExt as _, Sha256};
+use rustix::process::{Pid, Signal};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::Context;
@@ -19,7 +21,7 @@ use crate::arguments::ProgressStyle;
 use crate::arguments::metadata::{
     Cloud as CloudWord, Instance as InstanceWords, Medium, Metadata, MetadataVerb, Serve,
 };
-use crate::exit::{print, print_error};
+use crate::exit::{self, print, print_error};
 use crate::progress::renderer;
 
 /// How often a waiting program looks up.
@@ -70,18 +72,22 @@ fn serve(verb: &Serve, context: &Context) -> Result<ExitCode> {
         None => Services::Apart(Emulation::start(instance, faults, journal)?),
     }; // 2. the services
     announce(verb, &services, context)?;
-    let code = match &verb.command[..] {
+    let ended = match &verb.command[..] {
         [] => {
             while !context.cancel.is_cancelled() {
                 std::thread::sleep(INTERVAL);
             }
-            ExitCode::SUCCESS // to be interrupted is how it ends
+            Ok(ExitCode::SUCCESS) // to be interrupted is how it ends
         }
-        words => run(words, &services, &context.cancel)?, // 3. the command
+        words => run(words, &services, &context.cancel), // 3. the command
     };
-    summary(verb, services.server(), context)?; // 4. what was asked
-    services.server().journal().finish()?;
-    Ok(code)
+    let server = services.server();
+    let written = server.journal().finish();
+    if server.journal().is_drained() {
+        summary(verb, server, context)?; // 4. what was asked, after the last request
+    }
+    written?;
+    ended
 }
 
 /// The instance that the words ask for.
@@ -105,9 +111,6 @@ fn instance(words: &InstanceWords) -> Result<Instance> {
         if typed.is_some() {
             field.clone_from(typed);
         }
-    }
-    if let Some(mac) = &words.mac {
-        mac.parse::<Mac>()?;
     }
     description.clone = words.clone.unwrap_or(description.clone);
     let cloud = match words.provider {
@@ -140,11 +143,11 @@ fn journal(verb: &Serve, context: &Context) -> Result<Journal> {
     if verb.json {
         journal.listen(|record| {
             let _ = print(&event("request", record)); // nobody reads: no reason to stop serving
-        });
+        })?;
     } else if style == ProgressStyle::Json {
-        journal.listen(|record| print_error(&event("request", record)));
+        journal.listen(|record| print_error(&event("request", record)))?;
     } else if style != ProgressStyle::Quiet {
-        journal.listen(|record| print_error(&format!("{record}\n")));
+        journal.listen(|record| print_error(&format!("{record}\n")))?;
     }
     Ok(journal)
 }
@@ -222,16 +225,18 @@ fn announce(verb: &Serve, services: &Services, context: &Context) -> Result<()> 
 fn run(words: &[OsString], services: &Services, cancel: &Cancel) -> Result<ExitCode> {
     let url = url(services.server());
     let (program, arguments) = words.split_first().ok_or_else(|| Failure::input("no command"))?;
-    let mut command = match services {
-        Services::Here(_) => Command::new(program),
-        Services::Apart(_) => namespace::mortal(Path::new(program))?,
+    let program = Path::new(program);
+    let prepared = |mut command: Command| {
+        command.args(arguments).env(VARIABLE, url);
+        command
     };
-    command.args(arguments).env(VARIABLE, url);
     let status = match services {
-        Services::Here(_) => watch(command, cancel),
-        Services::Apart(emulation) => emulation.inside(|| watch(command, cancel))?,
-    };
-    let status = status?;
+        Services::Here(_) => watch(prepared(nodekiln_validate::mortal(program)?), ask, cancel),
+        Services::Apart(emulation) => {
+            let command = prepared(namespace::mortal(program)?);
+            emulation.inside(|| watch(command, namespace::ask_to_end, cancel))?
+        }
+    }?;
     if cancel.is_cancelled() {
         return Err(Failure::interrupted());
     }
@@ -239,9 +244,14 @@ fn run(words: &[OsString], services: &Services, cancel: &Cancel) -> Result<ExitC
     Ok(code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-/// Waits for the command's end. An interrupted one, which the terminal told as well, is killed when it does
-/// not end by itself.
-fn watch(mut command: Command, cancel: &Cancel) -> Result<ExitStatus> {
+/// Asks a program to end.
+fn ask(child: &Child) {
+    let _ = rustix::process::kill_process(Pid::from_child(child), Signal::TERM); // it may just have ended
+}
+
+/// Waits for the command's end. On an interruption it is asked to end, which does no harm where the terminal told
+/// it already, and is killed when it does not.
+fn watch(mut command: Command, ask: fn(&Child), cancel: &Cancel) -> Result<ExitStatus> {
     let name = command.get_program().to_owned();
     let mut child =
         command.spawn().or_fail(Class::Missing, || format!("cannot start {}", name.display()))?;
@@ -252,7 +262,10 @@ fn watch(mut command: Command, cancel: &Cancel) -> Result<ExitStatus> {
             return Ok(status);
         }
         if cancel.is_cancelled() {
-            let since = *interrupted.get_or_insert_with(Instant::now);
+            let since = *interrupted.get_or_insert_with(|| {
+                ask(&child);
+                Instant::now()
+            });
             if since.elapsed() > GRACE {
                 child.kill().or_io(cannot)?;
                 return child.wait().or_io(cannot);
@@ -288,21 +301,36 @@ fn summary(verb: &Serve, server: &Server, context: &Context) -> Result<()> {
     Ok(())
 }
 
+/// What is told of a medium.
+#[derive(Serialize)]
+struct Told<'a> {
+    file: &'a Path,
+    bytes: usize,
+    sha256: Sha256,
+    label: &'static str,
+    file_system: &'static str,
+    drive: media::Drive,
+}
+
 fn medium(verb: &Medium) -> Result<ExitCode> {
     let instance = instance(&verb.instance)?;
     let medium = media::medium(&instance)?;
-    write(&verb.out, &medium.bytes)?;
     let digest = Sha256::of(&medium.bytes);
-    if verb.json {
-        let told = json!({
-            "file": verb.out,
-            "bytes": medium.bytes.len(),
-            "sha256": digest.to_string(),
-            "label": medium.label,
-            "file_system": medium.file_system,
-            "drive": medium.drive,
-        });
-        print(&format!("{told:#}\n"))?;
+    let told = Told {
+        file: &verb.out,
+        bytes: medium.bytes.len(),
+        sha256: digest,
+        label: medium.label,
+        file_system: medium.file_system,
+        drive: medium.drive,
+    };
+    // Before anything is written: a path need not be text.
+    let json = verb.json.then(|| exit::json(&told)).transpose().map_err(|failure| {
+        failure.with_help("give --out a name that is UTF-8, or leave --json out")
+    })?;
+    write(&verb.out, &medium.bytes)?;
+    if let Some(json) = json {
+        print(&json)?;
         return Ok(ExitCode::SUCCESS);
     }
     let how = match medium.drive {
@@ -322,14 +350,11 @@ fn medium(verb: &Medium) -> Result<ExitCode> {
 /// Writes a file that is whole or not there.
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     use std::io::Write as _;
-    use std::os::unix::fs::PermissionsExt as _;
     let cannot = || format!("cannot write {}", path.display());
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or_else(|| Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder).or_io(cannot)?;
     file.write_all(bytes).or_io(cannot)?;
-    // It may hold secrets of user-data, and is its owner's alone, as temporary files are.
-    let private = std::fs::Permissions::from_mode(0o600);
-    file.as_file().set_permissions(private).or_io(cannot)?;
+    // It may hold secrets of user-data, and stays its owner's alone, as temporary files are.
     file.persist(path).map(drop).or_io(cannot)
 }

@@ -6,8 +6,8 @@
 
 mod probe_sector;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nodekiln_words::{Cancel, Class, Failure, Result, ResultExt as _};
@@ -137,7 +137,7 @@ fn probe_kvm(cancel: &Cancel) -> Result<Probed> {
 
 /// Boots the probe's sector and waits for QEMU to leave with the guest's exit code.
 fn run_probe(
-    qemu: &PathBuf,
+    qemu: &Path,
     disk: &Path,
     engine: Engine,
     deadline: Duration,
@@ -145,9 +145,7 @@ fn run_probe(
 ) -> Result<Probed> {
     let errors = disk.with_extension("stderr");
     let stderr = fs_err::File::create(&errors).or_io(|| "keep QEMU's messages".into())?;
-    let mut child = Command::new(program::SETPRIV.find()?)
-        .args(["--pdeathsig", "KILL", "--"])
-        .arg(qemu)
+    let mut child = program::mortal(qemu)?
         .args(["-accel", engine.argument(), "-cpu", engine.cpu(), "-m", "64"])
         .args(["-nodefaults", "-no-user-config", "-display", "none"])
         .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=1"])

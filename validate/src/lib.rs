@@ -39,6 +39,7 @@ pub use accelerator::Accelerator;
 pub use expect::Expectations;
 pub use machine::Machine;
 pub use nodekiln_providers::{Firmware, MachineProfile};
+pub use program::mortal;
 pub use report::Report;
 
 use accelerator::{Chosen, Engine};

@@ -8,7 +8,7 @@ use nodekiln_words::{Class, Failure, Result, ResultExt as _};
 
 /// QEMU's system emulator.
 pub(crate) const QEMU: Program = Program { name: "qemu-system-x86_64", package: "qemu-system-x86" };
-/// Starts QEMU so that the kernel kills it when nodekiln dies.
+/// Starts programs so that the kernel kills them when nodekiln dies.
 pub(crate) const SETPRIV: Program = Program { name: "setpriv", package: "util-linux" };
 
 /// OVMF's code and variable store in the 4 MiB layout, from Debian's package `ovmf`.
@@ -32,11 +32,31 @@ impl Program {
         self.find_in(&std::env::var_os("PATH").unwrap_or_default())
     }
 
+    /// A command that runs the program and dies with the thread that starts it ([`mortal`]).
+    ///
+    /// # Errors
+    /// [`Class::Missing`] without the program or `setpriv`.
+    pub(crate) fn mortal(self) -> Result<Command> {
+        mortal(&self.find()?)
+    }
+
     fn find_in(self, path: &OsStr) -> Result<PathBuf> {
         let candidates = std::env::split_paths(path).map(|folder| folder.join(self.name));
         let found = candidates.into_iter().find(|file| is_executable(file));
         found.ok_or_else(|| missing(self.name, self.package))
     }
+}
+
+/// A command that runs `program` and that the kernel kills with the thread that starts it, however that ends
+/// (`PR_SET_PDEATHSIG`). What the program itself starts is not killed with it.
+///
+/// # Errors
+/// [`Class::Missing`] without `setpriv`, which sets this and becomes the program. Whether there is such a program
+/// is known when the command has run: 127 is `setpriv`'s exit code where there is none.
+pub fn mortal(program: &Path) -> Result<Command> {
+    let mut command = Command::new(SETPRIV.find()?);
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    Ok(command)
 }
 
 fn is_executable(file: &Path) -> bool {
@@ -84,6 +104,23 @@ mod tests {
         let failure = QEMU.find_in(OsStr::new("/nonexistent")).unwrap_err();
         assert_eq!(failure.class(), Class::Missing);
         assert!(failure.help().is_some_and(|help| help.contains("qemu-system-x86")), "{failure:?}");
+    }
+
+    #[test]
+    fn a_mortal_program_dies_with_the_thread_that_started_it() {
+        use std::io::{BufRead as _, BufReader};
+        use std::os::unix::process::ExitStatusExt as _;
+        let start = || {
+            let mut command = mortal(Path::new("sh")).unwrap();
+            command.args(["-c", "echo started; exec sleep 600"]).stdout(Stdio::piped());
+            let mut child = command.spawn().unwrap();
+            let mut line = String::new();
+            BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+            assert_eq!(line, "started\n");
+            child
+        };
+        let mut child = std::thread::spawn(start).join().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(9)); // or it takes ten minutes
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A cloud's services at their real addresses, in a network of their own.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use nodekiln_words::Result;
 
@@ -33,20 +34,17 @@ impl Emulation {
     /// Starts the services of `instance`.
     ///
     /// # Errors
-    /// When this machine does not let us have a network namespace ([`namespace::own_user_namespace`]).
+    /// When this machine does not let us have a network namespace ([`namespace::own_user_namespace`]), or the
+    /// cloud has names and there is no file by way of which they are looked up.
     pub fn start(instance: Instance, faults: Vec<Fault>, journal: Journal) -> Result<Self> {
         let services = instance.cloud.services();
-        let mut addresses: Vec<Ipv4Addr> = Vec::new();
-        for (address, _, _) in &services {
-            if let IpAddr::V4(address) = address
-                && !addresses.contains(address)
-            {
-                addresses.push(*address);
-            }
-        }
-        let namespace = Namespace::create(&addresses, Some(RESOLVER))?;
+        let addresses: BTreeSet<Ipv4Addr> = services.iter().map(|(address, ..)| *address).collect();
+        let addresses: Vec<Ipv4Addr> = addresses.into_iter().collect();
+        // A machine that looks no names up serves clouds that need none all the same.
+        let named = !instance.cloud.names().is_empty() || namespace::has_resolver();
+        let namespace = Namespace::create(&addresses, named.then_some(RESOLVER))?;
         let listeners = services.into_iter().map(|(address, port, destination)| {
-            let socket = namespace.listen(SocketAddr::new(address, port))?;
+            let socket = namespace.listen(SocketAddr::from((address, port)))?;
             Ok(Listener { socket, destination })
         });
         let listeners = listeners.collect::<Result<Vec<_>>>()?;

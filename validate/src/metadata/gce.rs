@@ -29,6 +29,8 @@ const GUEST_ATTRIBUTES: &str = "guest-attributes";
 const VERBATIM: [&str; 2] = ["attributes", GUEST_ATTRIBUTES];
 /// The most that a guest may write under one key, and the longest key.
 const MOST: (usize, usize) = (256 << 10, 256);
+/// Keys that a guest may write, and bytes of keys and values together. Every answer is made from all of them.
+const MOST_IN_ALL: (usize, usize) = (1024, 1 << 20);
 
 /// Answers one request. `waited` tells that a held answer is due now.
 pub(super) fn answer(
@@ -148,14 +150,30 @@ fn write(observed: &mut Observed, request: &Request, namespace: &str, key: &str)
     match (&request.method, value) {
         _ if !fine(namespace) || !fine(key) => page(StatusCode::BAD_REQUEST, "Invalid key."),
         (&Method::PUT, Some(value)) => {
-            observed.guest_attributes.insert(name, value.to_owned());
-            text("")
+            let before = observed.guest_attributes.insert(name.clone(), value.to_owned());
+            if fits(observed) {
+                return text("");
+            }
+            match before {
+                Some(before) => observed.guest_attributes.insert(name, before),
+                None => observed.guest_attributes.remove(&name),
+            };
+            page(StatusCode::BAD_REQUEST, "There are too many guest attributes.")
         }
         (&Method::PUT, None) => page(StatusCode::BAD_REQUEST, "Invalid value."),
         (&Method::DELETE, _) if observed.guest_attributes.remove(&name).is_some() => text(""),
         (&Method::DELETE, _) => page(StatusCode::NOT_FOUND, "There is no such attribute."),
         _ => page(StatusCode::METHOD_NOT_ALLOWED, "PUT, DELETE or GET."),
     }
+}
+
+/// Whether the guest attributes are within their limits.
+fn fits(observed: &Observed) -> bool {
+    let attributes = &observed.guest_attributes;
+    let bytes =
+        |((space, key), value): (&(String, String), &String)| space.len() + key.len() + value.len();
+    attributes.len() <= MOST_IN_ALL.0
+        && attributes.iter().map(bytes).sum::<usize>() <= MOST_IN_ALL.1
 }
 
 /// All that the server knows: objects are folders, arrays of objects are folders of numbers.

@@ -159,7 +159,9 @@ impl Description {
     /// # Errors
     /// When it is no YAML or has unknown keys; told with line and column.
     pub fn parse(text: &str) -> Result<Self> {
-        serde_saphyr::from_str(text).map_err(|error| {
+        // Without the lines around the error: they may be user-data.
+        let options = serde_saphyr::options! { with_snippet: false };
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| {
             Failure::input("this is no description of an instance")
                 .with_source(error)
                 .with_help(
@@ -471,6 +473,18 @@ mod tests {
         assert_eq!(instance.user_data.as_deref(), Some(b"hush-hush".as_slice()));
         assert!(!format!("{shown}{instance:?}").contains("104, 117"), "{instance:?}");
         assert!(!shown.contains("hush"), "{shown}");
+        for wrong in [
+            "user-data: hush-hush\ncolour: red\n",
+            "user-data: hush-hush\nclone: x\nhostname: a",
+            "user-data: |\n  #cloud-config\n  hush-hush\n bad",
+            "user-data: \"hush-hush",
+            "user-data: [hush-hush]",
+            "user-data: {hush: hush}",
+        ] {
+            let failure = Description::parse(wrong).expect_err(wrong);
+            let told = format!("{:?} {failure:?}", failure.chain());
+            assert!(!told.contains("hush"), "{wrong}: {told}");
+        }
     }
 
     #[test]

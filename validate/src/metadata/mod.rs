@@ -26,7 +26,7 @@ mod tree;
 mod xml;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use hyper::StatusCode;
 use serde::Serialize;
@@ -86,9 +86,9 @@ impl Cloud {
 
     /// Where its services listen; nowhere on vSphere.
     #[must_use]
-    pub fn services(self) -> Vec<(IpAddr, u16, Destination)> {
-        let metadata = (METADATA.into(), 80, Destination::Metadata);
-        let wireserver = |port| (WIRESERVER.into(), port, Destination::Wireserver);
+    pub fn services(self) -> Vec<(Ipv4Addr, u16, Destination)> {
+        let metadata = (METADATA, 80, Destination::Metadata);
+        let wireserver = |port| (WIRESERVER, port, Destination::Wireserver);
         match self {
             Self::Azure => vec![metadata, wireserver(80), wireserver(HOST_PLUGIN)],
             Self::VSphere => Vec::new(),
@@ -109,8 +109,8 @@ impl Cloud {
 /// What the guest told its cloud.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Observed {
-    /// Reports of health to Azure's wireserver, in order. The first `Ready` proves that the machine was
-    /// provisioned.
+    /// Reports of health to Azure's wireserver, in order; of more than 32 the first `Ready`, which proves that
+    /// the machine was provisioned, and the last ones.
     pub health: Vec<Health>,
     /// GCE's guest attributes, by namespace and key. `hostkeys` are public host keys.
     #[serde(serialize_with = "attributes")]

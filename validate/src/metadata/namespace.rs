@@ -13,13 +13,14 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use nodekiln_words::{Class, Failure, Result, ResultExt as _};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use rustix::process::{Pid, Signal};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use crate::program::Program;
@@ -165,7 +166,7 @@ fn unshare(flags: UnshareFlags) -> rustix::io::Result<()> {
 fn cover_resolver(resolver: Ipv4Addr) -> Result<()> {
     let cannot = || format!("lay another file over {RESOLVER}");
     let text = format!("nameserver {resolver}\noptions timeout:2 attempts:2\n");
-    let place = fs_err::canonicalize(RESOLVER).or_io(cannot)?;
+    let place = place(Path::new(RESOLVER))?;
     for folder in LOOKED_UP_ELSEWHERE.iter().filter(|folder| Path::new(folder).is_dir()) {
         let flags = MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::NOSUID;
         let covered = rustix::mount::mount("tmpfs", *folder, "tmpfs", flags, c"size=64k,mode=755");
@@ -180,6 +181,23 @@ fn cover_resolver(resolver: Ipv4Addr) -> Result<()> {
     let readable = std::fs::Permissions::from_mode(0o644);
     fs_err::set_permissions(file.path(), readable).or_io(cannot)?;
     rustix::mount::mount_bind(file.path(), &place).map_err(io::Error::from).or_io(cannot)
+}
+
+/// The file that a path leads to.
+fn place(path: &Path) -> Result<PathBuf> {
+    fs_err::canonicalize(path)
+        .or_io(|| format!("lay another file over {}", path.display()))
+        .map_err(|failure| {
+            failure.with_help(format!(
+                "names are looked up by way of {}: make it a file, which may be empty",
+                path.display()
+            ))
+        })
+}
+
+/// Whether there is a file by whose means programs look names up, and over which another can be laid.
+pub(super) fn has_resolver() -> bool {
+    Path::new(RESOLVER).exists()
 }
 
 /// Whether this process is in the first user namespace, where user ids are what they are.
@@ -229,11 +247,29 @@ const FIRST_PROCESS: &str = "\"$@\"; exit $?";
 /// # Errors
 /// When a program of util-linux is missing.
 pub fn mortal(program: &Path) -> Result<Command> {
-    let mut command = Command::new(crate::program::SETPRIV.find()?);
-    command.args(["--pdeathsig", "KILL", "--"]).arg(UNSHARE.find()?);
+    let mut command = UNSHARE.mortal()?;
     command.args(["--pid", "--mount-proc", "--fork", "--kill-child=KILL", "--"]);
     command.args(["sh", "-c", FIRST_PROCESS, "sh"]).arg(program);
     Ok(command)
+}
+
+/// Asks what a [`mortal`] command runs to end (SIGTERM): the program, and what it left to its first process. The
+/// command itself and that first process pass no signal on.
+///
+/// Where the kernel keeps no lists of children (`CONFIG_PROC_CHILDREN`) nobody is asked.
+pub fn ask_to_end(command: &Child) {
+    for process in children(command.id()).into_iter().flat_map(children) {
+        let process = i32::try_from(process).ok().and_then(Pid::from_raw);
+        if let Some(process) = process {
+            let _ = rustix::process::kill_process(process, Signal::TERM); // it may have ended just now
+        }
+    }
+}
+
+/// The children of a process that has one thread.
+fn children(process: u32) -> Vec<u32> {
+    let list = fs_err::read_to_string(format!("/proc/{process}/task/{process}/children"));
+    list.unwrap_or_default().split_whitespace().filter_map(|id| id.parse().ok()).collect()
 }
 
 /// `RTM_NEWLINK` and `RTM_NEWADDR` (linux/rtnetlink.h): change an interface, add an address.
@@ -255,7 +291,9 @@ const INET: u8 = 2;
 
 /// Sets the loopback interface up and gives it the addresses, each as a network of its own.
 ///
-/// Two messages of thirty bytes (rtnetlink(7)): a netlink library would be most of this room.
+/// Two messages of thirty bytes (rtnetlink(7)): a netlink library would be most of this room. The sandbox of the
+/// room `build` sends the first of them too, and keeps it to itself on purpose: neither room may know the other,
+/// and the one below both knows of no kernel.
 fn bring_up(addresses: &[Ipv4Addr]) -> io::Result<()> {
     // Protocol 0 of this family is NETLINK_ROUTE.
     let flags = SocketFlags::CLOEXEC;
@@ -337,6 +375,15 @@ mod tests {
         assert!(verdict(&answer(0)).is_ok());
         assert_eq!(verdict(&answer(-1)).unwrap_err().raw_os_error(), Some(1));
         assert!(verdict(&[]).is_err());
+    }
+
+    #[test]
+    fn a_machine_without_a_resolver_is_told_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("resolv.conf");
+        std::os::unix::fs::symlink("nowhere", &link).unwrap();
+        let failure = place(&link).unwrap_err();
+        assert!(failure.help().is_some_and(|help| help.contains("resolv.conf")), "{failure:?}");
     }
 
     #[test]

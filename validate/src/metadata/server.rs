@@ -31,6 +31,9 @@ use super::{Observed, answer};
 
 /// The most that a guest may send in one body; a health report has some hundred bytes.
 const MOST_BODY: usize = 1 << 20;
+/// Bytes of a request's head, and of what else is buffered of a connection: far more than a token or a path of
+/// these services takes.
+const MOST_HEAD: usize = 16 << 10;
 /// How long a client may take for the head of a request, or be silent between two.
 const HEAD_DEADLINE: Duration = Duration::from_secs(60);
 /// How long a client may take for a body.
@@ -253,8 +256,31 @@ async fn connection(
         async move { serve(&shared, &connection, incoming).await }
     });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE);
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE).max_buf_size(MOST_HEAD);
     builder.serve_connection(TokioIo::new(stream), service).await.map_err(io::Error::other)
+}
+
+/// The record of a request, which is written down when this is dropped: also when the client gives the request
+/// up and hyper drops what works on it.
+struct Entry<'a> {
+    journal: &'a Journal,
+    record: Option<Record>,
+}
+
+impl Entry<'_> {
+    fn answered(&mut self, status: Option<StatusCode>, length: usize, fault: Option<&str>) {
+        if let Some(record) = &mut self.record {
+            record.answered(status.map(|status| status.as_u16()), length, fault);
+        }
+    }
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        if let Some(record) = self.record.take() {
+            self.journal.add(record);
+        }
+    }
 }
 
 /// One request.
@@ -263,10 +289,27 @@ async fn serve(
     connection: &Connection,
     incoming: hyper::Request<Incoming>,
 ) -> io::Result<hyper::Response<Body>> {
-    let at = shared.started.elapsed();
-    let (request, refused) = read(incoming, connection.destination, at).await; // 1. read it whole
-    let mut record = Record::of(connection.peer, &request);
+    let (head, body) = incoming.into_parts();
+    let mut request = Request {
+        destination: connection.destination,
+        path: head.uri.path().to_owned(),
+        query: head.uri.query().unwrap_or_default().to_owned(),
+        method: head.method,
+        headers: head.headers,
+        body: Bytes::new(),
+        at: shared.started.elapsed(),
+    };
+    let record = Some(Record::of(connection.peer, &request));
+    let mut entry = Entry { journal: &shared.journal, record };
+    let refused = match read(body).await? {
+        Ok(body) => {
+            request.body = body;
+            None
+        }
+        Err(status) => Some(Response::empty(status)),
+    }; // 1. read it whole
     let (action, text) = shared.faults.strike(&request).unzip(); // 2. does it go wrong?
+    entry.answered(None, 0, text);
     if let Some(Action::Delay(delay)) = action {
         tokio::time::sleep(delay).await;
     }
@@ -283,13 +326,14 @@ async fn serve(
         (_, Some(refused)) => Some(refused),
         _ => Some(shared.patient_answer(&request).await), // 3. the service's answer
     };
-    let length = response.as_ref().map_or(0, |response| match action {
-        Some(Action::Half) => response.body.len() / 2,
-        _ => response.body.len(),
-    });
-    let status = response.as_ref().map(|response| response.status.as_u16());
-    record.answered(status, length, text);
-    shared.journal.add(record); // 4. the journal
+    if let Some(response) = &response {
+        let length = match action {
+            Some(Action::Half) => response.body.len() / 2,
+            _ => response.body.len(),
+        };
+        entry.answered(Some(response.status), length, text);
+    }
+    drop(entry); // 4. the journal
     match response {
         Some(response) => Ok(send(response, action)), // 5. and off
         None if action == Some(Action::Reset) => {
@@ -300,35 +344,17 @@ async fn serve(
     }
 }
 
-/// The request with its body; or without it, and the answer that tells why.
-async fn read(
-    incoming: hyper::Request<Incoming>,
-    destination: Destination,
-    at: Duration,
-) -> (Request, Option<Response>) {
-    let (head, body) = incoming.into_parts();
-    let mut request = Request {
-        destination,
-        path: head.uri.path().to_owned(),
-        query: head.uri.query().unwrap_or_default().to_owned(),
-        method: head.method,
-        headers: head.headers,
-        body: Bytes::new(),
-        at,
-    };
+/// The body, or the status that tells why it is not taken; an error where it breaks off.
+async fn read(body: Incoming) -> io::Result<std::result::Result<Bytes, StatusCode>> {
     let body = Limited::new(body, MOST_BODY).collect();
-    let refused = match tokio::time::timeout(BODY_DEADLINE, body).await {
-        Ok(Ok(body)) => {
-            request.body = body.to_bytes();
-            None
-        }
+    match tokio::time::timeout(BODY_DEADLINE, body).await {
+        Ok(Ok(body)) => Ok(Ok(body.to_bytes())),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            Some(StatusCode::PAYLOAD_TOO_LARGE)
+            Ok(Err(StatusCode::PAYLOAD_TOO_LARGE))
         }
-        Ok(Err(_)) => Some(StatusCode::BAD_REQUEST),
-        Err(_) => Some(StatusCode::REQUEST_TIMEOUT),
-    };
-    (request, refused.map(Response::empty))
+        Ok(Err(error)) => Err(io::Error::other(error)),
+        Err(_) => Ok(Err(StatusCode::REQUEST_TIMEOUT)),
+    }
 }
 
 fn send(response: Response, action: Option<Action>) -> hyper::Response<Body> {

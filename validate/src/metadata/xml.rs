@@ -6,6 +6,12 @@ use quick_xml::Reader;
 use quick_xml::escape::{escape, resolve_predefined_entity};
 use quick_xml::events::Event;
 
+/// Levels of elements that are read; a report of health has seven.
+const DEEPEST: usize = 32;
+/// Bytes of the path to a text; a report of health has paths of seventy. It is kept for each text, so a
+/// document of 1 MiB could fill the memory if long names were let stand over many short texts.
+const LONGEST_PATH: usize = 256;
+
 /// An element with attributes and either text or elements.
 #[derive(Clone, Debug)]
 pub(super) struct Element {
@@ -80,11 +86,12 @@ fn sayable(text: &str) -> String {
 }
 
 /// The texts of a document, each with the path of local names that leads to it; `None` where the bytes
-/// are no well-formed document.
+/// are no well-formed document, or one that is deeper than [`DEEPEST`] or has longer paths than
+/// [`LONGEST_PATH`].
 pub(super) fn texts(bytes: &[u8]) -> Option<Vec<(String, String)>> {
     let mut reader = Reader::from_reader(bytes);
     reader.config_mut().expand_empty_elements = true;
-    let mut path: Vec<String> = Vec::new();
+    let mut path = String::new(); // each name with a slash before it
     let mut open: Vec<String> = Vec::new();
     let mut texts = Vec::new();
     let mut buffer = Vec::new();
@@ -94,17 +101,24 @@ pub(super) fn texts(bytes: &[u8]) -> Option<Vec<(String, String)>> {
         let event = reader.read_event_into(&mut buffer).ok()?;
         match event {
             Event::Start(start) => {
-                roots += usize::from(path.is_empty());
-                path.push(String::from_utf8(start.local_name().as_ref().to_vec()).ok()?);
+                roots += usize::from(open.is_empty());
+                let name = start.local_name();
+                let name = std::str::from_utf8(name.as_ref()).ok()?;
+                let fits = path.len() + 1 + name.len() <= LONGEST_PATH;
+                if open.len() == DEEPEST || !fits || name.is_empty() || name.contains('/') {
+                    return None;
+                }
+                path.push('/');
+                path.push_str(name);
                 open.push(String::new());
             }
             Event::End(_) => {
                 let text = open.pop()?;
                 let text = text.trim();
                 if !text.is_empty() {
-                    texts.push((path.join("/"), text.to_owned()));
+                    texts.push((path.trim_start_matches('/').to_owned(), text.to_owned()));
                 }
-                path.pop();
+                path.truncate(path.rfind('/')?);
             }
             Event::Text(text) => append(&mut open, &text.decode().ok()?)?,
             Event::CData(text) => append(&mut open, &text.decode().ok()?)?,
@@ -113,7 +127,7 @@ pub(super) fn texts(bytes: &[u8]) -> Option<Vec<(String, String)>> {
                 None => append(&mut open, resolve_predefined_entity(&name.decode().ok()?)?)?,
             },
             Event::DocType(_) => return None, // no agent sends one, and entities are a danger
-            Event::Eof => return (path.is_empty() && roots == 1).then_some(texts),
+            Event::Eof => return (open.is_empty() && roots == 1).then_some(texts),
             _ => {}
         }
     }
@@ -154,11 +168,28 @@ mod tests {
 
     #[test]
     fn what_is_no_document_is_refused() {
-        for text in
-            ["", "x", "<a>", "<a></b>", "<a/><b/>", "<a>&nbsp;</a>", "<!DOCTYPE a><a/>", "<a/>x"]
-        {
+        for text in [
+            "",
+            "x",
+            "<a>",
+            "<a></b>",
+            "<a/><b/>",
+            "<a>&nbsp;</a>",
+            "<!DOCTYPE a><a/>",
+            "<a/>x",
+            "<a/b>x</a/b>",
+        ] {
             assert_eq!(texts(text.as_bytes()), None, "{text}");
         }
+        let deep = |levels: usize| {
+            format!("{}x{}", "<a>".repeat(levels), "</a>".repeat(levels)).into_bytes()
+        };
+        assert!(texts(&deep(DEEPEST)).is_some());
+        assert_eq!(texts(&deep(DEEPEST + 1)), None);
+        // As many texts under one long name as a body has room for: told in full they would be gigabytes.
+        let wide = |name: &str| format!("<{name}>{}</{name}>", "<a>x</a>".repeat(9)).into_bytes();
+        assert_eq!(texts(&wide(&"n".repeat(LONGEST_PATH - 3))).map(|texts| texts.len()), Some(9));
+        assert_eq!(texts(&wide(&"n".repeat(LONGEST_PATH - 2))), None);
         let told = texts(
             b"<?xml version='1.0'?><x:a xmlns:x='u'><x:b> 1 &amp; &#50;<![CDATA[<3]]></x:b></x:a>",
         );

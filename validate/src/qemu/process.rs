@@ -8,7 +8,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -43,9 +43,8 @@ impl Qemu {
     /// When QEMU or `setpriv` is missing or cannot be started.
     pub fn start(setup: &Setup, messages: &Path, cancel: &Cancel) -> Result<Self> {
         let qemu = program::QEMU.find()?;
-        let arguments = arguments(setup);
-        let mut command = Command::new(program::SETPRIV.find()?);
-        command.args(["--pdeathsig", "KILL", "--"]).arg(&qemu).args(&arguments);
+        let mut command = program::mortal(&qemu)?;
+        command.args(arguments(setup));
         let log = File::create(messages).or_io(|| format!("create {}", messages.display()))?;
         let also = log.try_clone().or_io(|| format!("open {}", messages.display()))?;
         command.stdin(Stdio::null()).stdout(log).stderr(also);

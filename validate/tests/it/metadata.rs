@@ -3,10 +3,9 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
 
-use nodekiln_validate::metadata::journal::Record;
 use nodekiln_validate::metadata::{
     Cloud, Description, Emulation, Instance, Journal, METADATA, Namespace, WIRESERVER, namespace,
 };
@@ -92,8 +91,9 @@ fn programs_inside_find_the_name_and_this_process_keeps_its_own_names() {
     assert!(told.starts_with("169.254.169.254"), "{told}");
     assert_eq!(inside, folder);
     assert_eq!(fs_err::read("/etc/resolv.conf").unwrap(), before);
-    let asked = |record: &Record| matches!(record, Record::Dns { name, .. } if name == "metadata.google.internal");
-    assert!(emulation.server().journal().records().iter().any(asked));
+    let counts = emulation.server().journal().counts();
+    let asked = |kind: &String| kind.starts_with("DNS A metadata.google.internal 169.254.169.254");
+    assert!(counts.keys().any(asked), "{counts:?}");
 }
 
 #[test]
@@ -122,18 +122,73 @@ fn a_program_in_it_dies_with_the_thread_that_started_it() {
     let network = Namespace::create(&[], None).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let mark = folder.path().join("mark");
-    let script = "echo $$ > \"$0\"; sleep 600 & sleep 600";
-    let child = network
+    let script = "sleep 600 & sleep 600 & echo started > \"$0\"; wait";
+    let mut child = network
         .inside(|| {
-            let mut command = namespace::mortal(Path::new("sh")).unwrap();
-            let child = command.args(["-c", script]).arg(&mark).spawn().unwrap();
-            while fs_err::read(&mark).unwrap_or_default().is_empty() {
-                std::thread::sleep(Duration::from_millis(10));
-            }
+            let child = start(script, &mark);
+            assert!(
+                marked(&mark).len() >= 5,
+                "the command, the first process, a shell and two more"
+            );
             child
         })
         .unwrap();
-    let mut child = child;
     let status = child.wait().unwrap(); // without the guard it would take ten minutes
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9), "{status}");
+    eventually("all that it started is gone", || marked(&mark).is_empty());
+}
+
+#[test]
+fn a_program_in_it_can_be_asked_to_end() {
+    if !namespace::privileged() {
+        eprintln!("skipped: only root may make network namespaces");
+        return;
+    }
+    let network = Namespace::create(&[], None).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mark = folder.path().join("mark");
+    let script =
+        "trap 'echo told > \"$0\"; exit 7' TERM; echo up > \"$0\"; while :; do sleep 0.1; done";
+    let code = network.inside(|| {
+        let mut child = start(script, &mark);
+        namespace::ask_to_end(&child);
+        let mut code = None;
+        eventually("it ended", || {
+            code = child.try_wait().unwrap().and_then(|status| status.code());
+            code.is_some()
+        });
+        code
+    });
+    assert_eq!(code.unwrap(), Some(7));
+    assert_eq!(fs_err::read_to_string(&mark).unwrap(), "told\n");
+}
+
+/// Starts a shell that writes to the file `mark` when it is ready; its environment names the file.
+fn start(script: &str, mark: &Path) -> Child {
+    let mut command = namespace::mortal(Path::new("sh")).unwrap();
+    command.args(["-c", script]).arg(mark).env("NODEKILN_TEST", mark);
+    let child = command.spawn().unwrap();
+    eventually("it started", || !fs_err::read(mark).unwrap_or_default().is_empty());
+    child
+}
+
+/// Processes whose environment names the file `mark`.
+fn marked(mark: &Path) -> Vec<u32> {
+    let mark = format!("NODEKILN_TEST={}", mark.display());
+    let entries = fs_err::read_dir("/proc").unwrap();
+    let processes = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let named = |process: &u32| {
+        let environment = std::fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|one| one == mark.as_bytes())
+    };
+    processes.filter(named).collect()
+}
+
+/// Waits until something holds, half a minute at most.
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "not so: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }

@@ -23,6 +23,8 @@ const INCARNATION: &str = "1";
 const DOCUMENT: &str = "1.0.0.0";
 /// Longest description of a failed provisioning that is kept, in characters.
 const DESCRIPTION: usize = 4096;
+/// Reports that are kept; an agent sends one at each start, and a guest may send as many as it likes.
+const REPORTS: usize = 32;
 
 /// What an agent reports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -57,7 +59,7 @@ pub(super) fn answer(instance: &Instance, health: &mut Vec<Health>, request: &Re
         (["machine"], Some("goalstate"), &Method::GET) => sent(goal_state(instance, request)),
         (["machine"], Some("health"), &Method::POST) => match report(instance, request) {
             Ok(report) => {
-                health.push(report);
+                keep(health, report);
                 Response::empty(StatusCode::OK)
             }
             Err(why) => refuse(why),
@@ -223,6 +225,15 @@ fn extensions_config() -> String {
         .with(Element::new("Plugins"))
         .with(Element::new("PluginSettings"))
         .document()
+}
+
+/// Adds a report. Of too many the first that says `Ready` stays, which is the proof, and the last ones.
+fn keep(health: &mut Vec<Health>, report: Health) {
+    health.push(report);
+    if health.len() > REPORTS {
+        let first_is_proof = health.first().is_some_and(|first| first.state == Provisioned::Ready);
+        health.remove(usize::from(first_is_proof));
+    }
 }
 
 /// Reads a report of health; it must speak of this machine's goal state.

@@ -2,7 +2,8 @@
 //!
 //! Names stand in three forms: 8.3 in capital letters (ECMA-119, level 1), Rock Ridge in the same
 //! folders (SUSP 1.12, RRIP 1.12: what Linux prefers) and Joliet in folders of its own. All dates are
-//! 1980-01-01, owners are root, and nothing else varies: the same files give the same bytes.
+//! 1980-01-01, owners are root, and nothing else varies: the same files give the same bytes, in whatever
+//! order they come.
 //! Sectors have 2048 bytes: 16 unused, three descriptors, four path tables, folders, files.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -79,8 +80,10 @@ enum Entry {
 
 impl<'a> Tree<'a> {
     fn of(files: &'a [(String, Vec<u8>)]) -> Result<Self> {
+        let mut files: Vec<&(String, Vec<u8>)> = files.iter().collect();
+        files.sort_by(|(one, _), (other, _)| one.cmp(other)); // whoever gives them may have another order
         let mut paths: BTreeSet<Vec<&str>> = [Vec::new()].into();
-        for (path, _) in files {
+        for (path, _) in &files {
             let parts: Vec<&str> = path.split('/').collect();
             parts.iter().try_for_each(|part| tellable(path, part))?;
             if parts.len() > DEEPEST {

@@ -176,3 +176,23 @@ fn a_report_of_health_counts_when_it_is_about_this_machine() {
     assert_eq!(observed.health[0], told);
     assert_eq!(observed.health.len(), 2);
 }
+
+#[test]
+fn of_ever_more_reports_the_first_ready_one_and_the_last_are_kept() {
+    let instance = instance(Cloud::Azure);
+    let mut observed = Observed::default();
+    let mut post = |state: &str, number: usize| {
+        let told = format!("<Details><SubStatus>{number}</SubStatus></Details>");
+        let target = "/machine?comp=health";
+        let request = request(&Method::POST, target, &[VERSION], &health(state, &told));
+        assert_eq!(answer(&instance, &mut observed, &request, false).status, StatusCode::OK);
+    };
+    (0..40).for_each(|number| post("NotReady", number));
+    post("Ready", 40);
+    (41..100).for_each(|number| post(if number % 2 == 0 { "Ready" } else { "NotReady" }, number));
+    let told: Vec<&str> =
+        observed.health.iter().filter_map(|report| report.substatus.as_deref()).collect();
+    let expected: Vec<String> = std::iter::once(40).chain(69..100).map(|n| n.to_string()).collect();
+    assert_eq!(told, expected);
+    assert!(observed.ready());
+}

@@ -124,6 +124,34 @@ fn gce_keeps_guest_attributes() {
 }
 
 #[test]
+fn gce_keeps_guest_attributes_in_bounds() {
+    let instance = instance(Cloud::Gce);
+    let mut observed = Observed::default();
+    let mut put = |key: &str, value: &str| {
+        let target = format!("{V1}/instance/guest-attributes/space/{key}");
+        let request = request(&Method::PUT, &target, &[FLAVOR], value);
+        answer(&instance, &mut observed, &request, false).status.as_u16()
+    };
+    let large = "x".repeat((256 << 10) - 6); // with its keys a quarter of what there may be
+    for key in ["a", "b", "c", "d"] {
+        assert_eq!(put(key, &large), 200, "{key}");
+    }
+    assert_eq!(put("e", ""), 400);
+    assert_eq!(put("d", &format!("{large}x")), 400);
+    assert_eq!(put("d", "small"), 200);
+    let many: Vec<u16> = (0..1100).map(|number| put(&format!("n{number}"), "")).collect();
+    assert_eq!(many.iter().position(|status| *status == 400), Some(1020));
+    assert_eq!(put("n0", "replaced"), 200);
+    assert_eq!(put("n0", &large), 400);
+    let attribute =
+        |key: &str| observed.guest_attributes[&("space".to_owned(), key.to_owned())].len();
+    assert_eq!(
+        (attribute("c"), attribute("d"), attribute("n0"), observed.guest_attributes.len()),
+        (large.len(), 5, 8, 1024)
+    );
+}
+
+#[test]
 fn openstack_tells_all_as_reviewed() {
     let instance = instance(Cloud::OpenStack);
     let mut told = String::new();

@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -9,9 +10,25 @@ use crate::metadata::journal::{Journal, Record};
 use crate::metadata::{Server, serve_at};
 
 fn serve(cloud: Cloud, faults: &[&str]) -> Server {
+    serve_and_tell(cloud, faults).0
+}
+
+/// A server and what its journal tells.
+fn serve_and_tell(cloud: Cloud, faults: &[&str]) -> (Server, Receiver<Record>) {
     let faults = faults.iter().map(|fault| fault.parse().unwrap()).collect();
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    serve_at(any, instance(cloud), faults, Journal::default()).unwrap()
+    let (sender, told) = channel();
+    let journal = Journal::default();
+    journal.listen(move |record| drop(sender.send(record.clone()))).unwrap();
+    (serve_at(any, instance(cloud), faults, journal).unwrap(), told)
+}
+
+/// The status and the fault of the next record.
+fn next(told: &Receiver<Record>) -> (Option<u16>, Option<String>) {
+    match told.recv_timeout(Duration::from_secs(20)).expect("no record") {
+        Record::Http { status, fault, .. } => (status, fault),
+        record @ Record::Dns { .. } => panic!("{record:?}"),
+    }
 }
 
 /// Sends a request and reads until the other side is done, as bytes and the way it ended.
@@ -38,19 +55,12 @@ const META_DATA: &str = "GET /meta-data HTTP/1.1";
 
 #[test]
 fn a_status_strikes_as_often_as_it_says_and_is_written_down() {
-    let server = serve(Cloud::NoCloud, &["GET /meta-data=503x2"]);
+    let (server, told) = serve_and_tell(Cloud::NoCloud, &["GET /meta-data=503x2"]);
     let seen: Vec<u16> = (0..3).map(|_| status(&server, META_DATA)).collect();
     assert_eq!(seen, [503, 503, 200]);
-    let faults: Vec<_> = server
-        .journal()
-        .records()
-        .into_iter()
-        .map(|record| match record {
-            Record::Http { status, fault, .. } => (status, fault.is_some()),
-            Record::Dns { .. } => panic!("{record:?}"),
-        })
-        .collect();
-    assert_eq!(faults, [(Some(503), true), (Some(503), true), (Some(200), false)]);
+    let faults = [(); 3].map(|()| next(&told));
+    let struck = Some("GET /meta-data=503x2".to_owned());
+    assert_eq!(faults, [(Some(503), struck.clone()), (Some(503), struck), (Some(200), None)]);
 }
 
 #[test]
@@ -96,7 +106,8 @@ fn a_slow_body_and_a_delay_take_their_time_and_come_whole() {
 
 #[test]
 fn garbage_is_garbage_and_silence_is_silence() {
-    let server = serve(Cloud::NoCloud, &["/meta-data=garbage", "/user-data=hang"]);
+    let faults = ["/meta-data=garbage", "/user-data=hang"];
+    let (server, records) = serve_and_tell(Cloud::NoCloud, &faults);
     let (told, _) = ask(&server, META_DATA, "");
     assert!(told.starts_with("HTTP/1.1 200") && told.contains("<garbage"), "{told}");
     let mut stream = TcpStream::connect(server.addresses()[0]).unwrap();
@@ -104,8 +115,26 @@ fn garbage_is_garbage_and_silence_is_silence() {
     stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
     let error = stream.read(&mut [0]).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
-    let silent = server.journal().records().pop().unwrap();
-    assert!(matches!(silent, Record::Http { status: None, .. }), "{silent:?}");
+    assert_eq!(next(&records).0, Some(200));
+    assert_eq!(next(&records), (None, Some(faults[1].to_owned())));
+}
+
+#[test]
+fn a_request_that_the_client_gives_up_is_written_down() {
+    let fault = "/user-data=delay:10m";
+    let (server, told) = serve_and_tell(Cloud::NoCloud, &[fault]);
+    let heads = [
+        "GET /user-data HTTP/1.1\r\nHost: h\r\n\r\n", // while its answer is delayed
+        "PUT /user-data HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhalf", // within its body
+    ];
+    for (head, struck) in heads.into_iter().zip([Some(fault.to_owned()), None]) {
+        let mut stream = TcpStream::connect(server.addresses()[0]).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(told.try_recv().is_err(), "{head}: it is not over");
+        drop(stream);
+        assert_eq!(next(&told), (None, struck), "{head}");
+    }
 }
 
 #[test]
@@ -141,6 +170,16 @@ fn a_body_beyond_reason_is_refused() {
     let server = serve(Cloud::Azure, &[]);
     let (told, _) = ask(&server, "POST /machine?comp=health HTTP/1.1", &"x".repeat((1 << 20) + 1));
     assert!(told.starts_with("HTTP/1.1 413"), "{told:.80}");
+}
+
+#[test]
+fn a_head_beyond_reason_is_refused() {
+    let server = serve(Cloud::NoCloud, &[]);
+    let path = format!("GET /{} HTTP/1.1", "x".repeat(32 << 10));
+    let (told, _) = ask(&server, &path, "");
+    let refused = told.starts_with("HTTP/1.1 431") || told.starts_with("HTTP/1.1 414");
+    assert!(refused, "{told:.80}");
+    assert_eq!(status(&server, META_DATA), 200);
 }
 
 #[test]
