@@ -41,7 +41,7 @@ impl<'a> KnownClusters<'a> {
         Arc::clone(&self.clusters)
     }
 
-    /// Keeps the clusters of the qcow2 artifact in `folder` for the next build of any image. Where they
+    /// Keeps the clusters of the first qcow2 artifact in `folder` for the next build of any image. Where they
     /// cannot be kept, that is told: the artifact is as good without.
     pub(crate) fn keep(&self, artifacts: &[Artifact], folder: &Path, progress: &dyn Progress) {
         let Some(artifact) = artifacts.iter().find(|artifact| artifact.format == "qcow2") else {
@@ -53,7 +53,9 @@ impl<'a> KnownClusters<'a> {
             progress.event(Event::Note(text));
         }
         let path = folder.join(&artifact.file);
-        let why = match self.store.keep_clusters(&self.name, &self.clusters.index(), &path) {
+        // Other qcow2 artifacts may be of another disk; most of what they have is in this one too.
+        let index = self.clusters.index(&path);
+        let why = match self.store.keep_clusters(&self.name, &index, &path) {
             Ok(true) => return,
             Ok(false) => "store and output folder are on different file systems".to_owned(),
             Err(failure) => failure.chain().join(": "),

@@ -1,5 +1,6 @@
 //! `nodekiln convert`: the same disk in another format.
 
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,12 +12,17 @@ use nodekiln_validate::inspect::{self as room, Looking};
 use nodekiln_vsphere::{Machine, Template};
 use nodekiln_words::{Bytes, Cancel, Failure, Result, ResultExt as _, Sha256};
 use serde::Serialize;
+use tempfile::NamedTempFile;
 
 use crate::Context;
 use crate::arguments::{Convert, ImageFormat};
 use crate::emit::compression;
 use crate::exit::{print, print_json};
+use crate::output::sweep;
 use crate::progress::renderer;
+
+/// What unfinished files are called by; [`sweep`] knows its beginning.
+const PREFIX: &str = ".nodekiln-convert-";
 
 /// Names that tell a format, the longer first.
 const ENDINGS: [(&str, ImageFormat); 10] = [
@@ -47,8 +53,7 @@ struct Converted {
 pub(crate) fn convert(verb: &Convert, context: &Context) -> Result<ExitCode> {
     let format = format_of(verb)?; // 1. what is wanted
     if !verb.force && fs_err::symlink_metadata(&verb.out).is_ok() {
-        let message = format!("{} is there already", verb.out.display());
-        return Err(Failure::input(message).with_help("give another name, or `--force`"));
+        return Err(there_already(&verb.out));
     }
     let progress = renderer(context.global.progress);
     let folder = match verb.out.parent() {
@@ -58,11 +63,7 @@ pub(crate) fn convert(verb: &Convert, context: &Context) -> Result<ExitCode> {
     let looking =
         Looking { digests: false, scratch: folder, progress: &*progress, cancel: &context.cancel };
     let source = room::open(&verb.image, looking)?; // 2. what there is
-    let place = tempfile::Builder::new()
-        .prefix(".nodekiln-convert-")
-        .permissions(std::fs::Permissions::from_mode(0o666)) // less what the umask takes
-        .tempfile_in(folder)
-        .or_io(|| format!("cannot write into {}", folder.display()))?;
+    let place = place_in(folder)?;
     let (disk, path) = (source.disk(), place.path());
     let writer = writer(verb, format, disk, path, &context.cancel)?;
     let payload = Payload::of(disk);
@@ -70,11 +71,41 @@ pub(crate) fn convert(verb: &Convert, context: &Context) -> Result<ExitCode> {
         write_file(disk, &payload, writer, &verb.out, &*progress, &context.cancel)
     })?; // 3. the file, under another name
     let payload = payload.digest(&*progress, &context.cancel)?;
-    place
-        .persist(&verb.out)
-        .map_err(|error| error.error)
-        .or_io(|| format!("cannot name it {}", verb.out.display()))?; // 4. all at once
+    let named = match verb.force {
+        true => place.persist(&verb.out),
+        false => place.persist_noclobber(&verb.out), // somebody else may have made it meanwhile
+    };
+    match named.map_err(|error| error.error) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            return Err(there_already(&verb.out));
+        }
+        named => named.or_io(|| format!("cannot name it {}", verb.out.display()))?,
+    }; // 4. all at once
     say(verb, format, &written, payload, source.size())
+}
+
+fn there_already(path: &Path) -> Failure {
+    Failure::input(format!("{} is there already", path.display()))
+        .with_help("give another name, or `--force`")
+}
+
+/// An empty file in `folder`, locked as long as it is open, so that what a killed conversion left behind is
+/// told from it and swept away by the next.
+fn place_in(folder: &Path) -> Result<NamedTempFile> {
+    sweep(folder);
+    loop {
+        let place = tempfile::Builder::new()
+            .prefix(PREFIX)
+            .permissions(std::fs::Permissions::from_mode(0o666)) // less what the umask takes
+            .tempfile_in(folder)
+            .or_io(|| format!("cannot write into {}", folder.display()))?;
+        // Where there are no locks, nobody sweeps either.
+        let _ = place.as_file().lock();
+        // Somebody who swept between making and locking took it for abandoned.
+        if place.path().exists() {
+            return Ok(place);
+        }
+    }
 }
 
 fn say(
@@ -146,10 +177,119 @@ fn writer(
         ImageFormat::Ova => {
             // A machine of the usual size that knows its system.
             let name = name.strip_suffix(".ova").unwrap_or(&name);
-            let system = room::system(disk)?.unwrap_or_default();
+            let system = room::system(disk, cancel)?.unwrap_or_default();
             let machine = Machine::new(name, disk.size(), &system.id, &system.name);
             Box::new(Template::create(disk, path, machine, created, level)?)
         }
         ImageFormat::TarGz => Box::new(tar_gz::Writer::create(disk, path, level, created, cancel)?),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use nodekiln_words::{Cancel, Class};
+
+    use super::*;
+    use crate::arguments::{ColorChoice, Compression, Global, ProgressStyle};
+
+    fn context() -> Context {
+        let (progress, color) = (ProgressStyle::Quiet, ColorChoice::Never);
+        Context { global: Global { cache: None, progress, color }, cancel: Cancel::default() }
+    }
+
+    fn verb(image: &Path, out: &Path) -> Convert {
+        Convert {
+            image: image.to_owned(),
+            out: out.to_owned(),
+            format: None,
+            compression: Compression::Zlib,
+            source_date: 1_793_491_200,
+            force: false,
+            json: true,
+        }
+    }
+
+    /// A raw disk of so many MiB with an old partition table and a few bytes.
+    fn raw(folder: &Path, size: u64) -> PathBuf {
+        let path = folder.join(format!("disk-{size}.raw"));
+        let mut start = vec![0; 8 << 20];
+        start[446..462].copy_from_slice(&[0, 0, 0, 0, 0x83, 0, 0, 0, 0, 8, 0, 0, 0, 8, 0, 0]);
+        start[510..512].copy_from_slice(&[0x55, 0xAA]);
+        start[(3 << 20)..(3 << 20) + 70_000].fill(7);
+        fs_err::write(&path, start).unwrap();
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.set_len(size << 20).unwrap();
+        path
+    }
+
+    fn hidden(folder: &Path) -> Vec<String> {
+        let names = folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name());
+        let names = names.map(|name| name.to_string_lossy().into_owned());
+        names.filter(|name| name.starts_with(PREFIX)).collect()
+    }
+
+    #[test]
+    fn every_format_holds_the_same_disk_and_gives_it_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let (scratch, cancel) = (folder.path(), Cancel::default());
+        let progress = &nodekiln_words::Silent;
+        let looking = Looking { digests: false, scratch, progress, cancel: &cancel };
+        for (ending, format) in ENDINGS {
+            // Compute Engine takes whole GiB.
+            let size = if format == ImageFormat::TarGz { 1024 } else { 16 };
+            let image = raw(folder.path(), size);
+            let out = folder.path().join(format!("node{ending}"));
+            convert(&verb(&image, &out), &context()).unwrap();
+            let (before, after) =
+                (room::open(&image, looking).unwrap(), room::open(&out, looking).unwrap());
+            assert_eq!(after.format().name(), word(format), "{ending}");
+            let differs = before.disk().first_difference(after.disk(), &cancel).unwrap();
+            assert_eq!(differs, None, "{ending}");
+            fs_err::remove_file(out).unwrap();
+        }
+        assert_eq!(hidden(folder.path()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_there_is_replaced_only_by_force() {
+        let folder = tempfile::tempdir().unwrap();
+        let (image, out) = (raw(folder.path(), 16), folder.path().join("node.qcow2"));
+        fs_err::write(&out, "mine").unwrap();
+        let failure = convert(&verb(&image, &out), &context()).unwrap_err();
+        assert_eq!((failure.class(), failure.help().is_some()), (Class::Input, true));
+        assert_eq!(fs_err::read_to_string(&out).unwrap(), "mine");
+        convert(&Convert { force: true, ..verb(&image, &out) }, &context()).unwrap();
+        assert!(fs_err::read(&out).unwrap().starts_with(b"QFI"));
+        assert_eq!(hidden(folder.path()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_killed_conversions_left_is_swept_away_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let (image, out) = (raw(folder.path(), 16), folder.path().join("node.vhd"));
+        let place = |name: &str| folder.path().join(name);
+        for name in [".nodekiln-convert-dead", ".nodekiln-convert-live", ".nodekiln-other", "file"]
+        {
+            fs_err::write(place(name), "").unwrap();
+        }
+        fs_err::create_dir(place(".nodekiln-folder")).unwrap();
+        std::os::unix::fs::symlink("file", place(".nodekiln-link")).unwrap();
+        let live = std::fs::File::open(place(".nodekiln-convert-live")).unwrap();
+        live.lock().unwrap();
+        convert(&verb(&image, &out), &context()).unwrap();
+        let there = |name: &str| place(name).symlink_metadata().is_ok();
+        assert!(!there(".nodekiln-convert-dead") && !there(".nodekiln-other"));
+        assert!(!there(".nodekiln-folder"));
+        assert!(there(".nodekiln-convert-live") && there("file") && there(".nodekiln-link"));
+    }
+
+    #[test]
+    fn a_name_that_no_archive_takes_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = raw(folder.path(), 16);
+        let out = folder.path().join(format!("{}.ova", "n".repeat(100)));
+        let failure = convert(&verb(&image, &out), &context()).unwrap_err();
+        assert_eq!(failure.class(), Class::Input, "{failure:?}");
+        assert!(!out.exists() && hidden(folder.path()).is_empty());
+    }
 }

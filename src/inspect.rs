@@ -1,5 +1,6 @@
 //! `nodekiln inspect`: what an image file is.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use nodekiln_validate::inspect::{self as room, Looking};
@@ -13,9 +14,12 @@ use crate::progress::renderer;
 /// Tells what an image file is. Problems of the image are part of the answer and no failure.
 pub(crate) fn inspect(verb: &Inspect, context: &Context) -> Result<ExitCode> {
     let progress = renderer(context.global.progress);
+    // /tmp is memory on many machines, and what has to be unpacked may be as large as a disk.
+    let scratch = std::env::var_os("TMPDIR").filter(|folder| !folder.is_empty());
+    let scratch = scratch.map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
     let looking = Looking {
         digests: !verb.no_digest,
-        scratch: &std::env::temp_dir(),
+        scratch: &scratch,
         progress: &*progress,
         cancel: &context.cancel,
     };

@@ -195,16 +195,23 @@ impl Staging {
     }
 }
 
-/// Removes the hidden folders in `parent` that builds left when they were killed. What cannot be
-/// removed is left: it is in nobody's way.
-fn sweep(parent: &Path) {
+/// Removes the hidden folders and files in `parent` that builds and conversions left when they were killed.
+/// What cannot be removed is left: it is in nobody's way.
+pub(crate) fn sweep(parent: &Path) {
     let entries = parent.read_dir().into_iter().flatten().flatten();
     for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX)) {
-        // The lock is held until the folder is gone.
-        if let Ok(folder) = fs_err::File::open(entry.path())
-            && folder.file().try_lock().is_ok()
+        let Ok(kind) = entry.file_type() else { continue };
+        if !kind.is_dir() && !kind.is_file() {
+            continue;
+        }
+        // The lock is held until it is gone.
+        if let Ok(abandoned) = fs_err::File::open(entry.path())
+            && abandoned.file().try_lock().is_ok()
         {
-            let _ = fs_err::remove_dir_all(entry.path());
+            let _ = match kind.is_dir() {
+                true => fs_err::remove_dir_all(entry.path()),
+                false => fs_err::remove_file(entry.path()),
+            };
         }
     }
 }

@@ -59,7 +59,7 @@ impl<'a> Writing<'a> {
         cancel: &Cancel,
     ) -> Result<Vec<Artifact>> {
         let begin = |job: &Job<'_>| job.provider.begin(job.disk, &self.request, cancel);
-        let mut writers = jobs.iter().map(begin).collect::<Result<Vec<_>>>()?; // 1. empty files
+        let mut writers = jobs.iter().map(begin).collect::<Result<Vec<_>>>()?; // 1. files, and the map of sparse ones, for which a disk is read
         let mut pass = Pass::new();
         for (job, writer) in jobs.iter().zip(&mut writers) {
             writer.join(job.disk, &mut pass);

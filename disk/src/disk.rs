@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use nodekiln_words::{Cancel, Class, Digester, Failure, Progress, Result, ResultExt, Sha256};
 
-use crate::ordered::ordered;
+use crate::ordered::{AHEAD, ordered, ordered_on};
 
 /// The granularity of zero detection and of qcow2 clusters, in bytes.
 ///
@@ -22,11 +22,15 @@ use crate::ordered::ordered;
 pub const CLUSTER: u64 = 64 << 10;
 
 /// Bytes that one job of a writer or digester handles: large enough to hide the hand-over between
-/// threads, small enough to keep memory at a few MiB for each thread.
+/// threads, small enough that those which wait for their turn take 8 MiB for each thread.
 pub(crate) const BATCH: u64 = 32 * CLUSTER;
 
 /// [`CLUSTER`] as a length in memory.
 pub(crate) const CLUSTER_LENGTH: usize = 64 << 10;
+
+/// Threads that read ahead of a digest, which is a chain on one core: more would keep more in memory and gain
+/// nothing. Of a compressed image they decompress.
+const DIGEST_READERS: usize = 4;
 
 static ZEROS: [u8; CLUSTER_LENGTH] = [0; CLUSTER_LENGTH];
 
@@ -278,7 +282,9 @@ impl Disk {
         let batches = self.batches();
         let task = progress.start("digest of the disk", Some(self.size), "B");
         let mut digester = Digester::default();
-        let result = ordered(
+        let threads = rayon::current_num_threads().min(DIGEST_READERS);
+        let result = ordered_on(
+            (threads, AHEAD),
             batches.len(),
             cancel,
             || (),

@@ -30,6 +30,8 @@ const ENTRY_SECTORS: u64 = 32;
 const FIRST_USABLE: u64 = 2 + ENTRY_SECTORS;
 /// Boot code fills the MBR up to the disk signature.
 const BOOT_CODE: usize = 440;
+/// Type of the MBR entry that covers a GPT.
+pub(crate) const PROTECTIVE: u8 = 0xEE;
 /// Largest entry array that is read, in bytes.
 const MAX_ARRAY: u64 = 1 << 20;
 
@@ -145,6 +147,14 @@ impl Table {
         let primary = Header::read(disk, 1)?;
         primary.table(disk)
     }
+
+    /// Reads the copy at the end of `disk` and checks its checksums.
+    ///
+    /// # Errors
+    /// When there is no sound copy in the last sector, with what is wrong with it.
+    pub fn read_backup(disk: &Disk) -> Result<Self> {
+        Header::read(disk, (disk.size() / SECTOR).saturating_sub(1))?.table(disk)
+    }
 }
 
 fn encode_entry(entry: &Entry) -> Result<[u8; ENTRY_LENGTH as usize]> {
@@ -186,7 +196,7 @@ fn protective_mbr(sectors: u64, boot_code: &[u8]) -> Result<Vec<u8>> {
     }
     let mut bytes = boot_code.to_vec();
     bytes.resize(446, 0); // with a disk signature of 0
-    bytes.extend([0x00, 0x00, 0x02, 0x00, 0xEE, 0xFF, 0xFF, 0xFF]);
+    bytes.extend([0x00, 0x00, 0x02, 0x00, PROTECTIVE, 0xFF, 0xFF, 0xFF]);
     bytes.extend(1_u32.to_le_bytes());
     bytes.extend(u32::try_from(sectors - 1).unwrap_or(u32::MAX).to_le_bytes());
     bytes.resize(510, 0);
@@ -377,7 +387,7 @@ fn mbr_problems(disk: &Disk, sectors: u64) -> Result<Vec<String>> {
     }
     let expected = u32::try_from(sectors - 1).unwrap_or(u32::MAX);
     let mut problems = Vec::new();
-    if mbr[450] != 0xEE || le32(&mbr, 454) != Some(1) {
+    if mbr[450] != PROTECTIVE || le32(&mbr, 454) != Some(1) {
         problems.push("protective MBR: the first entry does not cover the GPT".to_owned());
     } else if le32(&mbr, 458).is_none_or(|length| length != expected && length != u32::MAX) {
         problems.push("protective MBR: its length is not that of the disk".to_owned());

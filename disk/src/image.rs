@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use nodekiln_words::{Cancel, Failure, Progress, Result, ResultExt, Sha256};
+use nodekiln_words::{Cancel, Class, Failure, Progress, Result, ResultExt, Sha256};
 
 use crate::disk::{Disk, Extent, ReadAt, Source, is_zero};
 use crate::fields::{bytes, le16};
@@ -62,7 +62,8 @@ pub struct Image {
 enum Inside {
     Nothing,
     Qcow2(Arc<qcow2::Reader>),
-    Ova(ova::Contents),
+    Vmdk(Arc<vmdk::Reader>),
+    Ova(ova::Contents, Arc<vmdk::Reader>),
 }
 
 /// How much of a file is looked at.
@@ -148,7 +149,7 @@ impl Image {
     fn over_vmdk(file: Arc<File>, range: Range<u64>) -> Result<Self> {
         let reader = Arc::new(vmdk::Reader::new(file, range)?);
         let disk = inside(&reader, reader.size(), reader.data_ranges())?;
-        Ok(Self { format: Format::Vmdk, disk, inside: Inside::Nothing })
+        Ok(Self { format: Format::Vmdk, disk, inside: Inside::Vmdk(reader) })
     }
 
     fn over_vhd(file: &Arc<File>, footer: &[u8], length: u64) -> Result<Self> {
@@ -159,15 +160,16 @@ impl Image {
 
     fn over_ova(file: Arc<File>) -> Result<Self> {
         let contents = ova::Contents::read(&file)?;
-        let image = Self::over_vmdk(file, contents.extent.clone())?;
-        Ok(Self { format: Format::Ova, inside: Inside::Ova(contents), ..image })
+        let reader = Arc::new(vmdk::Reader::new(file, contents.extent.clone())?);
+        let disk = inside(&reader, reader.size(), reader.data_ranges())?;
+        Ok(Self { format: Format::Ova, disk, inside: Inside::Ova(contents, reader) })
     }
 
     /// The OVF package around the disk, where there is one.
     #[must_use]
     pub fn package(&self) -> Option<&ova::Contents> {
         match &self.inside {
-            Inside::Ova(contents) => Some(contents),
+            Inside::Ova(contents, _) => Some(contents),
             _ => None,
         }
     }
@@ -207,20 +209,40 @@ impl Image {
     }
 
     /// What is wrong with the container and the partition table, as far as `depth` looks; empty when
-    /// both are sound.
+    /// both are sound. That something could not be looked at is one of the problems.
     ///
     /// # Errors
-    /// When the file cannot be read or somebody asked to stop.
+    /// When somebody asked to stop.
     pub fn check(&self, depth: Depth, cancel: &Cancel) -> Result<Vec<String>> {
         let mut problems = match (&self.inside, depth) {
-            (Inside::Qcow2(reader), Depth::Bytes) => reader.check(cancel)?.problems,
-            (Inside::Ova(contents), _) => contents.problems(depth, cancel)?,
-            (Inside::Qcow2(_), Depth::Tables) | (Inside::Nothing, _) => Vec::new(),
+            (Inside::Qcow2(reader), Depth::Bytes) => {
+                told(reader.check(cancel).map(|report| report.problems))?
+            }
+            (Inside::Vmdk(reader), Depth::Bytes) => told(reader.problems(cancel))?,
+            (Inside::Ova(contents, reader), _) => {
+                let mut problems = told(contents.problems(depth, cancel))?;
+                if depth == Depth::Bytes {
+                    problems.extend(told(reader.problems(cancel))?);
+                }
+                problems
+            }
+            (Inside::Qcow2(_) | Inside::Vmdk(_), Depth::Tables) | (Inside::Nothing, _) => {
+                Vec::new()
+            }
         };
         if problems.is_empty() {
-            problems.extend(gpt::problems(&self.disk)?);
+            problems.extend(told(gpt::problems(&self.disk))?);
         }
         Ok(problems)
+    }
+}
+
+/// Problems, among which that they could not be looked for.
+fn told(problems: Result<Vec<String>>) -> Result<Vec<String>> {
+    match problems {
+        Err(failure) if failure.class() == Class::Interrupted => Err(failure),
+        Err(failure) => Ok(vec![failure.chain().join(": ")]),
+        found => found,
     }
 }
 

@@ -21,6 +21,7 @@ pub mod grub;
 mod ids;
 mod image;
 mod layout;
+mod metered;
 mod ordered;
 mod output;
 pub mod ova;

@@ -5,8 +5,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use nodekiln_words::{Cancel, Failure, Result};
 
-/// Finished jobs that may wait for their turn, for each thread.
-const AHEAD: usize = 4;
+/// Jobs that may be begun or done before their turn, for each thread.
+pub(crate) const AHEAD: usize = 4;
 
 /// What the threads share.
 struct Board<T> {
@@ -124,12 +124,12 @@ pub fn ordered<T: Send, S>(
     work: impl Fn(&mut S, usize) -> Result<T> + Sync,
     consume: impl FnMut(usize, T) -> Result<()>,
 ) -> Result<()> {
-    ordered_on(rayon::current_num_threads(), jobs, cancel, state, work, consume)
+    ordered_on((rayon::current_num_threads(), AHEAD), jobs, cancel, state, work, consume)
 }
 
-/// As [`ordered`], on `threads` threads.
+/// As [`ordered`], on so many threads, with so many jobs for each that may be begun or done before their turn.
 pub(crate) fn ordered_on<T: Send, S>(
-    threads: usize,
+    (threads, ahead): (usize, usize),
     jobs: usize,
     cancel: &Cancel,
     state: impl Fn() -> S + Sync,
@@ -137,7 +137,7 @@ pub(crate) fn ordered_on<T: Send, S>(
     mut consume: impl FnMut(usize, T) -> Result<()>,
 ) -> Result<()> {
     let threads = threads.min(jobs);
-    let window = threads * AHEAD;
+    let window = threads * ahead.max(1);
     let board = Board { next: 0, turn: 0, ready: BTreeMap::new(), threads, stop: false };
     let shop = Shop { board: Mutex::new(board), changed: Condvar::new() };
     std::thread::scope(|scope| {

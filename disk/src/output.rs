@@ -123,6 +123,25 @@ impl Output {
         })
     }
 
+    /// Flushes the file to its device and compares what stands from `offset` on with `tail`.
+    ///
+    /// # Errors
+    /// When they differ, or flushing or reading fails.
+    pub(crate) fn sync_and_compare_end(&self, offset: u64, tail: &[u8]) -> Result<()> {
+        self.sync()?;
+        let length = usize::try_from(self.length()?.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let mut found = vec![0; length.min(tail.len() + 1)];
+        self.file.read_exact_at(&mut found, offset).or_io(|| self.cannot_read_back())?;
+        if found != tail {
+            let path = self.path.display();
+            return Err(Failure::io(format!(
+                "{path} differs at offset {offset} from what was written"
+            ))
+            .with_help("the memory or the device is bad"));
+        }
+        Ok(())
+    }
+
     /// Does `work` while the file is flushed.
     fn syncing<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         std::thread::scope(|scope| {

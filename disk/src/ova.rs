@@ -17,6 +17,7 @@ use tar::{Archive, EntryType, Header};
 use crate::disk::{Disk, file_extents};
 use crate::fields::bytes;
 use crate::image::Depth;
+use crate::metered::Metered;
 use crate::output::{Output, Written};
 use crate::vmdk;
 
@@ -60,8 +61,11 @@ impl Writer {
     /// a level of 1 to 9.
     ///
     /// # Errors
-    /// When the file cannot be made, or the disk does not suit VMDK.
+    /// When the file cannot be made, a name is too long for a member, or the disk does not suit VMDK.
     pub fn create(disk: &Disk, path: &Path, members: Members, level: i32) -> Result<Self> {
+        for name in [&members.descriptor, &members.manifest, &members.extent] {
+            member(name, 0, 0)?; // before hours are spent on a disk that has no name
+        }
         let output = Arc::new(Output::create(path)?);
         let extent = vmdk::Writer::new(disk, &output, members.extent_at(), level)?;
         Ok(Self { output, members, extent })
@@ -129,7 +133,9 @@ fn manifest(members: &Members, descriptor: &Sha256, extent: &Sha256) -> String {
 fn member(name: &str, length: u64, created: u64) -> Result<Vec<u8>> {
     let mut header = Header::new_ustar();
     header.set_path(name).map_err(|error| {
-        Failure::input(format!("`{name}` cannot be a member of an OVA")).with_source(error)
+        Failure::input(format!("`{name}` cannot be the name of a member of an OVA"))
+            .with_source(error)
+            .with_help("give it a name of at most 100 bytes")
     })?;
     header.set_mode(0o644);
     header.set_uid(0);
@@ -177,22 +183,29 @@ impl Contents {
     /// When the archive is damaged, or has no descriptor or not one VMDK.
     pub fn read(file: &Arc<File>) -> Result<Self> {
         let damaged = || "damaged OVA: its tar archive cannot be read".to_owned();
-        let mut archive = Archive::new(&**file);
+        // Names and attributes come in members of their own, which are taken into memory whole.
+        let (members, _) = Metered::new(&**file);
+        let mut archive = Archive::new(members);
         let (mut descriptor, mut manifest, mut extent) = (None, None, None);
         for member in archive.entries_with_seek().or_fail(Class::Input, damaged)? {
             let mut member = member.or_fail(Class::Input, damaged)?;
+            if !member.header().entry_type().is_file() {
+                continue;
+            }
             let name = String::from_utf8_lossy(&member.path_bytes()).into_owned();
-            let (start, length) = (member.raw_file_position(), member.size());
+            let start = member.raw_file_position();
+            let place = start..start.saturating_add(member.size());
             let mut text = || {
                 let mut text = String::new();
                 let read = (&mut member).take(MOST_TEXT).read_to_string(&mut text);
-                read.or_fail(Class::Input, || format!("damaged OVA: `{name}` is no text"))?;
+                let shown = name.escape_debug();
+                read.or_fail(Class::Input, || format!("damaged OVA: `{shown}` is no text"))?;
                 Ok::<_, Failure>(text)
             };
             match name.rsplit_once('.').map(|(_, ending)| ending.to_lowercase()).as_deref() {
                 Some("ovf") if descriptor.is_none() => descriptor = Some((name.clone(), text()?)),
                 Some("mf") => manifest = Some(text()?),
-                Some("vmdk") if extent.is_none() => extent = Some((name, start..start + length)),
+                Some("vmdk") if extent.is_none() => extent = Some((name, place)),
                 Some("vmdk") => {
                     let message = "an OVA of several disks";
                     return Err(Failure::new(Class::Unsupported, message));
@@ -205,7 +218,8 @@ impl Contents {
         let descriptor = descriptor.ok_or_else(|| lacks("OVF descriptor"))?;
         let length = file.metadata().or_io(|| "cannot look at the OVA".to_owned())?.len();
         if extent.end > length {
-            let message = format!("damaged OVA: `{extent_name}` is cut off at {length} bytes");
+            let name = extent_name.escape_debug();
+            let message = format!("damaged OVA: `{name}` is cut off at {length} bytes");
             return Err(Failure::input(message));
         }
         Ok(Self { file: Arc::clone(file), descriptor, manifest, extent_name, extent })

@@ -46,29 +46,27 @@ pub struct Part {
 }
 
 /// MBR types that stand for no partition with data: none, extended (three ways), GPT's protection.
-const NOT_DATA: [u8; 5] = [0x00, 0x05, 0x0F, 0x85, 0xEE];
+const NOT_DATA: [u8; 5] = [0x00, 0x05, 0x0F, 0x85, gpt::PROTECTIVE];
 
 impl Partitions {
-    /// Reads the table of `disk`.
+    /// Reads the table of `disk`. Partitions that leave the disk are left out.
     ///
     /// # Errors
     /// When the disk cannot be read. A GPT that is damaged is told by [`gpt::problems`]; here the disk then
-    /// has the partitions of its MBR.
+    /// has the partitions of its backup table, or none.
     pub fn read(disk: &Disk) -> Result<Self> {
         if let Ok(table) = gpt::Table::read(disk) {
-            let part = |entry: &gpt::Entry| Part {
-                number: entry.number,
-                start: entry.first * SECTOR,
-                length: (entry.last + 1).saturating_sub(entry.first) * SECTOR,
-                kind: entry.kind.to_string(),
-                guid: Some(entry.guid),
-                name: entry.name.clone(),
-            };
-            let entries = table.entries.iter().map(part).collect();
-            return Ok(Self { table: TableKind::Gpt, disk: Some(table.disk), entries });
+            return Ok(Self::of_gpt(disk, &table));
         }
         let mut sector = [0; SECTOR as usize];
         disk.read_at(0, &mut sector)?;
+        // The entry that keeps old tools away says that there was a GPT.
+        if sector[446..510].chunks_exact(16).any(|entry| entry[4] == gpt::PROTECTIVE) {
+            return Ok(match gpt::Table::read_backup(disk) {
+                Ok(table) => Self::of_gpt(disk, &table),
+                Err(_) => Self { table: TableKind::Gpt, disk: None, entries: Vec::new() },
+            });
+        }
         let entries = (1..).zip(sector[446..510].chunks_exact(16)).filter_map(|(number, entry)| {
             let start = u64::from(le32(entry, 8)?) * SECTOR;
             let length = u64::from(le32(entry, 12)?) * SECTOR;
@@ -83,6 +81,22 @@ impl Partitions {
             })
         });
         Ok(Self { table: TableKind::Mbr, disk: None, entries: entries.collect() })
+    }
+
+    fn of_gpt(disk: &Disk, table: &gpt::Table) -> Self {
+        let entries = table.entries.iter().filter_map(|entry| {
+            let start = entry.first.checked_mul(SECTOR)?;
+            let end = entry.last.checked_add(1)?.checked_mul(SECTOR)?;
+            (start < end && end <= disk.size()).then(|| Part {
+                number: entry.number,
+                start,
+                length: end - start,
+                kind: entry.kind.to_string(),
+                guid: Some(entry.guid),
+                name: entry.name.clone(),
+            })
+        });
+        Self { table: TableKind::Gpt, disk: Some(table.disk), entries: entries.collect() }
     }
 }
 

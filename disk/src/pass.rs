@@ -14,7 +14,7 @@ use nodekiln_words::{Cancel, Result, Sha256};
 
 use crate::disk::{BATCH, CLUSTER, CLUSTER_LENGTH, Disk, data_runs, is_zero};
 use crate::flushed::{Flusher, Piece};
-use crate::ordered::ordered_on;
+use crate::ordered::{AHEAD, ordered_on};
 use crate::output::Output;
 use crate::qcow2::{self, Clusters, Packer};
 
@@ -198,8 +198,10 @@ impl<'a> Pass<'a> {
         let batches = self.batches();
         let mut tally = Tally::default();
         let (tracks, forms, streams) = (&self.tracks, &self.forms, &mut self.streams);
+        // A batch of several disks is as many batches, and what waits is to take no more memory for that.
+        let ahead = AHEAD / tracks.len().max(1);
         ordered_on(
-            threads,
+            (threads, ahead),
             batches.len(),
             cancel,
             || forms.iter().map(|_| None).collect::<Vec<Option<Encoder>>>(),

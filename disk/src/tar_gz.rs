@@ -17,6 +17,7 @@ use tar::{EntryType, GnuExtSparseHeader, GnuSparseHeader, Header};
 use crate::disk::{BATCH, CLUSTER, Disk, data_runs};
 use crate::file_writer::FileWriter;
 use crate::flushed::{END, Flusher};
+use crate::metered::{HEADERS, Metered};
 use crate::output::{Output, Written};
 use crate::pass::{Block, Encoded, Form, Pass, Stream};
 use crate::payload::Payload;
@@ -29,6 +30,9 @@ pub const ALIGNMENT: u64 = 1 << 30;
 const HEAD: [u8; 10] = [0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 0, 0xFF];
 /// tar's own unit of writing, which archives are filled up to.
 const RECORD: u64 = 20 * 512;
+/// Largest disk that is unpacked: Compute Engine's own largest, and what keeps a header from asking for years
+/// of zeros.
+const MAX_SIZE: u64 = 64 << 40;
 
 /// A `.tar.gz` being written.
 #[derive(Debug)]
@@ -222,7 +226,8 @@ pub fn unpack(
 fn unpack_into(path: &Path, folder: &Path, advance: &dyn Fn(u64), cancel: &Cancel) -> Result<Disk> {
     let packed = File::open(path).or_io(|| "cannot open it".to_owned())?;
     let packed = std::io::BufReader::with_capacity(1 << 18, packed);
-    let mut archive = tar::Archive::new(MultiGzDecoder::new(packed));
+    let (unpacked, budget) = Metered::new(MultiGzDecoder::new(packed));
+    let mut archive = tar::Archive::new(unpacked);
     let damaged = || "it is no archive with a disk, or damaged".to_owned();
     let mut members = archive.entries().or_fail(Class::Input, damaged)?;
     let mut member = match members.next() {
@@ -231,8 +236,14 @@ fn unpack_into(path: &Path, folder: &Path, advance: &dyn Fn(u64), cancel: &Cance
     };
     let name = String::from_utf8_lossy(&member.path_bytes()).into_owned();
     if name.trim_start_matches("./") != MEMBER {
+        let name = name.escape_debug();
         return Err(Failure::input(format!("its first member is `{name}` and not `{MEMBER}`")));
     }
+    if member.size() > MAX_SIZE {
+        let message = format!("a disk of {} bytes is more than {}", member.size(), Bytes(MAX_SIZE));
+        return Err(Failure::new(Class::Unsupported, message));
+    }
+    budget.grant(u64::MAX);
     let file = tempfile::tempfile_in(folder)
         .or_io(|| format!("cannot make a file in {}", folder.display()))?;
     let (mut at, mut buffer) = (0_u64, vec![0; usize::try_from(BATCH).unwrap_or(1 << 21)]);
@@ -249,8 +260,19 @@ fn unpack_into(path: &Path, folder: &Path, advance: &dyn Fn(u64), cancel: &Cance
         advance(at);
     }
     drop(member);
-    if members.next().is_some() {
-        return Err(Failure::input(format!("it has more members than `{MEMBER}`")));
+    budget.grant(HEADERS);
+    match members.next() {
+        None => {}
+        Some(Ok(_)) => {
+            return Err(Failure::input(format!("it has more members than `{MEMBER}`")));
+        }
+        Some(Err(error)) => return Err(error).or_fail(Class::Input, damaged),
+    }
+    // The checksum of all that was read stands behind the archive's end.
+    budget.grant(u64::MAX);
+    let mut rest = archive.into_inner();
+    while read_full(&mut rest, &mut buffer).or_fail(Class::Input, damaged)? > 0 {
+        cancel.check()?;
     }
     file.set_len(at).or_io(|| format!("cannot write a disk into {}", folder.display()))?;
     Ok(Disk::over_file(&Arc::new(file), at))

@@ -145,7 +145,8 @@ impl FileWriter for Writer {
         pass.plain(disk, &self.output);
     }
 
-    /// Writes the footer, flushes the file and compares it with the disk, whose digest its own continues.
+    /// Flushes the file and compares it with the disk while its digest is still being made, then writes the
+    /// footer, which has that digest in it. The file's own digest continues the disk's.
     fn finish(
         self: Box<Self>,
         disk: &Disk,
@@ -153,11 +154,12 @@ impl FileWriter for Writer {
         progress: &dyn Progress,
         cancel: &Cancel,
     ) -> Result<Written> {
+        self.output.sync_and_compare(disk, &[0; FOOTER as usize], cancel)?;
         let mut digester = payload.digester(progress, cancel)?;
         let uuid = uuid(&digester.clone().finish());
         let footer = Footer { size: self.size, created: self.created, uuid }.encode();
         self.output.write_at(self.size, &footer)?;
-        self.output.sync_and_compare(disk, &footer, cancel)?;
+        self.output.sync_and_compare_end(self.size, &footer)?;
         digester.update(&footer);
         let (sha256, allocated) = (digester.finish(), self.output.written());
         Ok(Written { sha256, bytes: self.size + FOOTER, allocated })

@@ -3,9 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nodekiln_words::{
-    Bytes, Cancel, Class, Digester, Failure, Progress, Result, ResultExt as _, Sha256,
-};
+use nodekiln_words::{Bytes, Cancel, Class, Failure, Progress, Result, ResultExt as _, Sha256};
 
 /// How much larger than an artifact of `size` the guest's disk is, so that growth can be judged.
 ///
@@ -76,25 +74,7 @@ impl Artifact {
     /// # Errors
     /// When it cannot be read, or somebody asked to stop.
     pub fn digest(&self, progress: &dyn Progress, cancel: &Cancel) -> Result<Sha256> {
-        use std::io::Read as _;
-        let failed = || format!("read {}", self.path.display());
-        let mut file = fs_err::File::open(&self.path).or_io(failed)?;
-        let total = file.metadata().or_io(failed)?.len();
-        let task = progress.start("digest of the artifact", Some(total), "B");
-        let mut digester = Digester::default();
-        let mut buffer = vec![0; 1 << 20];
-        loop {
-            cancel.check()?;
-            let count = file.read(&mut buffer).or_io(failed)?;
-            if count == 0 {
-                break;
-            }
-            digester.update(&buffer[..count]);
-            progress.advance(task, digester.length());
-        }
-        let digest = digester.finish();
-        progress.finish(task, &digest.short());
-        Ok(digest)
+        crate::digest::digest_file(&self.path, "digest of the artifact", progress, cancel)
     }
 }
 

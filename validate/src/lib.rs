@@ -16,6 +16,7 @@ pub mod artifact;
 pub mod checks;
 pub mod console;
 pub mod deadlines;
+mod digest;
 mod drive;
 mod evidence;
 pub mod expect;

@@ -13,10 +13,10 @@
 //!
 //! Numbers are little-endian. A length of 0 is a cluster that compressing does not make shorter.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -31,7 +31,7 @@ const RECORD: usize = DIGEST + 8 + 4 + DIGEST;
 
 /// What is known of a cluster's compressed form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Form {
+pub(super) struct Form {
     offset: u64,
     /// 0: compressing does not make it shorter.
     length: u32,
@@ -48,7 +48,10 @@ pub(super) enum Found {
     Incompressible,
 }
 
-/// Clusters that earlier files have, and those of the file being written.
+/// Clusters by what they hold, in the order of a file.
+pub(super) type Made = Vec<(Sha256, Form)>;
+
+/// Clusters that earlier files have, and those of files that were written with them.
 #[derive(Debug)]
 pub struct Clusters {
     compression: Compression,
@@ -57,8 +60,8 @@ pub struct Clusters {
     files: Vec<File>,
     /// By content: the file's number, and the form.
     known: HashMap<Sha256, (usize, Form)>,
-    /// What the new file has.
-    made: Mutex<Vec<(Sha256, Form)>>,
+    /// What new files have, by their paths.
+    made: Mutex<BTreeMap<PathBuf, Made>>,
     reused: AtomicU64,
 }
 
@@ -109,14 +112,14 @@ impl Clusters {
         self.reused.load(Ordering::Relaxed)
     }
 
-    /// The index of the files that were written with these clusters, for a later [`Clusters::learn`].
-    /// Where several were, it tells of all as if they were one; so write one file with each.
+    /// The index of the file that was written to `path` with these clusters, for a later
+    /// [`Clusters::learn`]. Of a file that was not it tells nothing.
     #[must_use]
-    pub fn index(&self) -> Vec<u8> {
+    pub fn index(&self, path: &Path) -> Vec<u8> {
         let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let mut index = MAGIC.to_vec();
         index.extend_from_slice(self.compressor.as_bytes());
-        for (content, form) in made.iter() {
+        for (content, form) in made.get(path).into_iter().flatten() {
             index.extend_from_slice(content.as_bytes());
             index.extend_from_slice(&form.offset.to_le_bytes());
             index.extend_from_slice(&form.length.to_le_bytes());
@@ -125,6 +128,11 @@ impl Clusters {
         let digest = Sha256::of(&index);
         index.extend_from_slice(digest.as_bytes());
         index
+    }
+
+    /// Takes what the file at `path` has, once it is written.
+    pub(super) fn keep(&self, path: &Path, made: Made) {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), made);
     }
 
     /// What a cluster with this content is compressed to, if an earlier file tells.
@@ -141,16 +149,17 @@ impl Clusters {
         self.reused.fetch_add(CLUSTER_LENGTH as u64, Ordering::Relaxed);
         Some(found)
     }
+}
 
-    /// Notes where the new file has the compressed form of a cluster with this content.
-    pub(super) fn note(&self, content: Sha256, offset: u64, length: usize, digest: Sha256) {
-        let form = Form { offset, length: u32::try_from(length).unwrap_or(0), digest };
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).push((content, form));
+impl Form {
+    /// A compressed form of `length` bytes at `offset`.
+    pub(super) fn new(offset: u64, length: usize, digest: Sha256) -> Self {
+        Self { offset, length: u32::try_from(length).unwrap_or(0), digest }
     }
 
-    /// Notes that a cluster with this content is not made shorter.
-    pub(super) fn note_incompressible(&self, content: Sha256) {
-        self.note(content, 0, 0, Sha256::from_bytes([0; DIGEST]));
+    /// Of a cluster that is not made shorter.
+    pub(super) fn incompressible() -> Self {
+        Self { offset: 0, length: 0, digest: Sha256::from_bytes([0; DIGEST]) }
     }
 }
 
@@ -192,7 +201,7 @@ fn sample() -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn place() -> (tempfile::TempDir, std::path::PathBuf) {
+    fn place() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         std::fs::write(&file, b"..compressed").unwrap();
@@ -201,9 +210,12 @@ mod tests {
 
     fn index() -> Vec<u8> {
         let clusters = Clusters::new(Compression::zlib()).unwrap();
-        clusters.note(Sha256::of("content"), 2, 10, Sha256::of("compressed"));
-        clusters.note_incompressible(Sha256::of("noise"));
-        clusters.index()
+        let made = vec![
+            (Sha256::of("content"), Form::new(2, 10, Sha256::of("compressed"))),
+            (Sha256::of("noise"), Form::incompressible()),
+        ];
+        clusters.keep(Path::new("new"), made);
+        clusters.index(Path::new("new"))
     }
 
     #[test]

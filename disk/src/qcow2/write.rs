@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nodekiln_words::{Cancel, Class, Failure, Progress, Result, Sha256};
 
-use super::clusters::{Clusters, Found};
+use super::clusters::{Clusters, Form as Kept, Found, Made};
 use super::codec::{Compression, Compressor};
 use super::header::Header;
 use super::table::{COPIED, Mapping, encode};
@@ -67,8 +67,8 @@ pub fn write(
     write_with(disk, path, options, None, progress, cancel)
 }
 
-/// As [`write`]; what `clusters` know is not compressed again, and what is written is noted in them.
-/// The file has the same bytes. Those of another compression are left alone.
+/// As [`write`]; what `clusters` know is not compressed again, and what is written is kept in
+/// them under its path. The file has the same bytes. Those of another compression are left alone.
 ///
 /// # Errors
 /// As [`write`].
@@ -123,6 +123,9 @@ pub struct Writer {
     output: Output,
     compression: Compression,
     clusters: Option<Arc<Clusters>>,
+    path: PathBuf,
+    /// What the file has of clusters, where somebody wants to know.
+    made: Made,
     header: Header,
     allocator: Allocator,
     /// L2 tables by their number, kept until the data ends: 1/8192 of the data.
@@ -135,7 +138,7 @@ pub struct Writer {
 
 impl Writer {
     /// Creates the file at `path` for `disk`. What `clusters` know is not compressed again, and what is
-    /// written is noted in them; those of another compression are left alone.
+    /// written is kept in them under its path; those of another compression are left alone.
     ///
     /// # Errors
     /// When the disk is larger than 2 PiB or the file cannot be created.
@@ -158,6 +161,8 @@ impl Writer {
             output: Output::create(path)?,
             compression: options.compression,
             clusters: clusters.filter(|known| known.compression() == options.compression),
+            path: path.to_owned(),
+            made: Vec::new(),
             header,
             allocator,
             l2: BTreeMap::new(),
@@ -181,11 +186,12 @@ impl Writer {
             }
         };
         self.append(host, bytes)?;
-        if let (Some(clusters), Some((content, digest))) = (&self.clusters, packed.noted) {
-            match packed.compressed {
-                Some(_) => clusters.note(content, host, bytes.len(), digest),
-                None => clusters.note_incompressible(content),
-            }
+        if let (Some(_), Some((content, digest))) = (&self.clusters, packed.noted) {
+            let form = match packed.compressed {
+                Some(_) => Kept::new(host, bytes.len(), digest),
+                None => Kept::incompressible(),
+            };
+            self.made.push((content, form));
         }
         let index = usize::try_from(block.number % L2_ENTRIES as u64).unwrap_or(0);
         let table = self.l2.entry(block.number / L2_ENTRIES as u64);
@@ -263,6 +269,9 @@ impl FileWriter for Writer {
         self.append(0, &self.header.encode())?;
         self.flush()?;
         let sha256 = self.output.sync_and_digest(cancel)?;
+        if let Some(clusters) = &self.clusters {
+            clusters.keep(&self.path, std::mem::take(&mut self.made));
+        }
         Ok(Written { sha256, bytes: self.allocator.next, allocated: self.data })
     }
 }

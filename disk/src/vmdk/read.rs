@@ -1,20 +1,27 @@
 //! Reading a sparse extent, compressed or not. Nothing in the file is trusted.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use nodekiln_words::{Class, Failure, Result, ResultExt};
+use nodekiln_words::{Cancel, Class, Failure, Result, ResultExt};
 use zlib_rs::{Inflate, InflateFlush, Status};
 
 use super::SECTOR;
 use super::header::{AT_END, Header};
 use crate::disk::ReadAt;
 use crate::fields::{le32, le64};
+use crate::ordered::ordered;
 
 /// Most bytes that a compressed grain may take: incompressible data grows by little.
 const MAX_GRAIN_BYTES: u64 = 8 << 20;
+/// Problems beyond which no more are collected.
+const MAX_PROBLEMS: usize = 100;
+
+/// Places of grains in sectors, 0 and 1 where there is none; by the numbers of their tables.
+type Tables = BTreeMap<u64, Vec<u32>>;
 
 /// An open extent within a file. Parents and other extents are never opened.
 #[derive(Debug)]
@@ -23,8 +30,8 @@ pub struct Reader {
     /// Where in the file the extent lies, in bytes.
     range: Range<u64>,
     header: Header,
-    /// Places of all grains in sectors; 0 and 1 where there is none.
-    grains: Vec<u32>,
+    /// The grain tables that have any grain, by their numbers.
+    tables: Tables,
     descriptor: String,
 }
 
@@ -60,8 +67,8 @@ impl Reader {
                 "a VMDK snapshot, which needs its parent",
             ));
         }
-        let grains = grains(&place, &header)?;
-        Ok(Self { file, range, header, grains, descriptor })
+        let tables = tables(&place, &header)?;
+        Ok(Self { file, range, header, tables, descriptor })
     }
 
     /// Size of the disk in bytes.
@@ -87,7 +94,7 @@ impl Reader {
     pub fn data_ranges(&self) -> Vec<Range<u64>> {
         let grain = self.header.grain * SECTOR;
         let mut ranges: Vec<Range<u64>> = Vec::new();
-        for (number, _) in (0..).zip(&self.grains).filter(|(_, place)| **place > 1) {
+        for number in self.tables.keys().flat_map(|table| self.stored(*table)) {
             let range = number * grain..((number + 1) * grain).min(self.size());
             match ranges.last_mut() {
                 Some(last) if last.end == range.start => last.end = range.end,
@@ -97,12 +104,55 @@ impl Reader {
         ranges
     }
 
+    /// Numbers of the grains of a table that are stored.
+    fn stored(&self, table: u64) -> impl Iterator<Item = u64> {
+        let places = self.tables.get(&table).into_iter().flatten();
+        let first = table * u64::from(self.header.table_entries);
+        (first..).zip(places).filter(|(_, place)| **place > 1).map(|(number, _)| number)
+    }
+
+    /// Reads and decompresses every grain; what is wrong with them.
+    ///
+    /// # Errors
+    /// When somebody asked to stop.
+    pub fn problems(&self, cancel: &Cancel) -> Result<Vec<String>> {
+        let numbers: Vec<u64> = self.tables.keys().copied().collect();
+        let check = |(): &mut (), job: usize| {
+            let mut found = Vec::new();
+            for number in self.stored(numbers[job]) {
+                cancel.check()?;
+                if let Err(failure) = self.grain(number) {
+                    let at = number * self.header.grain * SECTOR;
+                    found.push(format!("VMDK grain at {at}: {}", failure.chain().join(": ")));
+                }
+            }
+            Ok(found)
+        };
+        let mut problems: Vec<String> = Vec::new();
+        ordered(
+            numbers.len(),
+            cancel,
+            || (),
+            check,
+            |_, found| {
+                let room = MAX_PROBLEMS.saturating_sub(problems.len());
+                problems.extend(found.into_iter().take(room));
+                Ok(())
+            },
+        )?;
+        Ok(problems)
+    }
+
     /// The bytes of grain `number`; `None` where it is zero.
     fn grain(&self, number: u64) -> Result<Option<Vec<u8>>> {
-        let index = usize::try_from(number).unwrap_or(usize::MAX);
-        let sector = match self.grains.get(index) {
-            None => return Err(damaged("there is no such grain")),
-            Some(0 | 1) => return Ok(None),
+        if number >= self.header.capacity.div_ceil(self.header.grain) {
+            return Err(damaged("there is no such grain"));
+        }
+        let entries = u64::from(self.header.table_entries);
+        let entry = usize::try_from(number % entries).unwrap_or(usize::MAX);
+        let table = self.tables.get(&(number / entries));
+        let sector = match table.and_then(|table| table.get(entry)) {
+            None | Some(0 | 1) => return Ok(None),
             Some(sector) => u64::from(*sector),
         };
         let length = self.header.grain * SECTOR;
@@ -178,27 +228,42 @@ impl Place<'_> {
     }
 }
 
-/// Places of all grains of the disk.
-fn grains(place: &Place<'_>, header: &Header) -> Result<Vec<u32>> {
+/// The grain tables that have any grain. What they take is bounded by the length of the file, whatever size
+/// of disk the header tells of, as each table is met once and those without grains are not kept.
+fn tables(place: &Place<'_>, header: &Header) -> Result<Tables> {
     let count = header.capacity.div_ceil(header.grain);
     let entries = u64::from(header.table_entries);
     let directory = place
         .read(header.directory.saturating_mul(SECTOR), count.div_ceil(entries) * 4)
         .map_err(|failure| failure.context("VMDK grain directory"))?;
-    let mut grains = Vec::new();
-    for (number, entry) in (0..).zip(directory.chunks_exact(4)) {
-        let sector = u64::from(le32(entry, 0).unwrap_or(0));
+    let sectors: Vec<u32> = directory.chunks_exact(4).filter_map(|entry| le32(entry, 0)).collect();
+    refuse_shared_tables(&sectors)?;
+    let mut tables = Tables::new();
+    for (number, sector) in (0..).zip(&sectors).filter(|(_, sector)| **sector != 0) {
+        let sector = u64::from(*sector);
         let left = (count - number * entries).min(entries);
-        if sector == 0 {
-            grains.resize(grains.len() + usize::try_from(left).unwrap_or(0), 0);
-            continue;
-        }
         let table = place
             .read(sector * SECTOR, left * 4)
             .map_err(|failure| failure.context(format!("VMDK grain table {number}")))?;
-        grains.extend(table.chunks_exact(4).filter_map(|entry| le32(entry, 0)));
+        let table: Vec<u32> = table.chunks_exact(4).filter_map(|entry| le32(entry, 0)).collect();
+        if table.iter().any(|place| *place > 1) {
+            tables.insert(number, table);
+        }
     }
-    Ok(grains)
+    Ok(tables)
+}
+
+/// Fails when two entries of the directory name the same table, by which a small file could map a disk of any
+/// size.
+fn refuse_shared_tables(sectors: &[u32]) -> Result<()> {
+    let mut sectors: Vec<u32> = sectors.iter().copied().filter(|sector| *sector != 0).collect();
+    sectors.sort_unstable();
+    match sectors.array_windows().find(|[one, two]| one == two) {
+        None => Ok(()),
+        Some([sector, _]) => {
+            Err(damaged(&format!("two entries share the grain table at sector {sector}")))
+        }
+    }
 }
 
 /// The text before the first zero byte.

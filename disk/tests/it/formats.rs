@@ -1,13 +1,14 @@
 //! Every format from one pass, judged by qemu-img, GNU tar and gzip, and read back.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use nodekiln_disk::qcow2::{self, Compression, Options};
+use nodekiln_disk::qcow2::{self, Clusters, Compression, Options};
 use nodekiln_disk::{
     Depth, Disk, Extent, FileWriter, Format, Pass, Payload, Tally, Unpacking, Written, open,
     open_with, ova, tar_gz, vhd,
 };
-use nodekiln_words::{Cancel, Sha256, Silent};
+use nodekiln_words::{Cancel, Event, Progress, Sha256, Silent};
 use proptest::prelude::*;
 
 use crate::tools::{content, mixed_disk, noise, qemu_img, run, succeed, with_threads, write_raw};
@@ -371,4 +372,73 @@ fn gzip_data_without_a_disk_are_refused() {
     assert!(chain.contains("`other.raw` and not `disk.raw`"), "{chain}");
     let failure = open(&archive).unwrap_err();
     assert!(failure.to_string().contains("gzip data"), "{failure}");
+}
+
+/// Two qcow2 files of different disks that share clusters: the index of each tells of that file alone.
+#[test]
+fn each_of_several_qcow2_files_has_an_index_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let first = mixed_disk();
+    let mut extents = first.extents().to_vec();
+    extents[1] = Extent::memory(extents[1].start, vec![7; 300_001]); // what follows lies elsewhere
+    let second = Disk::new(first.size(), extents).unwrap();
+    let cancel = Cancel::default();
+    let made = Arc::new(Clusters::new(QCOW2.compression).unwrap());
+    let create = |disk: &Disk, name: &str| {
+        let known = Some(Arc::clone(&made));
+        Box::new(qcow2::Writer::create(disk, &place(name), QCOW2, known).unwrap())
+    };
+    let (mut one, mut two) = (create(&first, "one"), create(&second, "two"));
+    let mut pass = Pass::new();
+    one.join(&first, &mut pass);
+    two.join(&second, &mut pass);
+    assert!(pass.run(&|_| {}, &cancel).unwrap().shared > 0);
+    for (writer, disk) in [(two, &second), (one, &first)] {
+        writer.finish(disk, &Payload::of(disk), &Silent, &cancel).unwrap();
+    }
+    for (name, disk) in [("one", &first), ("two", &second)] {
+        let mut known = Clusters::new(QCOW2.compression).unwrap();
+        assert!(known.learn(&made.index(&place(name)), &place(name)));
+        let known = Arc::new(known);
+        let again = place("again");
+        qcow2::write_with(disk, &again, QCOW2, Some(&known), &Silent, &cancel).unwrap();
+        let bytes = |path: &Path| std::fs::read(path).unwrap();
+        assert!(bytes(&again) == bytes(&place(name)), "{name}");
+        let image = open(&again).unwrap();
+        let data: u64 = image.disk().extents().iter().map(|extent| extent.length).sum();
+        // Every cluster was found where the index says that it is.
+        assert_eq!(known.reused(), data, "{name}");
+        assert_eq!(known.index(&again), made.index(&place(name)), "{name}");
+    }
+    assert_eq!(made.index(&place("none")).len(), made.index(Path::new("")).len());
+}
+
+/// Lengthens the file that is being written, each time that somebody says how far the digest is.
+struct Appender(PathBuf);
+
+impl Progress for Appender {
+    fn event(&self, event: Event) {
+        if matches!(event, Event::Advanced { .. }) {
+            let file = std::fs::File::options().append(true).open(&self.0).unwrap();
+            std::io::Write::write_all(&mut &file, b"more").unwrap();
+        }
+    }
+}
+
+/// The footer is written when the rest of a VHD was compared; what goes wrong then is found as well.
+#[test]
+fn the_end_of_a_vhd_is_compared_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("node.vhd");
+    let disk = rounded(&mixed_disk(), 1 << 20);
+    let cancel = Cancel::default();
+    let mut writer = Box::new(vhd::Writer::create(&disk, &path, CREATED).unwrap());
+    let mut pass = Pass::new();
+    writer.join(&disk, &mut pass);
+    pass.run(&|_| {}, &cancel).unwrap();
+    let meddler = Appender(path.clone());
+    let failure = writer.finish(&disk, &Payload::of(&disk), &meddler, &cancel).unwrap_err();
+    let expected = format!("{} differs at offset {}", path.display(), disk.size());
+    assert!(failure.to_string().starts_with(&expected), "{failure}");
 }

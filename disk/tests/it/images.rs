@@ -44,7 +44,7 @@ fn clusters_of_another_compression_are_left_alone() {
     let zstd = Arc::new(Clusters::new(Compression::zstd()).unwrap());
     write_with(Compression::zstd(), &zstd);
     let mut known = Clusters::new(Compression::zstd()).unwrap();
-    assert!(known.learn(&zstd.index(), &path));
+    assert!(known.learn(&zstd.index(&path), &path));
     let known = Arc::new(known);
     std::fs::rename(&path, folder.path().join("zstd")).unwrap();
     let written = write_with(Compression::zlib(), &known);

@@ -11,6 +11,7 @@ mod damage;
 mod file_systems;
 mod files;
 mod formats;
+mod hostile;
 mod images;
 mod partitions;
 mod round_trip;

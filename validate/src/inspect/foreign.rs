@@ -1,14 +1,17 @@
 //! Formats that are not read here, by way of Debian's qemu-img where it is installed.
 
+use std::fs::File;
 use std::io::Read as _;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nodekiln_disk::Image;
-use nodekiln_words::{Class, Failure, Result, ResultExt as _};
+use nodekiln_words::{Cancel, Class, Failure, Result, ResultExt as _};
 
 use super::Looking;
-use crate::program::Program;
+use crate::program::{Program, SETPRIV};
 
 const QEMU_IMG: Program = Program { name: "qemu-img", package: "qemu-utils" };
 
@@ -36,7 +39,7 @@ pub(super) fn format(path: &Path) -> Result<Option<&'static str>> {
     })
 }
 
-/// Has qemu-img write the disk of `path` to a file in the scratch folder, and opens that.
+/// Has qemu-img write the disk of `path` to a nameless file in the scratch folder, and opens that.
 ///
 /// # Errors
 /// When qemu-img is missing or refuses the file.
@@ -45,23 +48,44 @@ pub(super) fn open(path: &Path, format: &str, looking: Looking<'_>) -> Result<Im
         let message = format!("{} is a {format} file, which qemu-img would read", path.display());
         Failure::new(failure.class(), message).with_source(failure)
     })?;
-    let raw = tempfile::Builder::new()
-        .prefix("nodekiln-")
-        .tempfile_in(looking.scratch)
-        .or_io(|| format!("make a file in {}", looking.scratch.display()))?;
-    let task = looking.progress.start(&format!("qemu-img converts {}", path.display()), None, "");
-    let mut child = Command::new(program)
+    let folder = looking.scratch;
+    let nameless =
+        || tempfile::tempfile_in(folder).or_io(|| format!("make a file in {}", folder.display()));
+    let (raw, said) = (nameless()?, nameless()?);
+    // As an absolute path the name is neither an option nor a protocol: qemu-img takes what stands before a
+    // colon for one.
+    let source = std::path::absolute(path).or_io(|| format!("resolve {}", path.display()))?;
+    let mut command = Command::new(SETPRIV.find()?);
+    command
+        .args(["--pdeathsig", "KILL", "--"])
+        .arg(program)
         .args(["convert", "-f", format, "-O", "raw"])
-        .args([path, raw.path()])
+        .arg(source)
+        .arg(format!("/proc/{}/fd/{}", std::process::id(), raw.as_raw_fd()))
         .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .or_fail(Class::Missing, || "start qemu-img".to_owned())?;
+        .stdout(Stdio::null())
+        .stderr(said.try_clone().or_io(|| "share a file".to_owned())?);
+    let title = format!("qemu-img converts {}", path.display());
+    let task = looking.progress.start(&title, None, "");
+    match run(&mut command, &said, looking.cancel) {
+        Ok(()) => looking.progress.finish(task, ""),
+        Err(failure) => {
+            looking.progress.fail(task);
+            return Err(failure);
+        }
+    }
+    let raw = format!("/proc/self/fd/{}", raw.as_raw_fd());
+    nodekiln_disk::open(Path::new(&raw))
+        .map_err(|failure| failure.context(path.display().to_string()))
+}
+
+/// Runs qemu-img until it ends or somebody asks to stop; what it says stands in `said`.
+fn run(command: &mut Command, said: &File, cancel: &Cancel) -> Result<()> {
+    let mut child = command.spawn().or_fail(Class::Missing, || "start qemu-img".to_owned())?;
     let ended = loop {
-        if looking.cancel.is_cancelled() {
+        if cancel.is_cancelled() {
             child.kill().ok();
             child.wait().ok();
-            looking.progress.fail(task);
             return Err(Failure::interrupted());
         }
         if let Some(status) = child.try_wait().or_io(|| "wait for qemu-img".to_owned())? {
@@ -69,15 +93,11 @@ pub(super) fn open(path: &Path, format: &str, looking: Looking<'_>) -> Result<Im
         }
         std::thread::sleep(std::time::Duration::from_millis(50));
     };
-    let mut said = String::new();
-    if let Some(mut stderr) = child.stderr.take() {
-        stderr.read_to_string(&mut said).ok();
+    if ended.success() {
+        return Ok(());
     }
-    if !ended.success() {
-        looking.progress.fail(task);
-        return Err(Failure::input(format!("qemu-img cannot read it: {}", said.trim())));
-    }
-    looking.progress.finish(task, "");
-    // The open file outlives its name.
-    nodekiln_disk::open(raw.path()).map_err(|failure| failure.context(path.display().to_string()))
+    let mut words = [0; 4096];
+    let length = said.read_at(&mut words, 0).unwrap_or(0);
+    let words = String::from_utf8_lossy(words.get(..length).unwrap_or_default()).into_owned();
+    Err(Failure::input(format!("qemu-img cannot read it: {}", words.trim())))
 }

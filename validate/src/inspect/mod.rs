@@ -8,11 +8,13 @@ use std::path::Path;
 
 use nodekiln_disk::files::{Content, FileSystem};
 use nodekiln_disk::{Depth, Disk, Image, Partitions, TableKind, Unpacking};
-use nodekiln_words::{Cancel, Digester, Progress, Result, ResultExt as _, Sha256};
+use nodekiln_words::{Cancel, Class, Progress, Result, ResultExt as _, Sha256};
 use serde::Serialize;
 
 pub use system::{Boot, Package, System};
 pub use text::text;
+
+use crate::digest::digest_file;
 
 /// What to find out, and where an image may be unpacked.
 #[derive(Clone, Copy)]
@@ -38,15 +40,15 @@ pub struct Inspection {
     pub file_size: u64,
     /// Its digest, where it was asked for.
     pub sha256: Option<Sha256>,
-    /// Digest of the disk's bytes, the same in every format, where it was asked for.
+    /// Digest of the disk's bytes, the same in every format, where it was asked for and all of them can be read.
     pub payload: Option<Sha256>,
     /// Size of the disk in bytes.
     pub disk_size: u64,
     /// Bytes of the disk that the file stores; all else is zeros.
     pub stored: u64,
-    /// What is wrong with the container or the partition table.
+    /// What is wrong with the container, the partition table or a file system, or cannot be read.
     pub problems: Vec<String>,
-    /// Kind of partition table: `gpt` or `mbr`.
+    /// Kind of partition table: `gpt` or `mbr`; `unknown` where it cannot be read.
     pub table: &'static str,
     /// The disk's GUID, where its table has one.
     pub disk_guid: Option<String>,
@@ -99,29 +101,65 @@ pub fn inspect(path: &Path, looking: Looking<'_>) -> Result<Inspection> {
     let depth = if looking.digests { Depth::Bytes } else { Depth::Tables };
     let mut problems = image.check(depth, cancel)?;
     let disk = image.disk();
-    let table = Partitions::read(disk)?; // 2. the table
-    let (partitions, systems) = contents(disk, &table, &mut problems)?; // 3. the file systems
-    let boot = Boot::of(disk, &table, &systems)?; // 4. what starts
+    let table = or_problem(Partitions::read(disk), &mut problems)?; // 2. the table
+    let kind = match &table {
+        None => "unknown",
+        Some(Partitions { table: TableKind::Gpt, .. }) => "gpt",
+        Some(Partitions { table: TableKind::Mbr, .. }) => "mbr",
+    };
+    let table =
+        table.unwrap_or(Partitions { table: TableKind::Mbr, disk: None, entries: Vec::new() });
+    let (partitions, systems) = contents(disk, &table, &mut problems, cancel)?; // 3. the file systems
+    let boot = Boot::of(disk, &table, &systems, &mut problems)?; // 4. what starts
     let system = System::of(&systems, &mut problems)?; // 5. what runs
-    let digests = looking.digests;
+    let (sha256, payload) = match looking.digests {
+        false => (None, None),
+        true => (
+            Some(digest_file(path, "digest of the file", progress, cancel)?),
+            or_problem(disk.digest(progress, cancel), &mut problems)?,
+        ),
+    }; // 6. the digests
     Ok(Inspection {
         format: format.to_owned(),
         file_size,
-        sha256: digests.then(|| digest_of(path, progress, cancel)).transpose()?,
-        payload: digests.then(|| disk.digest(progress, cancel)).transpose()?,
+        sha256,
+        payload,
         disk_size: disk.size(),
         stored: disk.extents().iter().map(|extent| extent.length).sum(),
         problems,
-        table: match table.table {
-            TableKind::Gpt => "gpt",
-            TableKind::Mbr => "mbr",
-        },
+        table: kind,
         disk_guid: table.disk.map(|guid| guid.to_string()),
         partitions,
         boot,
         system,
         package: package(&image),
     })
+}
+
+/// A value; where there is none because the image is damaged, or is something that is not read, why is one
+/// of the problems.
+///
+/// # Errors
+/// When somebody asked to stop.
+fn or_problem<T>(result: Result<T>, problems: &mut Vec<String>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(failure) if failure.class() == Class::Interrupted => Err(failure),
+        Err(failure) => {
+            problems.push(failure.chain().join(": "));
+            Ok(None)
+        }
+    }
+}
+
+/// As [`or_problem`], of the partition with this number.
+fn or_problem_in<T>(
+    partition: u32,
+    result: Result<T>,
+    problems: &mut Vec<String>,
+) -> Result<Option<T>> {
+    let told = result.map_err(|failure| failure.context(format!("partition {partition}")));
+    or_problem(told, problems)
 }
 
 /// Opens an image file of any format that is known.
@@ -136,14 +174,19 @@ pub fn open(path: &Path, looking: Looking<'_>) -> Result<Image> {
     }
 }
 
-/// The operating system on `disk`, where its root file system can be read.
+/// The operating system on `disk`, as far as it can be read.
 ///
 /// # Errors
-/// When the disk cannot be read.
-pub fn system(disk: &Disk) -> Result<Option<System>> {
+/// When somebody asked to stop.
+pub fn system(disk: &Disk, cancel: &Cancel) -> Result<Option<System>> {
     let mut problems = Vec::new();
-    let (_, systems) = contents(disk, &Partitions::read(disk)?, &mut problems)?;
-    System::of(&systems, &mut problems)
+    match or_problem(Partitions::read(disk), &mut problems)? {
+        None => Ok(None),
+        Some(table) => {
+            let (_, systems) = contents(disk, &table, &mut problems, cancel)?;
+            System::of(&systems, &mut problems)
+        }
+    }
 }
 
 /// File systems that can be read, by the numbers of their partitions.
@@ -154,6 +197,7 @@ fn contents(
     disk: &Disk,
     table: &Partitions,
     problems: &mut Vec<String>,
+    cancel: &Cancel,
 ) -> Result<(Vec<Partition>, FileSystems)> {
     let (mut partitions, mut systems) = (Vec::new(), Vec::new());
     for part in &table.entries {
@@ -169,20 +213,16 @@ fn contents(
             label: None,
             id: None,
         };
-        match Content::of(disk, part) {
-            Ok(Content::Files(files)) => {
+        match or_problem_in(part.number, Content::of(disk, part, cancel), problems)? {
+            Some(Content::Files(files)) => {
                 partition.content = Some(files.name().to_owned());
                 partition.label = Some(files.label().to_owned()).filter(|label| !label.is_empty());
                 partition.id = Some(files.id().to_owned());
                 systems.push((part.number, files));
             }
-            Ok(Content::Named(name)) => partition.content = Some(name.to_owned()),
-            Ok(Content::Empty) => partition.content = Some("zeros".to_owned()),
-            Ok(Content::Unknown) => {}
-            Err(failure) => {
-                let text = failure.chain().join(": ");
-                problems.push(format!("partition {}: {text}", part.number));
-            }
+            Some(Content::Named(name)) => partition.content = Some(name.to_owned()),
+            Some(Content::Empty) => partition.content = Some("zeros".to_owned()),
+            Some(Content::Unknown) | None => {}
         }
         partitions.push(partition);
     }
@@ -191,23 +231,4 @@ fn contents(
 
 fn package(image: &Image) -> Option<Package> {
     image.package().map(Package::of)
-}
-
-/// SHA-256 of the file's bytes.
-fn digest_of(path: &Path, progress: &dyn Progress, cancel: &Cancel) -> Result<Sha256> {
-    use std::io::Read as _;
-    let failed = || format!("read {}", path.display());
-    let mut file = fs_err::File::open(path).or_io(failed)?;
-    let total = file.metadata().or_io(failed)?.len();
-    let task = progress.start("digest of the file", Some(total), "B");
-    let (mut digester, mut buffer) = (Digester::default(), vec![0; 1 << 20]);
-    loop {
-        cancel.check()?;
-        let length = file.read(&mut buffer).or_io(failed)?;
-        let Some(bytes) = buffer.get(..length).filter(|bytes| !bytes.is_empty()) else { break };
-        digester.update(bytes);
-        progress.advance(task, digester.length());
-    }
-    progress.finish(task, "");
-    Ok(digester.finish())
 }

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use nodekiln_disk::files::FileSystem;
 use nodekiln_disk::{Disk, Partitions, TableKind, gpt, ova};
-use nodekiln_words::Result;
+use nodekiln_words::{Failure, Result};
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 use serde::{Deserialize, Serialize};
+
+use super::{or_problem, or_problem_in};
 
 /// What starts from the disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -46,7 +48,8 @@ pub struct System {
     pub package_count: Option<usize>,
     /// cloud-init's data sources, in the order of the file that counts last.
     pub data_sources: Vec<String>,
-    /// What the machine-id file holds: `absent`, `empty`, `uninitialized` or `set`.
+    /// What the machine-id file holds: `absent`, `empty`, `uninitialized` or `set`; `unreadable` where nobody
+    /// can tell.
     pub machine_id: &'static str,
 }
 
@@ -85,42 +88,49 @@ const FOLDERS: [&str; 3] = ["/usr/bin", "/usr/local/bin", "/opt/bin"];
 const PROGRAMS: [&str; 4] = ["crictl", "kubeadm", "kubectl", "kubelet"];
 
 impl Boot {
-    /// Looks at the first sector and at the partitions' files.
+    /// Looks at the first sector and at the partitions' files; what cannot be read is taken for absent.
     pub(super) fn of(
         disk: &Disk,
         table: &Partitions,
         systems: &[(u32, FileSystem)],
+        problems: &mut Vec<String>,
     ) -> Result<Self> {
-        let mut sector = [0; 512];
-        disk.read_at(0, &mut sector)?;
-        let grub = sector[..440].windows(4).any(|window| window == b"GRUB");
+        let mut sector = |at: u64| {
+            let mut sector = [0; 512];
+            or_problem(disk.read_at(at, &mut sector), problems)?;
+            Ok::<_, Failure>(sector)
+        };
+        let first = sector(0)?;
+        let grub = first[..440].windows(4).any(|window| window == b"GRUB");
         let core = table.entries.iter().find(|part| part.kind == gpt::TYPE_BIOS_BOOT.to_string());
         let core = match core {
-            Some(part) => {
-                let mut start = [0; 512];
-                disk.read_at(part.start, &mut start[..])?;
-                start != [0; 512]
-            }
+            Some(part) => sector(part.start)? != [0; 512],
             // Behind an old table GRUB's core image stands in no partition.
             None => table.table == TableKind::Mbr,
         };
-        let code = sector[..440] != [0; 440];
+        let code = first[..440] != [0; 440];
         let mut boot = Self {
             bios: code && (core || !grub),
             loader: grub.then_some("GRUB"),
             ..Self::default()
         };
-        for (_, files) in systems.iter().filter(|(_, files)| files.name() == "vfat") {
+        for (number, files) in systems.iter().filter(|(_, files)| files.name() == "vfat") {
+            let mut is_there = |path: &str| {
+                Ok::<_, Failure>(
+                    or_problem_in(*number, files.exists(path), problems)?.unwrap_or(false),
+                )
+            };
             for path in REMOVABLE {
-                boot.uefi |= files.exists(path)?;
+                boot.uefi |= is_there(path)?;
             }
-            let grub = files.list("/EFI/BOOT")?.iter().any(|name| is_grub(name));
+            let systemd = boot.uefi && is_there("/loader/loader.conf")?;
+            let names = or_problem_in(*number, files.list("/EFI/BOOT"), problems)?;
+            let grub = names.unwrap_or_default().iter().any(|name| is_grub(name));
             boot.shim |= boot.uefi && grub;
             if boot.uefi && boot.loader.is_none() {
-                boot.loader = if grub {
-                    Some("GRUB")
-                } else {
-                    files.exists("/loader/loader.conf")?.then_some("systemd-boot")
+                boot.loader = match grub {
+                    true => Some("GRUB"),
+                    false => systemd.then_some("systemd-boot"),
                 };
             }
         }
@@ -140,56 +150,57 @@ impl System {
         problems: &mut Vec<String>,
     ) -> Result<Option<Self>> {
         for (number, files) in systems {
-            let release = ["/etc/os-release", "/usr/lib/os-release"];
-            let found = release.iter().find_map(|path| files.text(path).transpose());
-            let text = match found {
-                None => continue,
-                Some(Ok(text)) => text,
-                Some(Err(failure)) => {
-                    problems.push(format!("partition {number}: {}", failure.chain().join(": ")));
-                    continue;
+            for path in ["/etc/os-release", "/usr/lib/os-release"] {
+                let release = or_problem_in(*number, files.text(path), problems)?.flatten();
+                if let Some(release) = release {
+                    return Self::read(*number, &release, files, systems, problems).map(Some);
                 }
-            };
-            return Self::read(*number, &text, files, systems).map(Some);
+            }
         }
         Ok(None)
     }
 
+    /// What its files tell; each that cannot be read is a problem and no more.
     fn read(
         partition: u32,
         release: &str,
         files: &FileSystem,
         systems: &[(u32, FileSystem)],
+        problems: &mut Vec<String>,
     ) -> Result<Self> {
         let value = |key: &str| {
             let line = release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
             line.unwrap_or_default().trim().trim_matches(['"', '\'']).to_owned()
         };
+        let machine_id = or_problem_in(partition, machine_id(files), problems)?;
         let mut system = Self {
             partition,
             name: value("PRETTY_NAME"),
             id: value("ID"),
             version: value("VERSION_ID"),
-            machine_id: machine_id(files)?,
+            machine_id: machine_id.unwrap_or("unreadable"),
             ..Self::default()
         };
         // /boot may be a file system of its own.
-        let boots = systems.iter().map(|(_, files)| (files, "/")).chain([(files, "/boot")]);
-        for (files, folder) in boots {
-            let names = files.list(folder)?;
+        let boots = systems.iter().map(|(number, files)| (*number, files, "/"));
+        for (number, files, folder) in boots.chain([(partition, files, "/boot")]) {
+            let names = or_problem_in(number, files.list(folder), problems)?.unwrap_or_default();
             let version = |name: &String| name.strip_prefix("vmlinuz-").map(str::to_owned);
             system.kernels.extend(names.iter().filter_map(version));
         }
         for folder in FOLDERS {
             for program in PROGRAMS {
-                if files.exists(&format!("{folder}/{program}"))? {
-                    system.programs.push(format!("{folder}/{program}"));
+                let path = format!("{folder}/{program}");
+                if or_problem_in(partition, files.exists(&path), problems)? == Some(true) {
+                    system.programs.push(path);
                 }
             }
         }
-        system.read_packages(files)?;
-        system.kubernetes = kubernetes(files, &system.packages)?;
-        system.data_sources = data_sources(files)?;
+        or_problem_in(partition, system.read_packages(files), problems)?;
+        let kubernetes = kubernetes(files, &system.packages);
+        system.kubernetes = or_problem_in(partition, kubernetes, problems)?.flatten();
+        let sources = or_problem_in(partition, data_sources(files), problems)?;
+        system.data_sources = sources.unwrap_or_default();
         Ok(system)
     }
 

@@ -12,6 +12,8 @@ pub fn text(found: &Inspection) -> String {
     let mut out = String::new();
     let mut line = |key: &str, value: &str| {
         if !value.is_empty() {
+            // What comes from an image is no command to a terminal, and no line of its own.
+            let value = value.replace(char::is_control, "\u{FFFD}");
             writeln!(out, "{key:<13} {value}").ok();
         }
     };

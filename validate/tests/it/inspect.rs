@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use nodekiln_disk::gpt::{Entry, TYPE_ROOT_X86_64, Table};
 use nodekiln_disk::{Disk, Extent, Payload, Source, raw};
-use nodekiln_validate::inspect::{Inspection, Looking, inspect, text};
-use nodekiln_words::{Cancel, Silent};
+use nodekiln_validate::inspect::{Inspection, Looking, inspect, system, text};
+use nodekiln_words::{Cancel, Class, Silent};
 use uuid::Uuid;
 
 const ROOM: u64 = 64 << 20;
@@ -171,4 +171,158 @@ fn damage_is_a_problem_and_the_rest_is_told() {
     let found = look(&path);
     assert!(found.problems.iter().any(|problem| problem.starts_with("partition 1: ")), "{found:?}");
     assert_eq!(found.system, None);
+}
+
+fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, bytes, at).unwrap();
+}
+
+/// Where the bytes of `needle` begin in the file at `path`.
+fn find(path: &Path, needle: &str) -> u64 {
+    let bytes = std::fs::read(path).unwrap();
+    let at = bytes.windows(needle.len()).position(|window| window == needle.as_bytes());
+    at.unwrap() as u64
+}
+
+/// dpkg's database of more than 300 KiB, whose middle is marked.
+fn large_status() -> String {
+    let package = |n: u32| format!("Package: p{n}\nStatus: install ok installed\nVersion: {n}\n\n");
+    let half = |from: u32| (from..from + 3000).map(package).collect::<String>();
+    format!("{}Package: the-middle\nVersion: 1\n\n{}{STATUS}", half(0), half(3000))
+}
+
+/// A system in a qcow2 file whose cluster with the `needle` of the disk cannot be read.
+fn damaged_qcow2(folder: &Path, needle: Option<&str>) -> PathBuf {
+    let status = large_status();
+    let files = [("etc/os-release", RELEASE), ("var/lib/dpkg/status", &status)];
+    let raw = image(folder, &files);
+    let path = folder.join("disk.qcow2");
+    succeed(
+        Command::new("qemu-img").args(["convert", "-f", "raw", "-O", "qcow2"]).args([&raw, &path]),
+    );
+    let cluster = needle.map_or(0, |needle| find(&raw, needle)) / 65_536;
+    let bytes = std::fs::read(&path).unwrap();
+    let number = |at: u64| {
+        let at = usize::try_from(at).unwrap();
+        u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap())
+    };
+    let l2 = number(number(40)) & 0x00FF_FFFF_FFFF_FE00;
+    assert!(number(l2 + cluster * 8) > 0);
+    overwrite(&path, l2 + cluster * 8, &((1_u64 << 63) | (1 << 40)).to_be_bytes());
+    path
+}
+
+#[test]
+fn what_a_damaged_cluster_does_not_hold_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let found = look(&damaged_qcow2(folder.path(), Some("the-middle")));
+    let told = |what: &str| found.problems.iter().any(|problem| problem.contains(what));
+    assert!(
+        told("L2 table 0 entry") && told("partition 1: cannot read /var/lib/dpkg/status"),
+        "{found:?}"
+    );
+    assert_eq!((found.payload, found.table, found.partitions.len()), (None, "gpt", 1));
+    let system = found.system.unwrap();
+    assert_eq!((system.id.as_str(), system.package_count), ("debian", None));
+    assert_eq!(system.machine_id, "absent");
+}
+
+#[test]
+fn a_table_that_cannot_be_read_is_a_problem() {
+    let folder = tempfile::tempdir().unwrap();
+    let found = look(&damaged_qcow2(folder.path(), None));
+    assert_eq!((found.table, found.partitions.len(), found.system), ("unknown", 0, None));
+    assert_eq!((found.payload, found.boot), (None, nodekiln_validate::inspect::Boot::default()));
+    assert!(found.problems.iter().any(|problem| problem.contains("L2 table 0 entry 0")));
+}
+
+#[test]
+fn an_internal_snapshot_is_a_problem_and_the_rest_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let raw = image(folder.path(), &[("etc/os-release", RELEASE)]);
+    let path = folder.path().join("disk.qcow2");
+    succeed(
+        Command::new("qemu-img").args(["convert", "-f", "raw", "-O", "qcow2"]).args([&raw, &path]),
+    );
+    succeed(Command::new("qemu-img").args(["snapshot", "-c", "before"]).arg(&path));
+    let found = look(&path);
+    assert_eq!(found.problems.len(), 1, "{found:?}");
+    assert!(found.problems[0].contains("1 internal snapshots"), "{found:?}");
+    assert_eq!(found.payload, look(&raw).payload);
+    assert_eq!(found.system.unwrap().id, "debian");
+}
+
+#[test]
+fn a_folder_that_cannot_be_listed_hides_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = [("etc/os-release", RELEASE), ("boot/vmlinuz-6.1.0", ""), ("usr/bin/kubelet", "")];
+    let path = image(folder.path(), &files);
+    // A name in the folder's block, which has a checksum.
+    let at = find(&path, "vmlinuz-6.1.0");
+    overwrite(&path, at, b"X");
+    let found = look(&path);
+    assert!(
+        found.problems.iter().any(|p| p.starts_with("partition 1: cannot list /boot")),
+        "{found:?}"
+    );
+    let told = found.system.unwrap();
+    assert_eq!((told.kernels.len(), told.programs.len()), (0, 1));
+    let disk = nodekiln_disk::open(&path).unwrap();
+    assert_eq!(system(disk.disk(), &Cancel::default()).unwrap(), Some(told));
+}
+
+#[test]
+fn being_interrupted_is_no_problem_of_the_image() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = image(folder.path(), &[("etc/os-release", RELEASE)]);
+    let (scratch, cancel) = (std::env::temp_dir(), Cancel::default());
+    cancel.cancel();
+    for digests in [true, false] {
+        let looking = Looking { digests, scratch: &scratch, progress: &Silent, cancel: &cancel };
+        assert_eq!(inspect(&path, looking).unwrap_err().class(), Class::Interrupted);
+    }
+    let disk = nodekiln_disk::open(&path).unwrap();
+    assert_eq!(system(disk.disk(), &cancel).unwrap_err().class(), Class::Interrupted);
+}
+
+/// What an image calls itself is no command to the terminal that shows it.
+#[test]
+fn text_from_an_image_stays_on_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let release = "PRETTY_NAME=\"A\u{1b}]0;B\u{7}\u{9b}31mC\"\nID=debian\n";
+    let sources = "datasource_list: [\"None\\nproblem       none\"]\n";
+    let path =
+        image(folder.path(), &[("etc/os-release", release), ("etc/cloud/cloud.cfg", sources)]);
+    let found = look(&path);
+    let told = text(&found);
+    assert!(told.contains("system        A\u{FFFD}]0;B\u{FFFD}\u{FFFD}31mC\n"), "{told:?}");
+    assert!(told.contains("None\u{FFFD}problem"), "{told:?}");
+    assert!(!told.chars().any(|c| c.is_control() && c != '\n'), "{told:?}");
+}
+
+/// What qemu-img writes has no name, so that nothing is left of it however that ends.
+#[test]
+fn nothing_is_left_of_what_qemu_img_unpacks() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = image(folder.path(), &[("etc/os-release", RELEASE)]);
+    let scratch = folder.path().join("scratch");
+    std::fs::create_dir(&scratch).unwrap();
+    let other = folder.path().join("disk.vdi");
+    succeed(
+        Command::new("qemu-img").args(["convert", "-f", "raw", "-O", "vdi"]).args([&path, &other]),
+    );
+    let cancel = Cancel::default();
+    let looking = Looking { digests: false, scratch: &scratch, progress: &Silent, cancel: &cancel };
+    let image = nodekiln_validate::inspect::open(&other, looking).unwrap();
+    let mut bytes = [0; 8];
+    image.read_at(512, &mut bytes).unwrap();
+    assert_eq!(&bytes, b"EFI PART");
+    assert_eq!(std::fs::read_dir(&scratch).unwrap().count(), 0, "while it is open");
+    // qemu-img's own words tell why it cannot.
+    overwrite(&other, 68, &[0xFF; 4]);
+    let failure = nodekiln_validate::inspect::open(&other, looking).unwrap_err();
+    let told = failure.chain().join(": ");
+    assert!(told.contains("qemu-img cannot read it: qemu-img: "), "{told}");
+    assert_eq!(std::fs::read_dir(&scratch).unwrap().count(), 0);
 }
