@@ -13,9 +13,8 @@ mod debugfs;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -295,13 +294,7 @@ fn required(tree: &Root, path: &str) -> Result<Vec<u8>> {
 /// The record of a disk in `output` with the digest of its `blocks`, so that nothing is read again.
 /// Bits and times are set to what is recorded.
 fn made(size: Bytes, blocks: Sha256, output: &Path, source_date: SourceDate) -> Result<Made> {
-    let permit = |path: &Path, mode| {
-        fs_err::set_permissions(path, Permissions::from_mode(mode))
-            .or_io(|| format!("cannot set permissions of {}", path.display()))
-    };
-    permit(&output.join(FILE), 0o644)?;
-    permit(output, 0o755)?;
-    super::settle_times(output, source_date)?;
+    super::settle(output, source_date)?;
     let entry = |kind, mode| Entry {
         kind,
         mode,

@@ -22,6 +22,8 @@ pub mod users;
 mod uses;
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use nodekiln_recipes::Inventory;
@@ -52,7 +54,7 @@ pub fn run(work: &Work, execution: &Execution<'_>) -> Result<Made> {
     let output = execution.scratch.join("output");
     fs_err::create_dir_all(&output).or_io(|| "cannot make the output".to_owned())?;
     if !work.makes_layer() {
-        settle_times(&output, execution.source_date)?; // layers have settled theirs
+        settle(&output, execution.source_date)?; // layers have settled theirs
     }
     let inventory = std::thread::scope(|scope| {
         scope.spawn(|| flush_ahead(&output)); // while the files are read once more
@@ -69,18 +71,24 @@ fn flush_ahead(output: &Path) {
     }
 }
 
-/// Gives everything below `folder`, and the folder, the source date, so that the digest of an output
-/// tells nothing of the moment at which it was made.
-pub(crate) fn settle_times(folder: &Path, source_date: SourceDate) -> Result<()> {
-    let settling = || format!("cannot set times in {}", folder.display());
+/// Gives all in `folder`, and itself, the source date, and the bits that do not depend on anybody's umask:
+/// 0755 for a folder and for what its owner may execute, else 0644.
+pub(crate) fn settle(folder: &Path, source_date: SourceDate) -> Result<()> {
+    let settling = || format!("cannot set bits and times in {}", folder.display());
     for entry in fs_err::read_dir(folder).or_io(settling)? {
         let entry = entry.or_io(settling)?;
-        if entry.file_type().or_io(settling)?.is_dir() {
-            settle_times(&entry.path(), source_date)?;
-        } else {
-            settle_time(&entry.path(), source_date)?;
+        let (path, metadata) = (entry.path(), entry.metadata().or_io(settling)?);
+        if metadata.is_dir() {
+            settle(&path, source_date)?;
+            continue;
         }
+        if metadata.is_file() {
+            let mode = if metadata.mode() & 0o100 == 0 { 0o644 } else { 0o755 };
+            fs_err::set_permissions(&path, Permissions::from_mode(mode)).or_io(settling)?;
+        }
+        settle_time(&path, source_date)?;
     }
+    fs_err::set_permissions(folder, Permissions::from_mode(0o755)).or_io(settling)?;
     settle_time(folder, source_date)
 }
 
