@@ -9,7 +9,8 @@ use nodekiln_build::account::Account;
 use nodekiln_build::graph::Ran;
 use nodekiln_build::steps;
 use nodekiln_disk::{Disk, Payload};
-use nodekiln_providers::{Artifact, ArtifactRequest, Compression};
+use nodekiln_providers::{Artifact, ArtifactRequest, Compression, MachineProfile, Provider};
+use nodekiln_recipes::recipe::Recipe;
 use nodekiln_recipes::{Inventory, Lock, tree_name};
 use nodekiln_validate::Expectations;
 use nodekiln_words::{Bytes, Cancel, Failure, Progress, Result, ResultExt as _, Sha256};
@@ -43,6 +44,7 @@ pub(crate) fn emit(
         compression: compression(verb.compression),
         clusters: clusters.as_ref().map(KnownClusters::share),
         created: recipe.source_date.unix(),
+        boot: recipe.disk.boot,
         facts: evidence::image_facts(recipe, &resolved.resolution.lock),
     };
     let write = Writing { plan: &resolved.plan, disks: &disks, payloads: &payloads, request };
@@ -75,7 +77,7 @@ pub(crate) fn emit(
         let bom = tree.draft.with(&shipped(own, payload))?;
         progress.finish(task, &nodekiln_bom::summary(&bom)?.to_string());
         for provider in tree.providers {
-            let machine = registry::by_name(provider)?.machine();
+            let machine = machine(registry::by_name(provider)?, recipe);
             let bom = tree.bom.clone();
             providers.insert(provider.to_owned(), ForOne { payload, bom, machine });
         }
@@ -105,6 +107,11 @@ pub(crate) fn emit(
         providers,
         expect,
     })
+}
+
+/// The machine that `provider` boots the image on: a disk that is made for one firmware needs that one.
+fn machine(provider: &dyn Provider, recipe: &Recipe) -> MachineProfile {
+    provider.machine().starting(recipe.disk.boot)
 }
 
 /// Providers by the disk that they share, in the order in which they were asked for.
@@ -239,4 +246,33 @@ pub(crate) fn recipe_digest(resolved: &Resolved) -> Sha256 {
 
 pub(crate) fn node_ids(resolved: &Resolved) -> BTreeMap<String, String> {
     resolved.plan.nodes.iter().map(|node| (node.name.clone(), node.id.to_string())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nodekiln_providers::Firmware;
+    use nodekiln_recipes::recipe::BootMode;
+
+    /// The library's `quickstart`, with these settings, for all providers.
+    fn recipe(sets: &[&str]) -> Recipe {
+        let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+        let terms = registry::terms(registry::all());
+        let loaded = nodekiln_recipes::load::load_for("quickstart", &sets, &terms);
+        loaded.unwrap_or_else(|_| panic!("quickstart does not load")).recipe
+    }
+
+    #[test]
+    fn every_provider_has_a_machine_that_starts_the_disks_it_takes() {
+        for boot in [BootMode::Hybrid, BootMode::Bios, BootMode::Uefi] {
+            let recipe = recipe(&[&format!("disk.boot={}", boot.as_str())]);
+            for provider in registry::all() {
+                let firmware = machine(*provider, &recipe).firmware;
+                assert!(!firmware.is_empty(), "{} {boot:?}", provider.name());
+                assert!(firmware.iter().all(|firmware| firmware.starts(boot)), "{firmware:?}");
+            }
+        }
+        let gce = registry::by_name("gce").unwrap();
+        assert_eq!(machine(gce, &recipe(&["disk.boot=bios"])).firmware, [Firmware::Bios]);
+    }
 }

@@ -1,4 +1,5 @@
 use nodekiln_recipes::provider::DiskRules;
+use nodekiln_recipes::recipe::BootMode;
 use serde::{Deserialize, Serialize};
 
 use crate::smbios::Smbios;
@@ -87,6 +88,13 @@ impl MachineProfile {
         }
     }
 
+    /// The same machine with the firmware alone that starts a disk of this `boot`.
+    #[must_use]
+    pub fn starting(mut self, boot: BootMode) -> Self {
+        self.firmware.retain(|firmware| firmware.starts(boot));
+        self
+    }
+
     /// Controller of the boot disk of a machine that `firmware` starts.
     #[must_use]
     pub fn disk_under(&self, firmware: Firmware) -> DiskBus {
@@ -98,6 +106,16 @@ impl MachineProfile {
 }
 
 impl Firmware {
+    /// Whether it starts a disk that is made to boot by `boot`.
+    #[must_use]
+    pub const fn starts(self, boot: BootMode) -> bool {
+        match boot {
+            BootMode::Hybrid => true,
+            BootMode::Bios => matches!(self, Self::Bios),
+            BootMode::Uefi => matches!(self, Self::Uefi),
+        }
+    }
+
     /// The word for it on the command line and in reports.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -132,5 +150,18 @@ impl NetworkCard {
             Self::E1000e => "e1000e",
             Self::Vmxnet3 => "vmxnet3",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_has_no_firmware_that_does_not_start_the_disk() {
+        let starting = |boot| MachineProfile::virtio().starting(boot).firmware;
+        assert_eq!(starting(BootMode::Hybrid), [Firmware::Bios, Firmware::Uefi]);
+        assert_eq!(starting(BootMode::Bios), [Firmware::Bios]);
+        assert_eq!(starting(BootMode::Uefi), [Firmware::Uefi]);
     }
 }
