@@ -11,7 +11,7 @@ use nodekiln_build::steps;
 use nodekiln_disk::{Disk, Payload};
 use nodekiln_providers::{Artifact, ArtifactRequest, Compression, MachineProfile, Provider};
 use nodekiln_recipes::recipe::Recipe;
-use nodekiln_recipes::{Inventory, Lock, tree_name};
+use nodekiln_recipes::{Inventory, tree_name};
 use nodekiln_validate::Expectations;
 use nodekiln_words::{Bytes, Cancel, Failure, Progress, Result, ResultExt as _, Sha256};
 
@@ -166,7 +166,7 @@ fn bom_input<'a>(
         seed: resolved.plan.seed,
         source_date: recipe.source_date,
         lock: &resolved.resolution.lock,
-        trees: trees(&resolved.resolution.lock, provider),
+        trees: trees(recipe, provider),
         removed: evidence::removed(recipe),
         inventory: &account.inventory,
         owners: &account.owners,
@@ -178,10 +178,11 @@ fn bom_input<'a>(
     })
 }
 
-/// The lock's trees whose packages make up the tree of `provider`.
-fn trees(lock: &Lock, provider: &str) -> Vec<String> {
-    let own = tree_name::of_provider(provider);
-    let own = lock.trees.contains_key(&own).then_some(own);
+/// The lock's trees whose packages make up the tree of `provider`. A lock may have packages for a provider
+/// that the recipe, with this build's settings, asks for no more.
+fn trees(recipe: &Recipe, provider: &str) -> Vec<String> {
+    let asks = recipe.providers.get(provider).is_some_and(|spec| !spec.packages.is_empty());
+    let own = asks.then(|| tree_name::of_provider(provider));
     [tree_name::IMAGE.to_owned()].into_iter().chain(own).collect()
 }
 
@@ -274,5 +275,13 @@ mod tests {
         }
         let gce = registry::by_name("gce").unwrap();
         assert_eq!(machine(gce, &recipe(&["disk.boot=bios"])).firmware, [Firmware::Bios]);
+    }
+
+    /// Azure's layer asks for packages; a lock that was made with them serves a build without.
+    #[test]
+    fn a_tree_has_the_packages_that_the_recipe_asks_for() {
+        assert_eq!(trees(&recipe(&[]), "azure"), ["image", "image@azure"]);
+        assert_eq!(trees(&recipe(&["providers.azure.packages="]), "azure"), ["image"]);
+        assert_eq!(trees(&recipe(&[]), "raw"), ["image"]);
     }
 }
