@@ -37,7 +37,10 @@ pub(crate) fn emit(
     let disks = disks(resolved, ran, context)?;
     let payloads: BTreeMap<&str, Payload> =
         disks.iter().map(|(node, disk)| (*node, Payload::of(disk))).collect();
-    let clusters = KnownClusters::of(&resolved.store, &recipe.name, compression(verb.compression))?;
+    let clusters = match has_clusters(&resolved.providers)? {
+        true => KnownClusters::of(&resolved.store, &recipe.name, compression(verb.compression))?,
+        false => None,
+    };
     let request = ArtifactRequest {
         name: recipe.name.clone(),
         folder: staging.folder().to_owned(),
@@ -107,6 +110,11 @@ pub(crate) fn emit(
         providers,
         expect,
     })
+}
+
+/// Whether an artifact of `providers` is compressed cluster by cluster.
+fn has_clusters(providers: &[String]) -> Result<bool> {
+    Ok(registry::chosen(providers)?.iter().any(|provider| provider.format() == "qcow2"))
 }
 
 /// The machine that `provider` boots the image on: a disk that is made for one firmware needs that one.
@@ -283,5 +291,14 @@ mod tests {
         assert_eq!(trees(&recipe(&[]), "azure"), ["image", "image@azure"]);
         assert_eq!(trees(&recipe(&["providers.azure.packages="]), "azure"), ["image"]);
         assert_eq!(trees(&recipe(&[]), "raw"), ["image"]);
+    }
+
+    #[test]
+    fn earlier_clusters_are_read_for_qcow2_alone() {
+        let has = |names: &[&str]| {
+            has_clusters(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap()
+        };
+        assert!(has(&["raw", "qemu"]) && has(&["openstack"]));
+        assert!(!has(&["raw", "aws", "azure", "gce", "vsphere"]));
     }
 }
