@@ -55,8 +55,6 @@ pub enum DiskBus {
     Pvscsi,
     /// Parallel ATA, behind the PIIX of a PC of the nineties.
     Ide,
-    /// Serial ATA.
-    Ahci,
 }
 
 /// Network cards.
@@ -65,8 +63,6 @@ pub enum DiskBus {
 pub enum NetworkCard {
     /// virtio-net.
     VirtioNet,
-    /// Intel 82574, which e1000e drives.
-    E1000e,
     /// VMware's paravirtual card of the third generation.
     Vmxnet3,
 }
@@ -136,7 +132,6 @@ impl DiskBus {
             Self::Nvme => "nvme",
             Self::Pvscsi => "pvscsi",
             Self::Ide => "ide",
-            Self::Ahci => "ahci",
         }
     }
 }
@@ -147,7 +142,6 @@ impl NetworkCard {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::VirtioNet => "virtio-net",
-            Self::E1000e => "e1000e",
             Self::Vmxnet3 => "vmxnet3",
         }
     }
