@@ -9,8 +9,9 @@ use nodekiln_build::account::Account;
 use nodekiln_build::graph::Ran;
 use nodekiln_build::steps;
 use nodekiln_disk::{Disk, Payload};
-use nodekiln_providers::{Artifact, ArtifactRequest, Compression};
-use nodekiln_recipes::{Inventory, Lock, tree_name};
+use nodekiln_providers::{Artifact, ArtifactRequest, Compression, MachineProfile, Provider};
+use nodekiln_recipes::recipe::Recipe;
+use nodekiln_recipes::{Inventory, tree_name};
 use nodekiln_validate::Expectations;
 use nodekiln_words::{Bytes, Cancel, Failure, Progress, Result, ResultExt as _, Sha256};
 
@@ -36,13 +37,17 @@ pub(crate) fn emit(
     let disks = disks(resolved, ran, context)?;
     let payloads: BTreeMap<&str, Payload> =
         disks.iter().map(|(node, disk)| (*node, Payload::of(disk))).collect();
-    let clusters = KnownClusters::of(&resolved.store, &recipe.name, compression(verb.compression))?;
+    let clusters = match has_clusters(&resolved.providers)? {
+        true => KnownClusters::of(&resolved.store, &recipe.name, compression(verb.compression))?,
+        false => None,
+    };
     let request = ArtifactRequest {
         name: recipe.name.clone(),
         folder: staging.folder().to_owned(),
         compression: compression(verb.compression),
         clusters: clusters.as_ref().map(KnownClusters::share),
         created: recipe.source_date.unix(),
+        boot: recipe.disk.boot,
         facts: evidence::image_facts(recipe, &resolved.resolution.lock),
     };
     let write = Writing { plan: &resolved.plan, disks: &disks, payloads: &payloads, request };
@@ -75,7 +80,7 @@ pub(crate) fn emit(
         let bom = tree.draft.with(&shipped(own, payload))?;
         progress.finish(task, &nodekiln_bom::summary(&bom)?.to_string());
         for provider in tree.providers {
-            let machine = registry::by_name(provider)?.machine();
+            let machine = machine(registry::by_name(provider)?, recipe);
             let bom = tree.bom.clone();
             providers.insert(provider.to_owned(), ForOne { payload, bom, machine });
         }
@@ -105,6 +110,16 @@ pub(crate) fn emit(
         providers,
         expect,
     })
+}
+
+/// Whether an artifact of `providers` is compressed cluster by cluster.
+fn has_clusters(providers: &[String]) -> Result<bool> {
+    Ok(registry::chosen(providers)?.iter().any(|provider| provider.format() == "qcow2"))
+}
+
+/// The machine that `provider` boots the image on: a disk that is made for one firmware needs that one.
+fn machine(provider: &dyn Provider, recipe: &Recipe) -> MachineProfile {
+    provider.machine().starting(recipe.disk.boot)
 }
 
 /// Providers by the disk that they share, in the order in which they were asked for.
@@ -159,7 +174,7 @@ fn bom_input<'a>(
         seed: resolved.plan.seed,
         source_date: recipe.source_date,
         lock: &resolved.resolution.lock,
-        trees: trees(&resolved.resolution.lock, provider),
+        trees: trees(recipe, provider),
         removed: evidence::removed(recipe),
         inventory: &account.inventory,
         owners: &account.owners,
@@ -171,10 +186,11 @@ fn bom_input<'a>(
     })
 }
 
-/// The lock's trees whose packages make up the tree of `provider`.
-fn trees(lock: &Lock, provider: &str) -> Vec<String> {
-    let own = tree_name::of_provider(provider);
-    let own = lock.trees.contains_key(&own).then_some(own);
+/// The lock's trees whose packages make up the tree of `provider`. A lock may have packages for a provider
+/// that the recipe, with this build's settings, asks for no more.
+fn trees(recipe: &Recipe, provider: &str) -> Vec<String> {
+    let asks = recipe.providers.get(provider).is_some_and(|spec| !spec.packages.is_empty());
+    let own = asks.then(|| tree_name::of_provider(provider));
     [tree_name::IMAGE.to_owned()].into_iter().chain(own).collect()
 }
 
@@ -239,4 +255,50 @@ pub(crate) fn recipe_digest(resolved: &Resolved) -> Sha256 {
 
 pub(crate) fn node_ids(resolved: &Resolved) -> BTreeMap<String, String> {
     resolved.plan.nodes.iter().map(|node| (node.name.clone(), node.id.to_string())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nodekiln_providers::Firmware;
+    use nodekiln_recipes::recipe::BootMode;
+
+    /// The library's `quickstart`, with these settings, for all providers.
+    fn recipe(sets: &[&str]) -> Recipe {
+        let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+        let terms = registry::terms(registry::all());
+        let loaded = nodekiln_recipes::load::load_for("quickstart", &sets, &terms);
+        loaded.unwrap_or_else(|_| panic!("quickstart does not load")).recipe
+    }
+
+    #[test]
+    fn every_provider_has_a_machine_that_starts_the_disks_it_takes() {
+        for boot in [BootMode::Hybrid, BootMode::Bios, BootMode::Uefi] {
+            let recipe = recipe(&[&format!("disk.boot={}", boot.as_str())]);
+            for provider in registry::all() {
+                let firmware = machine(*provider, &recipe).firmware;
+                assert!(!firmware.is_empty(), "{} {boot:?}", provider.name());
+                assert!(firmware.iter().all(|firmware| firmware.starts(boot)), "{firmware:?}");
+            }
+        }
+        let gce = registry::by_name("gce").unwrap();
+        assert_eq!(machine(gce, &recipe(&["disk.boot=bios"])).firmware, [Firmware::Bios]);
+    }
+
+    /// Azure's layer asks for packages; a lock that was made with them serves a build without.
+    #[test]
+    fn a_tree_has_the_packages_that_the_recipe_asks_for() {
+        assert_eq!(trees(&recipe(&[]), "azure"), ["image", "image@azure"]);
+        assert_eq!(trees(&recipe(&["providers.azure.packages="]), "azure"), ["image"]);
+        assert_eq!(trees(&recipe(&[]), "raw"), ["image"]);
+    }
+
+    #[test]
+    fn earlier_clusters_are_read_for_qcow2_alone() {
+        let has = |names: &[&str]| {
+            has_clusters(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap()
+        };
+        assert!(has(&["raw", "qemu"]) && has(&["openstack"]));
+        assert!(!has(&["raw", "aws", "azure", "gce", "vsphere"]));
+    }
 }

@@ -74,7 +74,8 @@ fn machine(verb: &Validate, of_image: Option<&ForOne>) -> Result<room::Machine> 
         None => usual,
     };
     if !profile.firmware.contains(&firmware) {
-        let message = format!("the image's provider has no machine with {}", firmware.as_str());
+        let message =
+            format!("no machine of the image's provider starts it by {}", firmware.as_str());
         let help = format!("leave out `--firmware`, or say `--firmware {}`", usual.as_str());
         return Err(Failure::input(message).with_help(help));
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use nodekiln_disk::qcow2;
+use nodekiln_recipes::recipe::BootMode;
 use nodekiln_words::Sha256;
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +34,8 @@ pub struct ArtifactRequest {
     pub clusters: Option<Arc<qcow2::Clusters>>,
     /// Time in formats that have one, in seconds since 1970: the recipe's source date.
     pub created: u64,
+    /// What the disk boots by, for formats that tell a machine's firmware.
+    pub boot: BootMode,
     /// What the image is, for formats that tell.
     pub facts: ImageFacts,
 }

@@ -1,4 +1,5 @@
 use nodekiln_recipes::provider::DiskRules;
+use nodekiln_recipes::recipe::BootMode;
 use serde::{Deserialize, Serialize};
 
 use crate::smbios::Smbios;
@@ -54,8 +55,6 @@ pub enum DiskBus {
     Pvscsi,
     /// Parallel ATA, behind the PIIX of a PC of the nineties.
     Ide,
-    /// Serial ATA.
-    Ahci,
 }
 
 /// Network cards.
@@ -64,8 +63,6 @@ pub enum DiskBus {
 pub enum NetworkCard {
     /// virtio-net.
     VirtioNet,
-    /// Intel 82574, which e1000e drives.
-    E1000e,
     /// VMware's paravirtual card of the third generation.
     Vmxnet3,
 }
@@ -87,6 +84,13 @@ impl MachineProfile {
         }
     }
 
+    /// The same machine with the firmware alone that starts a disk of this `boot`.
+    #[must_use]
+    pub fn starting(mut self, boot: BootMode) -> Self {
+        self.firmware.retain(|firmware| firmware.starts(boot));
+        self
+    }
+
     /// Controller of the boot disk of a machine that `firmware` starts.
     #[must_use]
     pub fn disk_under(&self, firmware: Firmware) -> DiskBus {
@@ -98,6 +102,16 @@ impl MachineProfile {
 }
 
 impl Firmware {
+    /// Whether it starts a disk that is made to boot by `boot`.
+    #[must_use]
+    pub const fn starts(self, boot: BootMode) -> bool {
+        match boot {
+            BootMode::Hybrid => true,
+            BootMode::Bios => matches!(self, Self::Bios),
+            BootMode::Uefi => matches!(self, Self::Uefi),
+        }
+    }
+
     /// The word for it on the command line and in reports.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -118,7 +132,6 @@ impl DiskBus {
             Self::Nvme => "nvme",
             Self::Pvscsi => "pvscsi",
             Self::Ide => "ide",
-            Self::Ahci => "ahci",
         }
     }
 }
@@ -129,8 +142,20 @@ impl NetworkCard {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::VirtioNet => "virtio-net",
-            Self::E1000e => "e1000e",
             Self::Vmxnet3 => "vmxnet3",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_has_no_firmware_that_does_not_start_the_disk() {
+        let starting = |boot| MachineProfile::virtio().starting(boot).firmware;
+        assert_eq!(starting(BootMode::Hybrid), [Firmware::Bios, Firmware::Uefi]);
+        assert_eq!(starting(BootMode::Bios), [Firmware::Bios]);
+        assert_eq!(starting(BootMode::Uefi), [Firmware::Uefi]);
     }
 }

@@ -10,12 +10,12 @@ use crate::source::{Sources, Span};
 
 /// Looks at everything in `node`, which one text holds; each problem goes to `problems`.
 pub(crate) fn check(sources: &Sources, node: &Node, problems: &mut Diagnostics) {
-    Checker { sources, problems }.object(node, &RECIPE);
+    Checker { sources, problems }.document(node, &RECIPE, "a recipe");
 }
 
 /// As [`check`], for a text that holds what stands under `providers.NAME` in a recipe.
 pub(crate) fn check_layer(sources: &Sources, node: &Node, problems: &mut Diagnostics) {
-    Checker { sources, problems }.object(node, &PROVIDER);
+    Checker { sources, problems }.document(node, &PROVIDER, "a layer");
 }
 
 struct Checker<'a> {
@@ -125,15 +125,18 @@ impl Checker<'_> {
         }
     }
 
-    fn object(&mut self, node: &Node, object: &Object) {
-        if !matches!(node.value, Value::Mapping(_)) {
-            if !node.is_null() {
-                let noun = if std::ptr::eq(object, &PROVIDER) { "a layer" } else { "a recipe" };
-                let message = format!("{noun} is a mapping, not {}", node.noun());
-                self.report(node.span, message, "expected `key: value`", None);
-            }
-            return;
+    /// `noun` is what a message calls the document. One that is empty says nothing.
+    fn document(&mut self, node: &Node, object: &Object, noun: &str) {
+        if matches!(node.value, Value::Mapping(_)) {
+            self.object(node, object);
+        } else if !node.is_null() {
+            let message = format!("{noun} is a mapping, not {}", node.noun());
+            self.report(node.span, message, "expected `key: value`", None);
         }
+    }
+
+    /// Looks at a mapping.
+    fn object(&mut self, node: &Node, object: &Object) {
         for entry in node.entries() {
             match object.field(&entry.key) {
                 Some(field) => self.node(&entry.node, field.shape, &format!("`{}`", field.name)),

@@ -88,7 +88,9 @@ impl Database {
         Ok(Self { tree })
     }
 
-    /// Enters `parcels`, whose files were `unpacked`, as `install ok unpacked`.
+    /// Enters `parcels`, whose files were `unpacked`, as `install ok unpacked`. What the database remembers of
+    /// packages that had these names and are gone is replaced; settings that they left are in their place
+    /// still, and stay when the package is configured.
     ///
     /// # Errors
     /// Where the database cannot be read or written.
@@ -97,6 +99,8 @@ impl Database {
         let mut paragraphs: Vec<String> =
             status.split_inclusive("\n\n").map(str::to_owned).collect();
         for (parcel, list) in parcels.iter().zip(&unpacked.lists) {
+            let head = format!("Package: {}\n", parcel.control.name);
+            paragraphs.retain(|paragraph| !paragraph.starts_with(&head));
             self.write_info(&parcel.control, list)?;
             paragraphs.push(paragraph(&parcel.control, list));
         }
@@ -131,6 +135,7 @@ impl Database {
 
     fn write_info(&self, control: &Control, list: &[Vec<u8>]) -> Result<()> {
         let name = control.database_name();
+        self.remove_info(&format!("{name}.postrm"))?; // what is left of a package that was removed
         let mut lines = list.join(&b'\n');
         lines.push(b'\n');
         self.tree.write(&format!("{INFO}/{name}.list"), &lines, 0o644, Some(control.mtime))?;
@@ -149,6 +154,14 @@ impl Database {
             )?;
         }
         Ok(())
+    }
+
+    /// Removes a file of the database, if it is there.
+    fn remove_info(&self, file: &str) -> Result<()> {
+        let folder = self.tree.folder(INFO.as_bytes());
+        folder
+            .and_then(|folder| folder.remove(file.as_ref()))
+            .or_io(|| format!("{INFO}/{file} in the tree cannot be removed"))
     }
 
     /// Digests of the package's files, which dpkg makes for a package that brings none, and misses

@@ -19,9 +19,8 @@ pub(super) fn packages(tree: &Tree) -> Result<Vec<Control>> {
     let status = tree.read_text(STATUS)?;
     let paragraphs = status.split("\n\n").filter(|paragraph| !paragraph.trim().is_empty());
     let stanzas = paragraphs.map(|paragraph| Stanza::parse(paragraph, "in dpkg's status file"));
-    // Of a package that was purged dpkg may remember the name.
     let there = |stanza: &Result<Stanza>| {
-        !stanza.as_ref().is_ok_and(|stanza| stanza.get("Version").is_none())
+        !stanza.as_ref().is_ok_and(|stanza| is_gone(stanza.get("Status").unwrap_or_default()))
     };
     stanzas
         .filter(there)
@@ -44,6 +43,12 @@ pub(super) fn packages(tree: &Tree) -> Result<Vec<Control>> {
             })
         })
         .collect()
+}
+
+/// Whether a package of this `Status` has no files but settings, which another one takes over without a
+/// word, or not even these: it was removed or purged, or was chosen once and never installed.
+pub(crate) fn is_gone(status: &str) -> bool {
+    matches!(status.rsplit(' ').next(), Some("config-files" | "not-installed"))
 }
 
 /// Claims for each package what its list names and is no folder; `packages` are the first that the

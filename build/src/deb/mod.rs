@@ -27,6 +27,7 @@ pub use ahead::decompress;
 pub use archive::Deb;
 pub use control::{Conffile, Control, ControlFile};
 pub use database::Database;
+pub(crate) use installed::is_gone;
 pub use schedule::{Schedule, Wave};
 pub use stanza::{Clause, Possibility, Stanza};
 pub use triggers::Directive;

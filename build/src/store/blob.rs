@@ -167,7 +167,7 @@ impl Store {
     }
 
     /// Held while something comes into use; pruning takes it exclusively for each removal.
-    fn use_gate(&self) -> io::Result<FileLock> {
+    pub(super) fn use_gate(&self) -> io::Result<FileLock> {
         FileLock::gate(&self.prune_gate(), false)
     }
 

@@ -2,6 +2,11 @@
 //!
 //! The file is another name of the artifact in the output folder, so that nothing is written twice.
 //! Whoever writes to the artifact writes to this one too; readers compare what they take.
+//!
+//! Each build of an image writes its index anew, with what it took from other images' files. So the index
+//! is as old as the image's last build, and looking into it keeps nothing alive. It is written before its
+//! file is put into place and removed after it: an index without its file, or with an older one, tells
+//! nothing that is believed, while a file without index would never be found again.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,7 +14,7 @@ use std::path::{Path, PathBuf};
 use nodekiln_words::Result;
 
 use super::stats::space;
-use super::{Store, touch, unless_gone};
+use super::{Store, unless_gone};
 
 /// The folder in the index.
 const KIND: &str = "clusters";
@@ -22,10 +27,7 @@ impl Store {
     /// Indexes that [`Store::keep_clusters`] kept, each with the path of its file, which may be gone.
     #[must_use]
     pub fn kept_clusters(&self) -> Vec<(Vec<u8>, PathBuf)> {
-        let read = |path: &PathBuf| {
-            touch(path).ok()?;
-            Some((fs_err::read(path).ok()?, path.with_extension(FILE)))
-        };
+        let read = |path: &PathBuf| Some((fs_err::read(path).ok()?, path.with_extension(FILE)));
         self.cluster_indexes().iter().filter_map(read).collect()
     }
 
@@ -44,34 +46,39 @@ impl Store {
     /// it is on another file system.
     ///
     /// # Errors
-    /// When the index cannot be written.
+    /// When the index cannot be written, or the file not be put into place.
     pub fn keep_clusters(&self, name: &str, index: &[u8], path: &Path) -> Result<bool> {
         let folder = self.index_dir(KIND)?;
         let scratch = self.scratch_dir("clusters")?;
-        let link = || -> io::Result<()> {
-            let second = scratch.path().join(FILE);
-            std::fs::hard_link(path, &second)?;
-            std::fs::rename(second, folder.join(format!("{name}.{FILE}")))
-        };
-        if link().is_err() {
+        let second = scratch.path().join(FILE);
+        if std::fs::hard_link(path, &second).is_err() {
             return Ok(false);
         }
+        let failed = |error| self.failed("keep the compressed clusters", error);
+        let _gate = self.use_gate().map_err(failed)?; // nobody prunes between the two
         self.write_index(KIND, &format!("{name}.{INDEX}"), index)?;
+        fs_err::rename(second, folder.join(format!("{name}.{FILE}"))).map_err(failed)?;
         Ok(true)
     }
 }
 
-/// Space that an index and its file take; a file that has a name elsewhere is counted there.
+/// Space that an index and its file take.
 pub(super) fn own_space(index: &Path) -> u64 {
+    space(index) + space_in_index(&index.with_extension(FILE))
+}
+
+/// Space that a file of the store's index takes; one that has a name elsewhere is counted there.
+pub(super) fn space_in_index(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
-    let file = index.with_extension(FILE);
-    let alone = file.symlink_metadata().is_ok_and(|metadata| metadata.nlink() == 1);
-    space(index) + if alone { space(&file) } else { 0 }
+    let kept = path.parent().is_some_and(|folder| folder.ends_with(KIND))
+        && path.extension().is_some_and(|end| end == FILE);
+    let shared = || path.symlink_metadata().is_ok_and(|metadata| metadata.nlink() > 1);
+    if kept && shared() { 0 } else { space(path) }
 }
 
 /// Removes an index and its file.
 pub(super) fn remove(index: &Path) -> io::Result<()> {
-    for path in [index.to_owned(), index.with_extension(FILE)] {
+    for path in [index.with_extension(FILE), index.to_owned()] {
         unless_gone(std::fs::remove_file(path))?;
     }
     Ok(())
@@ -82,6 +89,64 @@ mod tests {
     use super::*;
     use crate::store::Keep;
     use nodekiln_words::Bytes;
+    use std::time::{Duration, SystemTime};
+
+    /// A store whose clusters of each name were kept so many seconds ago, and their artifact beside it.
+    fn kept(ages: &[(&str, u64)]) -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let artifact = folder.path().join("artifact");
+        std::fs::write(&artifact, "x".repeat(1 << 20)).unwrap();
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        for (name, age) in ages {
+            assert!(store.keep_clusters(name, name.as_bytes(), &artifact).unwrap());
+            let index = std::fs::File::open(place(&store, name, INDEX)).unwrap();
+            index.set_modified(SystemTime::now() - Duration::from_secs(*age)).unwrap();
+        }
+        (folder, store)
+    }
+
+    fn place(store: &Store, name: &str, ending: &str) -> PathBuf {
+        store.root().join("index").join(KIND).join(format!("{name}.{ending}"))
+    }
+
+    #[test]
+    fn clusters_of_an_image_that_nobody_builds_grow_old_although_others_look_into_them() {
+        let (_folder, store) = kept(&[("abandoned", 1000), ("built", 10)]);
+        assert_eq!(store.kept_clusters().len(), 2);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let pruned = store.prune(Keep::Age(100), now).unwrap();
+        assert_eq!((pruned.clusters, pruned.in_use), (1, 0));
+        assert_eq!(store.kept_clusters()[0].0, b"built");
+        assert!(!place(&store, "abandoned", FILE).exists());
+    }
+
+    #[test]
+    fn no_file_is_left_without_its_index() {
+        let (folder, store) = kept(&[("image", 10)]);
+        let blocked = |name, ending| {
+            let path = place(&store, name, ending);
+            std::fs::remove_file(&path).ok();
+            std::fs::create_dir(&path).unwrap();
+            std::fs::write(path.join("in the way"), "").unwrap();
+        };
+        // The file cannot be removed.
+        blocked("image", FILE);
+        remove(&place(&store, "image", INDEX)).unwrap_err();
+        assert!(place(&store, "image", INDEX).exists());
+        // The index cannot be written.
+        blocked("other", INDEX);
+        store.keep_clusters("other", b"index", &folder.path().join("artifact")).unwrap_err();
+        assert!(!place(&store, "other", FILE).exists());
+    }
+
+    #[test]
+    fn a_file_that_has_a_name_elsewhere_is_counted_there() {
+        let (folder, store) = kept(&[("image", 10)]);
+        let size = || store.stats().unwrap().index.size.get();
+        assert!(size() < 1 << 20, "{}", size());
+        std::fs::remove_file(folder.path().join("artifact")).unwrap();
+        assert!(size() >= 1 << 20, "{}", size());
+    }
 
     #[test]
     fn clusters_are_kept_replaced_and_pruned() {

@@ -7,7 +7,7 @@ use nodekiln_words::{Bytes, Result, ResultExt};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::Store;
+use super::{Store, clusters};
 
 /// A number of things and the disk space that they take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -44,25 +44,25 @@ impl Store {
     /// When the store cannot be read.
     pub fn stats(&self) -> Result<Stats> {
         let partial = self.scratch_root().join("partial");
-        let mut scratch = count(&self.scratch_root(), 0)?;
-        let partial = count(&partial, 0)?;
+        let mut scratch = count(&self.scratch_root(), 0, space)?;
+        let partial = count(&partial, 0, space)?;
         // The folder for parts stands in the scratch folder and is counted for itself.
         scratch.number = scratch.number.saturating_sub(1);
         scratch.size.0 = scratch.size.0.saturating_sub(partial.size.0);
         Ok(Stats {
-            blobs: count(&self.blobs(), 1)?,
-            nodes: count(&self.root().join("nodes"), 0)?,
+            blobs: count(&self.blobs(), 1, space)?,
+            nodes: count(&self.root().join("nodes"), 0, space)?,
             scratch,
             partial,
-            index: count(&self.root().join("index"), 1)?,
-            damaged: count(&self.root().join("damaged"), 0)?,
-            failed: count(&self.failed_root(), 0)?,
+            index: count(&self.root().join("index"), 1, clusters::space_in_index)?,
+            damaged: count(&self.root().join("damaged"), 0, space)?,
+            failed: count(&self.failed_root(), 0, space)?,
         })
     }
 }
 
 /// Counts the entries `depth` folders below `folder` and all the space that they take.
-fn count(folder: &Path, depth: usize) -> Result<Count> {
+fn count(folder: &Path, depth: usize, space: fn(&Path) -> u64) -> Result<Count> {
     let mut folders = vec![folder.to_owned()];
     for _ in 0..depth {
         folders = entries_of(&folders)?;

@@ -431,7 +431,8 @@ fn an_added_package_that_asks_for_another_initial_ram_disk_is_noticed_and_nothin
     assert!(!asks(None, Some("true")));
 }
 
-/// What a recipe's script removed from the tree below, with its settings or without, is in nobody's way.
+/// What a recipe's script removed from the tree below, with its settings or without, is in nobody's way: not
+/// in another package's, and not in its own when it comes back.
 #[test]
 fn packages_are_added_where_others_were_removed() {
     let removes = |place: &Path| {
@@ -440,10 +441,12 @@ fn packages_are_added_where_others_were_removed() {
         gone.write("opt/gone", "", 0o644);
         gone.write("etc/gone.conf", "gone", 0o644);
         gone.write("DEBIAN/conffiles", "/etc/gone.conf\n", 0o644);
+        gone.write("DEBIAN/postrm", &script("true"), 0o755);
         makings.push(gone);
         makings
     };
-    for verb in ["--remove", "--purge"] {
+    let cases = ["--remove", "--purge"].into_iter().flat_map(|v| [(v, false), (v, true)]);
+    for (verb, again) in cases {
         let Installed { _place: place, root, log, result } = install(&[], removes);
         result.unwrap();
         let argv = ["dpkg", "--log=/dev/null", verb, "gone"];
@@ -455,11 +458,31 @@ fn packages_are_added_where_others_were_removed() {
         let text = fs::read_to_string(&status).unwrap() + ghost;
         fs::write(&status, text).unwrap();
         root.finish(source_date()).unwrap();
-        let heir = Making::new(place.path(), "heir", "X-Own: x");
+        let ghost = Making::new(place.path(), "ghost", "X-Own: x");
+        ghost.write("opt/ghost", "", 0o644);
+        // Of one package's name and settings, or of another that takes its paths over.
+        let name = if again { "gone" } else { "heir" };
+        let above = place.path().join("makings");
+        fs::create_dir(&above).unwrap();
+        let heir = Making::new(&above, name, "X-Own: x");
         heir.write("opt/gone", "heir's", 0o644);
-        let added = add_over(place, &log, &[heir]);
+        heir.write("etc/gone.conf", "heir's", 0o644);
+        if again {
+            heir.write("DEBIAN/conffiles", "/etc/gone.conf\n", 0o644);
+        }
+        let added = add_over(place, &log, &[heir, ghost]);
         added.result.as_ref().unwrap();
         assert_eq!(added.read("opt/gone"), "heir's");
+        let kept = again && verb == "--remove";
+        assert_eq!(added.read("etc/gone.conf"), if kept { "gone" } else { "heir's" });
+        let states = added.dpkg("dpkg-query", &["-W", "-f=${Package} ${Status}\n", name, "ghost"]);
+        let wanted = [name, "ghost"].map(|name| format!("{name} install ok installed\n"));
+        for state in wanted {
+            assert!(states.contains(&state), "{states}");
+        }
+        assert_eq!(added.dpkg("dpkg", &["--audit"]), "");
+        let script = added.root.exists("/var/lib/dpkg/info/gone.postrm").unwrap();
+        assert_eq!(script, verb == "--remove" && !again, "the one of a package that stays removed");
     }
 }
 

@@ -47,3 +47,33 @@ impl Provider for Azure {
         Ok(Box::new(vhd::Writer::create(disk, &path, request.created)?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the layer's unit does at this turn of its life.
+    fn guard(key: &str) -> Vec<&'static str> {
+        let layer: &'static str = Azure.layer();
+        let value = |line: &'static str| line.trim_start().strip_prefix(key)?.strip_prefix('=');
+        let found: Vec<_> = layer.lines().filter_map(value).collect();
+        assert_eq!(found.len(), 1, "{key}: {found:?}");
+        found[0].split(' ').collect()
+    }
+
+    #[test]
+    fn the_guard_keeps_pods_from_both_ports_and_takes_back_just_that() {
+        let start = guard("ExecStart");
+        let after = |option: &str| {
+            let at = start.iter().position(|word| *word == option);
+            at.and_then(|at| start.get(at + 1)).copied()
+        };
+        assert_eq!((start[0], after("--insert")), ("/usr/sbin/iptables", Some("FORWARD")));
+        assert_eq!(after("--destination"), Some("168.63.129.16"));
+        assert_eq!(after("--dports"), Some("80,32526"), "wire server and the host's plug-in");
+        let back = |word| if word == "--insert" { "--delete" } else { word };
+        assert_eq!(guard("ExecStop"), start.into_iter().map(back).collect::<Vec<_>>());
+        let brings = |line: &str| line.starts_with("packages:") && line.contains("iptables");
+        assert!(Azure.layer().lines().any(brings), "the unit's program may be missing");
+    }
+}

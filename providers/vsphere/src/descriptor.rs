@@ -1,19 +1,7 @@
 //! What an OVF package says of its machine.
 
 use nodekiln_disk::ova;
-
-/// Firmware of the machine.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Firmware {
-    /// A BIOS.
-    #[default]
-    Bios,
-    /// UEFI, with or without Secure Boot.
-    Efi {
-        /// Whether only signed loaders start.
-        secure_boot: bool,
-    },
-}
+use nodekiln_providers::Firmware;
 
 /// The machine that vSphere makes of the package.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +12,7 @@ pub struct Machine {
     pub cpus: u32,
     /// Memory in MiB.
     pub memory: u32,
-    /// Firmware.
+    /// Firmware; UEFI without Secure Boot.
     pub firmware: Firmware,
     /// Virtual hardware version: 15 for vSphere 6.7 Update 2 and later.
     pub hardware: u32,
@@ -77,8 +65,8 @@ impl Property {
 }
 
 impl Machine {
-    /// A machine of the usual size around a disk of `capacity` bytes, for a system that is told by its
-    /// os-release `ID` and pretty name.
+    /// A machine of the usual size, with a BIOS, around a disk of `capacity` bytes, for a system that is
+    /// told by its os-release `ID` and pretty name.
     #[must_use]
     pub fn new(name: &str, capacity: u64, id: &str, pretty: &str) -> Self {
         // CIM schema 2.22, CIM_OperatingSystem.OSType; vSphere API, VirtualMachineGuestOsIdentifier, as
@@ -95,7 +83,7 @@ impl Machine {
             name: name.to_owned(),
             cpus: 2,
             memory: 2048,
-            firmware: Firmware::default(),
+            firmware: Firmware::Bios,
             hardware: 15,
             system: (cim, guest, pretty.to_owned()),
             capacity,

@@ -1,11 +1,12 @@
 //! The OVF descriptor (DMTF DSP0243 1.1, sections in the order of its section 7 to 9) as text.
 
 use nodekiln_disk::ova::{Extent, Members};
+use nodekiln_providers::Firmware;
 use nodekiln_words::{Result, ResultExt as _};
 use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesEnd, BytesStart, BytesText, Event};
 
-use crate::descriptor::{Firmware, Machine, Product};
+use crate::descriptor::{Machine, Product};
 
 const NAMESPACES: [(&str, &str); 6] = [
     ("xmlns", "http://schemas.dmtf.org/ovf/envelope/1"),
@@ -141,14 +142,13 @@ impl Xml {
         for item in items(machine) {
             self.item(&item)?;
         }
-        let secure = matches!(machine.firmware, Firmware::Efi { secure_boot: true });
         let firmware = match machine.firmware {
             Firmware::Bios => "bios",
-            Firmware::Efi { .. } => "efi",
+            Firmware::Uefi => "efi",
         };
         for (key, value) in [
             ("firmware", firmware),
-            ("bootOptions.efiSecureBootEnabled", if secure { "true" } else { "false" }),
+            ("bootOptions.efiSecureBootEnabled", "false"),
             ("cpuHotAddEnabled", "false"),
             ("memoryHotAddEnabled", "false"),
             ("tools.syncTimeWithHost", "false"),
@@ -278,13 +278,12 @@ mod tests {
     #[test]
     fn firmware_and_odd_sizes_are_told() {
         let mut machine = machine();
-        machine.firmware = Firmware::Efi { secure_boot: true };
+        machine.firmware = Firmware::Uefi;
         machine.capacity = (1 << 30) + (1 << 20);
         let extent = Extent { length: 1, populated: 1 };
         let text = descriptor(&machine, &members("node", 0, 0), &extent).unwrap();
         for expected in [
             "vmw:key=\"firmware\" vmw:value=\"efi\"",
-            "vmw:key=\"bootOptions.efiSecureBootEnabled\" vmw:value=\"true\"",
             "ovf:capacity=\"1074790400\" ovf:capacityAllocationUnits=\"byte\"",
         ] {
             assert!(text.contains(expected), "{expected} in {text}");

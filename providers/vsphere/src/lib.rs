@@ -10,6 +10,6 @@ mod machine;
 mod provider;
 mod template;
 
-pub use descriptor::{Firmware, Machine, Product, Property};
+pub use descriptor::{Machine, Product, Property};
 pub use provider::Vsphere;
 pub use template::Template;

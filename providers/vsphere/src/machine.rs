@@ -7,7 +7,7 @@ use nodekiln_words::Bytes;
 /// A virtual machine of ESXi with paravirtual devices, both of which QEMU has.
 pub(crate) fn machine() -> MachineProfile {
     MachineProfile {
-        // What an OVF descriptor without a word about firmware means.
+        // The descriptor names one: the BIOS wherever the disk boots by it.
         firmware: vec![Firmware::Bios, Firmware::Uefi],
         disk: DiskBus::Pvscsi,
         network: NetworkCard::Vmxnet3,

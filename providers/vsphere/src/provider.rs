@@ -1,5 +1,6 @@
 use nodekiln_disk::{Disk, FileWriter};
-use nodekiln_providers::{ArtifactRequest, ImageFacts, MachineProfile, Provider};
+use nodekiln_providers::{ArtifactRequest, Firmware, ImageFacts, MachineProfile, Provider};
+use nodekiln_recipes::recipe::BootMode;
 use nodekiln_words::{Cancel, Result};
 
 use crate::descriptor::{Machine, Product, Property};
@@ -40,7 +41,7 @@ impl Provider for Vsphere {
         request: &ArtifactRequest,
         _cancel: &Cancel,
     ) -> Result<Box<dyn FileWriter>> {
-        let machine = machine_of(&request.name, disk.size(), &request.facts);
+        let machine = machine_of(&request.name, disk.size(), request.boot, &request.facts);
         let path = request.path_of(&self.file_name(&request.name));
         let level = request.compression.level();
         Ok(Box::new(Template::create(disk, &path, machine, request.created, level)?))
@@ -48,9 +49,11 @@ impl Provider for Vsphere {
 }
 
 /// The machine of an image, with the properties that image-builder's OVAs have.
-fn machine_of(name: &str, capacity: u64, facts: &ImageFacts) -> Machine {
+fn machine_of(name: &str, capacity: u64, boot: BootMode, facts: &ImageFacts) -> Machine {
     let words = format!("{} {}", facts.distribution, facts.distribution_version);
     let mut machine = Machine::new(name, capacity, &facts.distribution, &words);
+    let firmware = machine::machine().starting(boot).firmware;
+    machine.firmware = firmware.first().copied().unwrap_or(Firmware::Bios);
     let kubernetes = facts.kubernetes.clone().unwrap_or_default();
     let known = [
         ("CNI_VERSION", facts.cni.clone().map(|version| format!("v{version}"))),
@@ -91,7 +94,7 @@ mod tests {
             kubernetes: Some("v1.36.0".to_owned()),
             ..ImageFacts::default()
         };
-        let machine = machine_of("node", 4 << 30, &facts);
+        let machine = machine_of("node", 4 << 30, BootMode::Hybrid, &facts);
         let keys: Vec<_> = machine.product.properties.iter().map(|p| p.key.as_str()).collect();
         let expected = [
             "DISTRO_ARCH",
@@ -104,5 +107,17 @@ mod tests {
         assert_eq!(keys, expected);
         assert_eq!(machine.product.annotation, "Cluster API node, debian 12, Kubernetes v1.36.0");
         assert_eq!(machine.system.1, "debian10_64Guest");
+    }
+
+    #[test]
+    fn the_templates_firmware_starts_its_disk() {
+        for (boot, firmware) in [
+            (BootMode::Hybrid, Firmware::Bios),
+            (BootMode::Bios, Firmware::Bios),
+            (BootMode::Uefi, Firmware::Uefi),
+        ] {
+            let machine = machine_of("node", 4 << 30, boot, &ImageFacts::default());
+            assert_eq!(machine.firmware, firmware, "{boot:?}");
+        }
     }
 }

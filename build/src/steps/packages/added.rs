@@ -11,7 +11,7 @@ use nodekiln_words::{Event, Failure, Result};
 use super::deferred::Deferred;
 use super::stand_ins::StandIns;
 use super::{Installation, configure, open, tidy};
-use crate::deb::{Conffiles, Control, Database, Parcel, Schedule, Unpacker};
+use crate::deb::{Conffiles, Control, Database, Parcel, Schedule, Unpacker, is_gone};
 use crate::execution::Execution;
 use crate::steps::initramfs;
 
@@ -81,7 +81,8 @@ impl Installation<'_> {
 /// A package that is there would have to be upgraded, which moves what others share.
 fn refuse_installed(database: &Database, controls: &[Control]) -> Result<()> {
     let states = database.states()?;
-    let known: BTreeSet<&str> = states.iter().map(|(name, _)| name.as_str()).collect();
+    let there = states.iter().filter(|(_, status)| !is_gone(status));
+    let known: BTreeSet<&str> = there.map(|(name, _)| name.as_str()).collect();
     match controls.iter().find(|control| known.contains(control.name.as_str())) {
         None => Ok(()),
         Some(control) => Err(Failure::input(format!(

@@ -9,12 +9,15 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use nodekiln_build::layer::LayeredTree;
-use nodekiln_build::steps::{initramfs, remove, script, units, users};
+use nodekiln_build::steps::{initramfs, packages, remove, script, units, users};
+use nodekiln_recipes::Inventory;
 use nodekiln_recipes::inventory::{EntryKind, TreeReader as _};
+use nodekiln_recipes::plan::PlannedPackage;
 use nodekiln_recipes::recipe::{Hook, Units, User};
 use nodekiln_words::Class;
 
 use super::{Bench, paths};
+use crate::deb::Making;
 use crate::place::source_date;
 
 /// The tree, made by mmdebstrap (package `mmdebstrap`) where it is not there yet.
@@ -159,25 +162,32 @@ fn packages_are_purged_and_needed_ones_refused() {
     assert!(failure.help().unwrap().contains("dependency problems"), "{failure:?}");
 }
 
+/// The tree with a kernel, and the initial RAM disk in a layer of its own.
+fn with_initial_ram_disk() -> (Bench, BTreeMap<String, String>, Inventory) {
+    let mut bench = Bench::over(debian());
+    let kernel = bench.folder.path().join("kernel");
+    for folder in ["boot", "usr/lib/modules/6.1.0-test/kernel"] {
+        fs::create_dir_all(kernel.join(folder)).unwrap();
+    }
+    // A layer upon /usr must not change what the folder is.
+    fs::set_permissions(&kernel, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(kernel.join("boot/vmlinuz-6.1.0-test"), "kernel").unwrap();
+    fs::write(kernel.join("boot/config-6.1.0-test"), "CONFIG_RD_ZSTD=y\nCONFIG_RD_GZIP=y\n")
+        .unwrap();
+    for list in ["modules.order", "modules.builtin", "modules.builtin.modinfo"] {
+        fs::write(kernel.join("usr/lib/modules/6.1.0-test").join(list), "").unwrap();
+    }
+    std::os::unix::fs::symlink("boot/vmlinuz-6.1.0-test", kernel.join("vmlinuz")).unwrap();
+    bench.below.push(kernel);
+    let (facts, layer) = bench.run(initramfs::run).unwrap();
+    (bench, facts, layer)
+}
+
 #[test]
 fn the_initial_ram_disk_is_the_same_twice() {
     let make = || {
-        let mut bench = Bench::over(debian());
-        let kernel = bench.folder.path().join("kernel");
-        for folder in ["boot", "usr/lib/modules/6.1.0-test/kernel"] {
-            fs::create_dir_all(kernel.join(folder)).unwrap();
-        }
-        // A layer upon /usr must not change what the folder is.
-        fs::set_permissions(&kernel, fs::Permissions::from_mode(0o755)).unwrap();
-        fs::write(kernel.join("boot/vmlinuz-6.1.0-test"), "kernel").unwrap();
-        fs::write(kernel.join("boot/config-6.1.0-test"), "CONFIG_RD_ZSTD=y\nCONFIG_RD_GZIP=y\n")
-            .unwrap();
-        for list in ["modules.order", "modules.builtin", "modules.builtin.modinfo"] {
-            fs::write(kernel.join("usr/lib/modules/6.1.0-test").join(list), "").unwrap();
-        }
-        std::os::unix::fs::symlink("boot/vmlinuz-6.1.0-test", kernel.join("vmlinuz")).unwrap();
-        bench.below.push(kernel);
-        bench.run(initramfs::run).unwrap()
+        let (_, facts, layer) = with_initial_ram_disk();
+        (facts, layer)
     };
     let (facts, layer) = make();
     assert_eq!(facts["kernel.version"], "6.1.0-test");
@@ -186,6 +196,43 @@ fn the_initial_ram_disk_is_the_same_twice() {
     let link = EntryKind::Link { target: "boot/initrd.img-6.1.0-test".to_owned() };
     assert_eq!(layer.entries["/initrd.img"].kind, link);
     assert_eq!(make().1, layer);
+}
+
+/// Adds a package with a hook for the initial RAM disk, which may ask for another one, over the tree with its
+/// disk; the facts and the layer.
+fn with_added_hook(asks: bool) -> (BTreeMap<String, String>, Inventory) {
+    let (mut bench, _, _) = with_initial_ram_disk();
+    let making = Making::new(bench.folder.path(), "hook", "X-Own: x");
+    let hook = "#!/bin/sh\n[ \"$1\" = prereqs ] || seq 1 200000 > \"$DESTDIR/numbers\"\n";
+    making.write("usr/share/initramfs-tools/hooks/hook", hook, 0o755);
+    if asks {
+        making.write("DEBIAN/triggers", "activate-noawait update-initramfs\n", 0o644);
+    }
+    let package = PlannedPackage {
+        name: "hook".to_owned(),
+        version: "1".to_owned(),
+        architecture: "all".to_owned(),
+        sha256: bench.store.put_file(&making.pack("none")).unwrap(),
+        essential: false,
+    };
+    bench.run(|execution| packages::run_added(&[package], execution)).unwrap()
+}
+
+#[test]
+fn an_added_package_has_the_initial_ram_disk_made_anew_where_it_asks_for_that() {
+    let disk = "/boot/initrd.img-6.1.0-test";
+    let (_, _, below) = with_initial_ram_disk();
+    let (facts, layer) = with_added_hook(true);
+    assert_eq!((&*facts["packages.added"], &*facts["kernel.version"]), ("1", "6.1.0-test"));
+    let size = |layer: &Inventory| match layer.entries[disk].kind {
+        EntryKind::File { size, .. } => size,
+        ref other => panic!("{other:?}"),
+    };
+    assert!(size(&layer) > size(&below) + 10_000, "the hook's file is not in the new one");
+    assert!(layer.entries.contains_key("/usr/share/initramfs-tools/hooks/hook"));
+    assert_eq!(with_added_hook(true).1, layer, "another run leaves other bytes");
+    let (facts, layer) = with_added_hook(false);
+    assert!(!layer.entries.contains_key(disk) && !facts.contains_key("kernel.version"));
 }
 
 #[test]
