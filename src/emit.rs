@@ -9,7 +9,7 @@ use nodekiln_build::account::Account;
 use nodekiln_build::graph::Ran;
 use nodekiln_build::steps;
 use nodekiln_disk::{Disk, Payload};
-use nodekiln_providers::{Artifact, ArtifactRequest, Compression};
+use nodekiln_providers::{Artifact, ArtifactRequest, Compression, Parameters};
 use nodekiln_recipes::{Inventory, Lock, tree_name};
 use nodekiln_validate::Expectations;
 use nodekiln_words::{Bytes, Cancel, Failure, Progress, Result, ResultExt as _, Sha256};
@@ -43,19 +43,21 @@ pub(crate) fn emit(
         compression: compression(verb.compression),
         clusters: clusters.as_ref().map(KnownClusters::share),
         created: recipe.source_date.unix(),
+        boot: recipe.disk.boot,
         facts: evidence::image_facts(recipe, &resolved.resolution.lock),
     };
     let write = Writing { plan: &resolved.plan, disks: &disks, payloads: &payloads, request };
     let groups = groups(resolved);
     // What the trees say is gathered while artifacts are written, which takes longer.
-    let (trees, artifacts) = std::thread::scope(|scope| {
+    let (trees, made) = std::thread::scope(|scope| {
         let trees = scope.spawn(|| {
             groups.iter().map(|group| Tree::of(resolved, ran, group)).collect::<Result<Vec<_>>>()
         });
-        let artifacts = write.artifacts(&resolved.providers, &**progress, &context.cancel);
-        (trees.join().unwrap_or_else(stopped), artifacts)
+        let made = write.artifacts(&resolved.providers, &**progress, &context.cancel);
+        (trees.join().unwrap_or_else(stopped), made)
     });
-    let (artifacts, trees) = (artifacts?, trees?);
+    let (made, trees) = (made?, trees?);
+    let artifacts: Vec<Artifact> = made.iter().flat_map(|made| made.files.clone()).collect();
     if let Some(clusters) = &clusters {
         clusters.keep(&artifacts, staging.folder(), &**progress);
     }
@@ -64,6 +66,9 @@ pub(crate) fn emit(
     let lock = serde_json::to_vec_pretty(&resolved.resolution.lock)
         .or_io(|| "cannot write JSON".to_owned())?;
     let mut texts = vec![("plan.json".to_owned(), plan), ("lock.json".to_owned(), lock)];
+    texts.extend(made.iter().flat_map(|made| made.documents.clone()));
+    let registrations = resolved.providers.iter().zip(made.iter().map(|made| &made.registration));
+    let registrations: BTreeMap<_, _> = registrations.collect();
     let mut providers = BTreeMap::new();
     // Versions, settings and images come from below the layers.
     let expect = trees.first().map(|tree| tree.expect.clone()).unwrap_or_default();
@@ -75,9 +80,17 @@ pub(crate) fn emit(
         let bom = tree.draft.with(&shipped(own, payload))?;
         progress.finish(task, &nodekiln_bom::summary(&bom)?.to_string());
         for provider in tree.providers {
-            let machine = registry::by_name(provider)?.machine();
-            let bom = tree.bom.clone();
-            providers.insert(provider.to_owned(), ForOne { payload, bom, machine });
+            let known = registry::by_name(provider)?;
+            let one = ForOne {
+                payload,
+                bom: tree.bom.clone(),
+                machine: known.machine(),
+                registration: registrations
+                    .get(&provider.to_owned())
+                    .map_or_else(Parameters::new, |r| (*r).clone()),
+                plugin: known.plugin(),
+            };
+            providers.insert(provider.to_owned(), one);
         }
         texts.push((tree.bom, bom));
     }

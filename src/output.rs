@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use nodekiln_providers::{Artifact, Compression, MachineProfile};
+use nodekiln_providers::{Artifact, Compression, MachineProfile, Parameters, Plugin};
 use nodekiln_validate::Expectations;
 use nodekiln_words::{Class, Failure, Result, ResultExt as _, Sha256};
 use serde::{Deserialize, Serialize};
@@ -52,6 +52,12 @@ pub(crate) struct ForOne {
     pub(crate) bom: String,
     /// The machine that `validate` boots it on.
     pub(crate) machine: MachineProfile,
+    /// What it takes to register it where it is to run, in the words of the service that takes it.
+    #[serde(default)]
+    pub(crate) registration: Parameters,
+    /// The program that wrote it, where that was none of nodekiln's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) plugin: Option<Plugin>,
 }
 
 impl Manifest {

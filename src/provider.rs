@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use nodekiln_providers::{Fields, MachineProfile, Smbios, UuidRule};
+use nodekiln_providers::{Fields, FileName, MachineProfile, Smbios, UuidRule};
 use nodekiln_recipes::provider::DiskRules;
 use nodekiln_words::{Bytes, Result};
 use serde::Serialize;
@@ -23,19 +23,19 @@ pub(crate) fn provider(verb: &Provider) -> Result<ExitCode> {
 /// A line of the list.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct Row {
-    name: &'static str,
-    description: &'static str,
+struct Row<'a> {
+    name: &'a str,
+    description: &'a str,
     data_source: String,
 }
 
 fn list(json: bool) -> Result<()> {
-    let row = |provider: &&dyn nodekiln_providers::Provider| Row {
+    let row = |provider: &&'static dyn nodekiln_providers::Provider| Row {
         name: provider.name(),
         description: provider.description(),
         data_source: provider.machine().data_source,
     };
-    let rows: Vec<Row> = registry::all().iter().map(row).collect();
+    let rows: Vec<Row<'_>> = registry::all().iter().map(row).collect();
     if json {
         return print_json(&rows);
     }
@@ -44,14 +44,14 @@ fn list(json: bool) -> Result<()> {
 
 /// What a provider is, as JSON.
 #[derive(Serialize)]
-struct Told {
-    name: &'static str,
-    description: &'static str,
-    /// Name of its artifact for an image called `NAME`.
-    file: String,
+struct Told<'a> {
+    name: &'a str,
+    description: &'a str,
+    /// Its artifact for an image called `NAME`.
+    files: Vec<FileName>,
     machine: MachineProfile,
     /// YAML.
-    layer: &'static str,
+    layer: &'a str,
 }
 
 fn show(name: &str, json: bool) -> Result<()> {
@@ -59,18 +59,20 @@ fn show(name: &str, json: bool) -> Result<()> {
     let told = Told {
         name: provider.name(),
         description: provider.description(),
-        file: provider.file_name("NAME"),
+        files: provider.files("NAME"),
         machine: provider.machine(),
         layer: provider.layer(),
     };
     if json { print_json(&told) } else { print(&text(&told)) }
 }
 
-fn text(told: &Told) -> String {
-    let Told { name, description, file, machine, layer } = told;
+fn text(told: &Told<'_>) -> String {
+    let Told { name, description, files, machine, layer } = told;
     let mut text = format!("{name}: {description}\n");
     let mut line = |key: &str, value: &str| text.push_str(&format!("  {key:<12} {value}\n"));
-    line("artifact", file);
+    for FileName { file, format } in files {
+        line("artifact", &format!("{file} ({format})"));
+    }
     line("takes", &takes(&machine.accepts));
     let firmware: Vec<&str> = machine.firmware.iter().map(|firmware| firmware.as_str()).collect();
     line("firmware", &firmware.join(", "));

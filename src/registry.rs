@@ -65,7 +65,8 @@ mod tests {
 
     #[test]
     fn no_two_write_the_same_file() {
-        let mut files: Vec<_> = all().iter().map(|provider| provider.file_name("x")).collect();
+        let mut files: Vec<_> =
+            all().iter().flat_map(|provider| provider.files("x")).map(|file| file.file).collect();
         let all = files.len();
         files.sort_unstable();
         files.dedup();

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use nodekiln_disk::qcow2;
+use nodekiln_recipes::recipe::BootMode;
 use nodekiln_words::Sha256;
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +22,7 @@ pub enum Compression {
 }
 
 /// What a provider needs to know to write its artifact.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ArtifactRequest {
     /// Name of the image; the artifact's file is called after it.
     pub name: String,
@@ -33,6 +34,8 @@ pub struct ArtifactRequest {
     pub clusters: Option<Arc<qcow2::Clusters>>,
     /// Time in formats that have one, in seconds since 1970: the recipe's source date.
     pub created: u64,
+    /// How the disk is made to boot.
+    pub boot: BootMode,
     /// What the image is, for formats that tell.
     pub facts: ImageFacts,
 }
@@ -83,6 +86,23 @@ impl Compression {
             Self::Zstd => 3,
             Self::None => 1,
         }
+    }
+}
+
+/// A file that a provider writes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileName {
+    /// Its name, without a folder.
+    pub file: String,
+    /// Its format in the field's word: `raw`, `qcow2`.
+    pub format: String,
+}
+
+impl FileName {
+    /// The file `file` of this format.
+    #[must_use]
+    pub fn new(file: String, format: &str) -> Self {
+        Self { file, format: format.to_owned() }
     }
 }
 
