@@ -18,8 +18,7 @@ use crate::Context;
 use crate::arguments;
 use crate::clusters::KnownClusters;
 use crate::evidence;
-use crate::output::{ForOne, Manifest, Staging};
-use crate::registry;
+use crate::output::{self, ForOne, Manifest, Staging};
 use crate::resolve::Resolved;
 use crate::writing::Writing;
 
@@ -53,22 +52,28 @@ pub(crate) fn emit(
         let trees = scope.spawn(|| {
             groups.iter().map(|group| Tree::of(resolved, ran, group)).collect::<Result<Vec<_>>>()
         });
-        let made = write.artifacts(&resolved.providers, &**progress, &context.cancel);
+        let made = write.artifacts(&resolved.chosen, &**progress, &context.cancel);
         (trees.join().unwrap_or_else(stopped), made)
     });
     let (made, trees) = (made?, trees?);
     let artifacts: Vec<Artifact> = made.iter().flat_map(|made| made.files.clone()).collect();
     if let Some(clusters) = &clusters {
-        clusters.keep(&artifacts, staging.folder(), &**progress);
+        // What a plugin calls qcow2 need not be the file that the clusters went into.
+        let own = |artifact: &&Artifact| {
+            resolved.provider(&artifact.provider).is_ok_and(|known| known.plugin().is_none())
+        };
+        let own: Vec<Artifact> = artifacts.iter().filter(own).cloned().collect();
+        clusters.keep(&own, staging.folder(), &**progress);
     }
     let plan =
         serde_json::to_vec_pretty(&resolved.plan).or_io(|| "cannot write JSON".to_owned())?;
     let lock = serde_json::to_vec_pretty(&resolved.resolution.lock)
         .or_io(|| "cannot write JSON".to_owned())?;
-    let mut texts = vec![("plan.json".to_owned(), plan), ("lock.json".to_owned(), lock)];
+    let mut texts = vec![(output::PLAN.to_owned(), plan), (output::LOCK.to_owned(), lock)];
     texts.extend(made.iter().flat_map(|made| made.documents.clone()));
-    let registrations = resolved.providers.iter().zip(made.iter().map(|made| &made.registration));
-    let registrations: BTreeMap<_, _> = registrations.collect();
+    let registrations = made.iter().map(|made| made.registration.clone());
+    let mut registrations: BTreeMap<&str, Parameters> =
+        resolved.providers.iter().map(String::as_str).zip(registrations).collect();
     let mut providers = BTreeMap::new();
     // Versions, settings and images come from below the layers.
     let expect = trees.first().map(|tree| tree.expect.clone()).unwrap_or_default();
@@ -80,14 +85,12 @@ pub(crate) fn emit(
         let bom = tree.draft.with(&shipped(own, payload))?;
         progress.finish(task, &nodekiln_bom::summary(&bom)?.to_string());
         for provider in tree.providers {
-            let known = registry::by_name(provider)?;
+            let known = resolved.provider(provider)?;
             let one = ForOne {
                 payload,
                 bom: tree.bom.clone(),
                 machine: known.machine(),
-                registration: registrations
-                    .get(&provider.to_owned())
-                    .map_or_else(Parameters::new, |r| (*r).clone()),
+                registration: registrations.remove(provider).unwrap_or_default(),
                 plugin: known.plugin(),
             };
             providers.insert(provider.to_owned(), one);
@@ -96,6 +99,10 @@ pub(crate) fn emit(
     }
     let mut files = BTreeMap::new();
     for (name, bytes) in texts {
+        if files.contains_key(&name) || artifacts.iter().any(|artifact| artifact.file == name) {
+            let text = format!("two files of the output would be called {name}");
+            return Err(Failure::input(text).with_help("leave one of the providers out"));
+        }
         fs_err::write(staging.folder().join(&name), &bytes)
             .or_io(|| format!("cannot write {name}"))?;
         files.insert(name, Sha256::of(&bytes));
@@ -151,7 +158,7 @@ impl<'a> Tree<'a> {
         let expect = evidence::expectations(&resolved.loaded.recipe, &account)?;
         let bom = match resolved.providers.first() {
             Some(asked_first) if asked_first != first => format!("bom.{first}.cdx.json"),
-            _ => "bom.cdx.json".to_owned(),
+            _ => output::BOM.to_owned(),
         };
         Ok(Self { providers: providers.to_vec(), expect, draft, bom })
     }

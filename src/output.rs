@@ -10,6 +10,13 @@ use serde::{Deserialize, Serialize};
 
 /// Name of the manifest within an output folder.
 pub(crate) const MANIFEST: &str = "manifest.json";
+/// Name of the plan, the lock and the first bill of materials there.
+pub(crate) const PLAN: &str = "plan.json";
+pub(crate) const LOCK: &str = "lock.json";
+pub(crate) const BOM: &str = "bom.cdx.json";
+/// What nodekiln itself writes into every output folder; a recipe called `plan` might have a provider write
+/// such a file, too.
+pub(crate) const OWN_FILES: [&str; 4] = [MANIFEST, PLAN, LOCK, BOM];
 
 /// What a build made, and what its artifacts should turn out to be.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

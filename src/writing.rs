@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use nodekiln_disk::{Disk, Pass, Payload, Tally};
-use nodekiln_providers::{Artifact, ArtifactRequest, ArtifactWriter, Made, Provider};
+use nodekiln_providers::{Artifact, ArtifactRequest, ArtifactWriter, FileName, Made, Provider};
 use nodekiln_recipes::Plan;
 use nodekiln_words::{Bytes, Cancel, Event, Failure, Progress, Result};
 
 use crate::emit::stopped;
-use crate::registry;
+use crate::output;
+use crate::registry::Known;
 
 /// What all artifacts of a build are written from, and where.
 pub(crate) struct Writing<'a> {
@@ -21,7 +22,7 @@ pub(crate) struct Writing<'a> {
 
 /// An artifact to be written.
 struct Job<'a> {
-    provider: &'static dyn Provider,
+    provider: &'a dyn Provider,
     disk: &'a Disk,
     payload: &'a Payload<'a>,
 }
@@ -37,18 +38,37 @@ impl<'a> Writing<'a> {
     /// Writes every provider's artifact; what came of them comes back in the order of `providers`.
     pub(crate) fn artifacts(
         &self,
-        providers: &[String],
+        providers: &'a [Known],
         progress: &dyn Progress,
         cancel: &Cancel,
     ) -> Result<Vec<Made>> {
-        let job = |name: &String| {
-            let (disk, payload) = self.disk(name)?;
-            Ok(Job { provider: registry::by_name(name)?, disk, payload })
+        self.refuse_collisions(providers)?;
+        let job = |provider: &'a Known| {
+            let (disk, payload) = self.disk(provider.name())?;
+            Ok(Job { provider: &**provider, disk, payload })
         };
         let jobs = providers.iter().map(job).collect::<Result<Vec<_>>>()?;
         // The manifest wants every disk's digest, also where no writer asks for it.
         let payloads: Vec<_> = self.payloads.values().collect();
         Payload::beside(&payloads, progress, cancel, || self.write(&jobs, progress, cancel))
+    }
+
+    /// Fails where two providers would write the same file, or one what nodekiln writes itself.
+    fn refuse_collisions(&self, providers: &[Known]) -> Result<()> {
+        let own = output::OWN_FILES.iter().map(|file| ("nodekiln".to_owned(), (*file).to_owned()));
+        let mut writers: BTreeMap<String, String> = own.map(|(who, file)| (file, who)).collect();
+        for provider in providers {
+            for FileName { file, .. } in provider.files(&self.request.name) {
+                let name = provider.name().to_owned();
+                if let Some(other) = writers.insert(file.clone(), name.clone()) {
+                    let text = format!("{other} and {name} would both write {file}");
+                    return Err(Failure::input(text).with_help(
+                        "build for them one after the other, with another `--out FOLDER` for each",
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Writes all files in one pass, and ends all of them at the same time.
