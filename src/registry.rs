@@ -1,5 +1,6 @@
 //! The providers: those in the tree, which no other room knows all of, and plugins by their names.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::sync::Arc;
 
@@ -7,10 +8,12 @@ use nodekiln_aws::Aws;
 use nodekiln_azure::Azure;
 use nodekiln_gce::Gce;
 use nodekiln_plugins::{Executable, Limits, PluginProvider, find};
-use nodekiln_providers::{OpenStack, Provider, Qemu, Raw};
+use nodekiln_providers::{FileName, OpenStack, Provider, Qemu, Raw};
 use nodekiln_recipes::provider::ForProvider;
 use nodekiln_vsphere::Vsphere;
 use nodekiln_words::{Cancel, Event, Failure, Progress, Result};
+
+use crate::output::OWN_FILES;
 
 /// A provider, wherever it comes from.
 pub(crate) type Known = Arc<dyn Provider>;
@@ -80,6 +83,28 @@ pub(crate) fn chosen(
     Ok(chosen)
 }
 
+/// Fails where two of `providers` would write the same file for an image of this name, or one what nodekiln
+/// itself writes.
+///
+/// # Errors
+/// Then; it names the two.
+pub(crate) fn refuse_collisions(providers: &[Known], image: &str) -> Result<()> {
+    let own = OWN_FILES.iter().map(|file| ((*file).to_owned(), "nodekiln".to_owned()));
+    let mut writers: BTreeMap<String, String> = own.collect();
+    for provider in providers {
+        for FileName { file, .. } in provider.files(image) {
+            let name = provider.name().to_owned();
+            if let Some(other) = writers.insert(file.clone(), name.clone()) {
+                let text = format!("`{other}` and `{name}` would both write {file}");
+                return Err(Failure::input(text).with_help(
+                    "leave one of them out, or build for it with another `--out FOLDER`",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// What `providers` bring to a recipe that is built for them.
 pub(crate) fn terms(providers: &[Known]) -> Vec<ForProvider> {
     let terms = |provider: &Known| ForProvider {
@@ -108,12 +133,10 @@ mod tests {
 
     #[test]
     fn no_two_write_the_same_file() {
-        let files = in_tree().iter().flat_map(|provider| provider.files("x")).collect::<Vec<_>>();
-        let mut files: Vec<_> = files.into_iter().map(|named| named.file).collect();
-        let all = files.len();
-        files.sort_unstable();
-        files.dedup();
-        assert_eq!(files.len(), all, "{files:?}");
+        refuse_collisions(&in_tree(), "x").unwrap();
+        let twins: [Known; 2] = [Arc::new(Raw), Arc::new(Raw)];
+        let failure = refuse_collisions(&twins, "x").unwrap_err();
+        assert_eq!(failure.to_string(), "`raw` and `raw` would both write x.raw");
     }
 
     #[test]

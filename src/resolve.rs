@@ -110,6 +110,7 @@ pub(crate) fn resolve(
     let remote =
         remote.map(|settings| connect(&settings, &setting, context, progress)).transpose()?;
     let recipe = &setting.loaded.recipe;
+    registry::refuse_collisions(&chosen, &recipe.name)?;
     let names = setting.provider_names();
     let path = lock::path_of(selection, recipe);
     let locked = match (&selection.lock, target.no_lock) {

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use nodekiln_disk::{Disk, Pass, Payload, Tally};
-use nodekiln_providers::{Artifact, ArtifactRequest, ArtifactWriter, FileName, Made, Provider};
+use nodekiln_providers::{Artifact, ArtifactRequest, ArtifactWriter, Made, Provider};
 use nodekiln_recipes::Plan;
 use nodekiln_words::{Bytes, Cancel, Event, Failure, Progress, Result};
 
 use crate::emit::stopped;
-use crate::output;
 use crate::registry::Known;
 
 /// What all artifacts of a build are written from, and where.
@@ -42,7 +41,6 @@ impl<'a> Writing<'a> {
         progress: &dyn Progress,
         cancel: &Cancel,
     ) -> Result<Vec<Made>> {
-        self.refuse_collisions(providers)?;
         let job = |provider: &'a Known| {
             let (disk, payload) = self.disk(provider.name())?;
             Ok(Job { provider: &**provider, disk, payload })
@@ -51,24 +49,6 @@ impl<'a> Writing<'a> {
         // The manifest wants every disk's digest, also where no writer asks for it.
         let payloads: Vec<_> = self.payloads.values().collect();
         Payload::beside(&payloads, progress, cancel, || self.write(&jobs, progress, cancel))
-    }
-
-    /// Fails where two providers would write the same file, or one what nodekiln writes itself.
-    fn refuse_collisions(&self, providers: &[Known]) -> Result<()> {
-        let own = output::OWN_FILES.iter().map(|file| ("nodekiln".to_owned(), (*file).to_owned()));
-        let mut writers: BTreeMap<String, String> = own.map(|(who, file)| (file, who)).collect();
-        for provider in providers {
-            for FileName { file, .. } in provider.files(&self.request.name) {
-                let name = provider.name().to_owned();
-                if let Some(other) = writers.insert(file.clone(), name.clone()) {
-                    let text = format!("{other} and {name} would both write {file}");
-                    return Err(Failure::input(text).with_help(
-                        "build for them one after the other, with another `--out FOLDER` for each",
-                    ));
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Writes all files in one pass, and ends all of them at the same time.

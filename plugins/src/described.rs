@@ -9,6 +9,8 @@ use nodekiln_words::Bytes;
 
 /// Stands for the image's name in the names of files.
 pub(crate) const IMAGE: &str = "{name}";
+/// The smallest disk that a recipe may have.
+const SMALLEST: Bytes = Bytes(64 * Bytes::MIB);
 /// Longest ending of a file's name behind the image's.
 const LONGEST_ENDING: usize = 100;
 /// Variables that say how a program runs rather than what it is told; nodekiln sets some of them itself.
@@ -20,14 +22,31 @@ pub(crate) fn problems(name: &str, description: &said::Description) -> Vec<Strin
     if description.name != name {
         problems.push(format!("`name` is `{}`, not `{name}`", description.name));
     }
-    for (key, text) in
-        [("version", &description.version), ("description", &description.description)]
-    {
+    let machine = &description.machine;
+    for (key, text) in [
+        ("version", &description.version),
+        ("description", &description.description),
+        ("machine.data-source", &machine.data_source),
+        ("machine.console", &machine.console),
+    ] {
         if text.trim().is_empty() || text.contains(char::is_control) {
             problems.push(format!("`{key}` is not one line of text"));
         }
     }
-    let machine = &description.machine;
+    // All of this may be shown on a terminal.
+    let smbios = smbios(&machine.smbios).as_written().into_iter().flat_map(|(_, fields)| fields);
+    let shown = smbios.map(|(_, text)| text).chain([machine.disk_serial.clone()]);
+    if shown
+        .chain(description.registration.keys().cloned())
+        .any(|text| text.contains(char::is_control))
+    {
+        problems.push(
+            "a text of `machine` or a key of `registration` has control characters".to_owned(),
+        );
+    }
+    if description.layer.contains(|c: char| c.is_control() && c != '\n' && c != '\t') {
+        problems.push("`layer` has control characters".to_owned());
+    }
     if machine.firmware.is_empty() {
         problems.push("`machine.firmware` is empty".to_owned());
     }
@@ -37,8 +56,8 @@ pub(crate) fn problems(name: &str, description: &said::Description) -> Vec<Strin
     let multiple = machine.accepts.multiple;
     if multiple == 0 || !multiple.is_multiple_of(Bytes::MIB) {
         problems.push(format!("`machine.accepts.multiple` is {multiple}, not a multiple of 1 MiB"));
-    } else if machine.accepts.largest.is_some_and(|largest| largest < multiple) {
-        problems.push("`machine.accepts.largest` is less than `multiple`".to_owned());
+    } else if rules(&machine.accepts).fitting(SMALLEST).is_none() {
+        problems.push(format!("`machine.accepts` takes no disk of {SMALLEST} or more"));
     }
     if let said::Uuid::BeginsWith(digits) = &machine.smbios.uuid
         && (digits.is_empty() || digits.len() > 8 || !digits.chars().all(|c| c.is_ascii_hexdigit()))
@@ -60,7 +79,10 @@ fn file_problems(artifacts: &[said::ArtifactName]) -> Vec<String> {
     if artifacts.is_empty() {
         problems.push("`artifacts` is empty".to_owned());
     }
-    for (at, said::ArtifactName { file, .. }) in artifacts.iter().enumerate() {
+    for (at, said::ArtifactName { file, format }) in artifacts.iter().enumerate() {
+        if format.is_empty() || !format.chars().all(|c| c.is_ascii_graphic()) {
+            problems.push(format!("`artifacts` has `{file}` in a format without a name"));
+        }
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
         let ending = file.strip_prefix(IMAGE).and_then(|rest| rest.strip_prefix('.'));
         let good = |ending: &str| {
@@ -97,11 +119,15 @@ pub(crate) fn machine(machine: &said::Machine) -> MachineProfile {
         smbios: smbios(&machine.smbios),
         data_source: machine.data_source.clone(),
         console: machine.console.clone(),
-        accepts: DiskRules {
-            multiple: Bytes(machine.accepts.multiple),
-            largest: machine.accepts.largest.map(Bytes),
-            boot: machine.accepts.boot.iter().copied().map(boot).collect(),
-        },
+        accepts: rules(&machine.accepts),
+    }
+}
+
+fn rules(accepts: &said::Accepts) -> DiskRules {
+    DiskRules {
+        multiple: Bytes(accepts.multiple),
+        largest: accepts.largest.map(Bytes),
+        boot: accepts.boot.iter().copied().map(boot).collect(),
     }
 }
 
@@ -198,7 +224,7 @@ mod tests {
     #[test]
     fn each_flaw_is_named() {
         type Flaw = fn(&mut said::Description);
-        let flaws: [(&str, Flaw); 14] = [
+        let flaws: [(&str, Flaw); 19] = [
             ("`name` is `y`, not `x`", |d| d.name = "y".to_owned()),
             ("`version` is not one line", |d| d.version = " ".to_owned()),
             ("`description` is not one line", |d| d.description = "a\nb".to_owned()),
@@ -206,10 +232,17 @@ mod tests {
             ("`machine.accepts.boot` is empty", |d| d.machine.accepts.boot.clear()),
             ("not a multiple of 1 MiB", |d| d.machine.accepts.multiple = 0),
             ("not a multiple of 1 MiB", |d| d.machine.accepts.multiple = 1000),
-            ("less than `multiple`", |d| d.machine.accepts.largest = Some(1 << 20)),
+            ("takes no disk of 64 MiB or more", |d| d.machine.accepts.largest = Some(1 << 20)),
             ("no hexadecimal digits", |d| {
                 d.machine.smbios.uuid = said::Uuid::BeginsWith("xyz".to_owned());
             }),
+            ("`machine.data-source` is not one line", |d| d.machine.data_source.clear()),
+            ("has control characters", |d| d.machine.smbios.chassis.asset = "\u{1b}[1m".to_owned()),
+            ("has control characters", |d| {
+                d.registration.insert("\u{7}".to_owned(), String::new());
+            }),
+            ("`layer` has control characters", |d| d.layer = "# \u{1b}[1m\n".to_owned()),
+            ("in a format without a name", |d| d.artifacts[0].format = "a b".to_owned()),
             ("`artifacts` is empty", |d| d.artifacts.clear()),
             ("the file `../x`", |d| d.artifacts[0].file = "../x".to_owned()),
             ("the file `{name}./x`", |d| d.artifacts[0].file = "{name}./x".to_owned()),

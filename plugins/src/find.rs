@@ -56,7 +56,8 @@ impl Executable {
     }
 }
 
-fn digest(path: &Path) -> Result<Sha256> {
+/// The digest of the file at `path`.
+pub(crate) fn digest(path: &Path) -> Result<Sha256> {
     let cannot = || format!("cannot read {}", path.display());
     let mut digester = Digester::default();
     let mut file = fs_err::File::open(path).or_fail(Class::Input, cannot)?;

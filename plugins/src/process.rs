@@ -177,9 +177,13 @@ impl Process {
         let text = String::from_utf8_lossy(&kept);
         let lines: Vec<&str> = text.lines().collect();
         let tail = lines.get(lines.len().saturating_sub(10)..).unwrap_or_default();
-        let printable = |c: char| if c == '\n' || !c.is_control() { c } else { '\u{fffd}' };
-        tail.join("\n").chars().map(printable).collect()
+        printable(&tail.join("\n"))
     }
+}
+
+/// What a plugin says, without what a terminal would obey.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c == '\n' || !c.is_control() { c } else { '\u{fffd}' }).collect()
 }
 
 impl Drop for Process {

@@ -11,7 +11,7 @@ use nodekiln_plugin_protocol::{
 };
 use nodekiln_words::{Cancel, Class, Failure, Result, ResultExt as _};
 
-use crate::process::{Heard, Process};
+use crate::process::{Heard, Process, printable};
 use crate::{Executable, Limits, PROGRAM};
 
 /// How much of a line that is no message is shown.
@@ -241,9 +241,9 @@ impl Session {
     }
 
     fn refused(&mut self, what: &str, problem: &Problem) -> Failure {
-        let text =
-            format!("provider plugin `{}` cannot {what}: {}", self.name, problem.message.trim());
-        self.failure(Class::Verdict, text, problem.remedy.clone())
+        let message = printable(problem.message.trim());
+        let text = format!("provider plugin `{}` cannot {what}: {message}", self.name);
+        self.failure(Class::Verdict, text, problem.remedy.as_deref().map(printable))
     }
 
     fn unexpected(&mut self, answer: &Answer, when: &str) -> Failure {
@@ -292,8 +292,7 @@ fn text(message: &impl serde::Serialize) -> Result<String> {
 
 /// The beginning of a line, for a message.
 fn shown(line: &[u8]) -> String {
-    let text = String::from_utf8_lossy(line);
-    let printable = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });
-    let short: String = printable.take(SHOWN).collect();
+    let text = printable(&String::from_utf8_lossy(line));
+    let short: String = text.chars().take(SHOWN).collect();
     if text.chars().count() > SHOWN { format!("`{short}…`") } else { format!("`{short}`") }
 }

@@ -48,7 +48,9 @@ impl Work {
         let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
         if output.told.is_none_or(|told| told.elapsed() >= INTERVAL) {
             output.told = Some(Instant::now());
-            output.say(&Answer::Progress(Progress { done, total })).map_err(unheard)?;
+            output
+                .say(&Answer::Progress(Progress { done, total }))
+                .map_err(|error| unheard(&error))?;
         }
         if self.cancelled.load(Ordering::SeqCst) { Err(Problem::new("cancelled")) } else { Ok(()) }
     }
@@ -65,7 +67,7 @@ impl Output {
     }
 }
 
-fn unheard(error: io::Error) -> Problem {
+fn unheard(error: &io::Error) -> Problem {
     Problem::new(format!("nobody listens: {error}"))
 }
 

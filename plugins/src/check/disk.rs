@@ -7,9 +7,10 @@ use std::sync::Arc;
 use nodekiln_disk::{Disk, Extent, Payload, Source, write_file};
 use nodekiln_plugin_protocol as said;
 use nodekiln_providers::{ArtifactRequest, ImageFacts, Provider as _};
-use nodekiln_words::{Bytes, Cancel, Digester, Failure, Result, ResultExt as _, Sha256, Silent};
+use nodekiln_words::{Bytes, Cancel, Failure, Result, ResultExt as _, Sha256, Silent};
 
 use crate::described::boot_said;
+use crate::find::digest;
 use crate::provider::{Place, PluginProvider, input, write_request};
 
 /// Least size of a trial's disk.
@@ -70,16 +71,10 @@ impl Trial {
 
     /// Whether the disk is still what the request says.
     pub(super) fn is_untouched(&self) -> Result<bool> {
-        let cannot = || "cannot read the disk of the trial".to_owned();
-        let Ok(mut file) = fs_err::File::open(&self.place.input) else { return Ok(false) };
-        let (mut digester, mut piece) = (Digester::default(), vec![0; 1 << 20]);
-        loop {
-            match std::io::Read::read(&mut file, &mut piece).or_io(cannot)? {
-                0 => break,
-                count => digester.update(piece.get(..count).unwrap_or_default()),
-            }
+        if !self.place.input.exists() {
+            return Ok(false);
         }
-        Ok(digester.finish().to_string() == self.request.input.sha256)
+        Ok(digest(&self.place.input)?.to_string() == self.request.input.sha256)
     }
 }
 

@@ -85,8 +85,10 @@ type Look = std::result::Result<Looked, Trouble>;
 enum Trouble {
     /// What it needs is not there, because an earlier point failed.
     Skip(&'static str),
-    /// The plugin did not come as far as to be looked at, or this machine did not.
+    /// The plugin did not come as far as to be looked at.
     Failure(Failure),
+    /// This machine did not.
+    Ours(Failure),
 }
 
 impl From<Failure> for Trouble {
@@ -195,6 +197,7 @@ pub fn check(
             Ok(Ok(())) => (Outcome::Passed, String::new()),
             Ok(Err(detail)) => (Outcome::Failed, detail),
             Err(Trouble::Skip(why)) => (Outcome::Skipped, why.to_owned()),
+            Err(Trouble::Ours(failure)) => return Err(failure),
             Err(Trouble::Failure(failure)) if failure.class() == Class::Interrupted => {
                 return Err(failure);
             }
@@ -227,17 +230,17 @@ impl Checking {
     }
 
     fn trial(&self) -> std::result::Result<Trial, Trouble> {
-        Ok(Trial::for_provider(self.provider()?, &self.cancel)?)
+        Trial::for_provider(self.provider()?, &self.cancel).map_err(Trouble::Ours)
     }
 
     fn handshake(&mut self) -> Look {
-        let place = Place::within(&std::env::temp_dir())?;
+        let place = place()?;
         self.session(&place).map(drop)?;
         Ok(Ok(()))
     }
 
     fn no_request(&mut self) -> Look {
-        let place = Place::within(&std::env::temp_dir())?;
+        let place = place()?;
         let mut session = self.session(&place)?;
         Ok(match session.hang_up() {
             Some(status) if status.success() => Ok(()),
@@ -247,7 +250,7 @@ impl Checking {
     }
 
     fn other_version(&mut self) -> Look {
-        let place = Place::within(&std::env::temp_dir())?;
+        let place = place()?;
         let environment = place.environment()?;
         let ours = Handshake {
             nodekiln_provider: NO_VERSION,
@@ -270,7 +273,7 @@ impl Checking {
     }
 
     fn unknown_request(&mut self) -> Look {
-        let place = Place::within(&std::env::temp_dir())?;
+        let place = place()?;
         let mut session = self.session(&place)?;
         session.say("{\"request\":\"no-such-request\"}\n");
         Ok(
@@ -397,6 +400,11 @@ impl Checking {
         session.ask(&Request::Write(Box::new(trial.request.clone())))?;
         Ok(session.hang_up().map(drop).ok_or_else(|| "it did not end".to_owned()))
     }
+}
+
+/// Where a plugin works that is not to write.
+fn place() -> std::result::Result<Place, Trouble> {
+    Place::within(&std::env::temp_dir()).map_err(Trouble::Ours)
 }
 
 /// An answer in a word or two.

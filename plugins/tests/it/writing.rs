@@ -159,7 +159,7 @@ fn only_what_is_announced_is_in_the_environment() {
 /// Each write that goes wrong, with the class of its failure and what is said.
 #[test]
 fn what_goes_wrong_with_a_write_is_told_and_leaves_nothing() {
-    let cases: [(&str, Class, &[&str]); 16] = [
+    let cases: [(&str, Class, &[&str]); 17] = [
         (
             "echo first >&2; echo last >&2; exit 7",
             Class::Verdict,
@@ -170,6 +170,11 @@ fn what_goes_wrong_with_a_write_is_told_and_leaves_nothing() {
             "say '{\"answer\":\"error\",\"message\":\"no tool\",\"remedy\":\"install one\"}'; exit 1",
             Class::Verdict,
             &["cannot write its artifact: no tool", "(help: install one)"],
+        ),
+        (
+            "say '{\"answer\":\"error\",\"message\":\"no \\u001b[1mtool\"}'; exit 1",
+            Class::Verdict,
+            &["cannot write its artifact: no \u{fffd}[1mtool"],
         ),
         ("echo progress", Class::Io, &["no message while it wrote its artifact: `progress`"]),
         ("say '{\"answer\":\"progress\",\"done\":1,\"mood\":2}'", Class::Io, &["mood"]),
