@@ -28,7 +28,7 @@ pub(crate) enum ProviderVerb {
     },
     /// Tell whether a provider plugin keeps to the protocol (docs/plugins.md), point by point.
     ///
-    /// Runs it some fifteen times, on a small synthetic disk. The exit code is 1 where a point is not kept.
+    /// Runs it a dozen times, on a small synthetic disk. The exit code is 1 where a point is not kept.
     Check {
         /// A plugin on PATH by its provider's name, or a path to an executable nodekiln-provider-NAME.
         #[arg(value_name = "NAME|PATH")]

@@ -1,6 +1,6 @@
 //! Whether a plugin keeps to the protocol: for its author, point by point.
 //!
-//! The plugin is run some fifteen times, each time for one request, on a small synthetic disk. What it must do is
+//! The plugin is run a dozen times, each time for one request, on a small synthetic disk. What it must do is
 //! in `docs/plugins.md`; each point names what the plugin did instead.
 
 mod disk;

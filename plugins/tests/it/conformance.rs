@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use nodekiln_plugins::Limits;
 use nodekiln_plugins::check::{Outcome, Report, check};
+use nodekiln_plugins::{Executable, Limits};
 use nodekiln_words::Cancel;
 
-use crate::script::{COPY, Script, description, impatient, patient};
+use crate::script::{COPY, Script, description, impatient, patient, write_program};
 
 fn report(script: &Script, limits: Limits) -> Report {
     check(&script.place().executable(), limits, &Cancel::default(), &mut |_| ()).unwrap()
@@ -39,6 +39,19 @@ fn a_good_plugin_passes_every_point() {
     assert_eq!((report.name.as_str(), report.version.as_deref()), ("x", Some("1.2")));
 }
 
+/// The plugin that docs/plugins.md shows.
+#[test]
+fn the_documented_sample_is_a_good_plugin() {
+    let text = include_str!("../../../docs/plugins.md");
+    let sample = text.split_once("```sh\n").unwrap().1.split_once("```").unwrap().0;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("nodekiln-provider-plain");
+    write_program(&path, sample);
+    let executable = Executable::at(&path).unwrap();
+    let report = check(&executable, patient(), &Cancel::default(), &mut |_| ()).unwrap();
+    assert_eq!(points(&report, Outcome::Passed).len(), report.points.len(), "{report:#?}");
+}
+
 #[test]
 fn without_a_description_the_rest_is_not_looked_at() {
     let script = Script { describe: "say '{}'".to_owned(), ..Script::default() };
@@ -67,7 +80,7 @@ fn each_broken_rule_is_found() {
         Script { describe: format!("say '{}'", good.replace("1.2", "")), ..Script::default() };
     fails(&nameless, patient(), "description", "`version` is not one line");
     let moody =
-        Script { describe: format!("say '{}' | sed \"s/a test/$$/\"", good), ..Script::default() };
+        Script { describe: format!("say '{good}' | sed \"s/a test/$$/\""), ..Script::default() };
     fails(&moody, patient(), "same-description", "another");
     let layer = good.replace("kernel-args", "kernel-arks");
     let layer = Script { describe: format!("say '{layer}'"), ..Script::default() };
