@@ -1,6 +1,7 @@
 //! What can be typed. One struct a verb; its documentation is its `--help`.
 
 pub(crate) mod metadata;
+pub(crate) mod provider;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -121,8 +122,8 @@ pub(crate) enum Verb {
     Metadata(metadata::Metadata),
     /// List, show and check recipes.
     Recipe(Recipe),
-    /// List and show providers.
-    Provider(Provider),
+    /// List, show and check providers.
+    Provider(provider::Provider),
     /// Look after the content store.
     Cache(Cache),
     /// Print a completion script for a shell.
@@ -493,32 +494,6 @@ pub(crate) enum RecipeVerb {
     },
     /// Print the JSON Schema of recipes.
     Schema,
-}
-
-/// List and show providers.
-#[derive(Args)]
-pub(crate) struct Provider {
-    #[command(subcommand)]
-    pub(crate) verb: ProviderVerb,
-}
-
-/// What to do with providers.
-#[derive(Subcommand)]
-pub(crate) enum ProviderVerb {
-    /// List the providers.
-    List {
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Print what a provider is: its artifact, the disks that it takes, its machine and its layer.
-    Show {
-        /// The provider.
-        name: String,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
 }
 
 /// Look after the content store.

@@ -19,6 +19,7 @@ use crate::exit::{end_with_parent, print, print_json};
 use crate::output::{Manifest, Staging, refuse_foreign};
 use crate::plan::targets;
 use crate::progress::renderer;
+use crate::registry::Known;
 use crate::resolve::{Access, Resolved, resolve};
 
 /// Builds a recipe.
@@ -112,13 +113,18 @@ fn share_stored(resolved: &Resolved) -> Result<()> {
 
 /// Whether the output folder already holds just this build.
 fn is_current(old: &Manifest, resolved: &Resolved, verb: &arguments::Build, target: &Path) -> bool {
-    let formats: Vec<&str> = old.artifacts.iter().map(|a| a.provider.as_str()).collect();
+    let mut written: Vec<&str> = old.artifacts.iter().map(|a| a.provider.as_str()).collect();
+    written.dedup(); // a plugin may write several files
+    let by_the_same = |known: &Known| {
+        old.providers.get(known.name()).is_some_and(|one| one.plugin == known.plugin())
+    };
     old.schema == SCHEMA
         && old.compression == compression(verb.compression)
         && old.nodekiln == env!("CARGO_PKG_VERSION")
         && old.recipe == recipe_digest(resolved)
         && old.nodes == node_ids(resolved)
-        && formats == resolved.providers
+        && written == resolved.providers
+        && resolved.chosen.iter().all(by_the_same)
         && old.stands_in(target)
 }
 

@@ -9,7 +9,7 @@ use nodekiln_build::account::Account;
 use nodekiln_build::graph::Ran;
 use nodekiln_build::steps;
 use nodekiln_disk::{Disk, Payload};
-use nodekiln_providers::{Artifact, ArtifactRequest, Compression, MachineProfile, Provider};
+use nodekiln_providers::{Artifact, ArtifactRequest, Compression, MachineProfile, Parameters};
 use nodekiln_recipes::recipe::Recipe;
 use nodekiln_recipes::{Inventory, tree_name};
 use nodekiln_validate::Expectations;
@@ -19,8 +19,8 @@ use crate::Context;
 use crate::arguments;
 use crate::clusters::KnownClusters;
 use crate::evidence;
-use crate::output::{ForOne, Manifest, Staging};
-use crate::registry;
+use crate::output::{self, ForOne, Manifest, Staging};
+use crate::registry::Known;
 use crate::resolve::Resolved;
 use crate::writing::Writing;
 
@@ -37,7 +37,7 @@ pub(crate) fn emit(
     let disks = disks(resolved, ran, context)?;
     let payloads: BTreeMap<&str, Payload> =
         disks.iter().map(|(node, disk)| (*node, Payload::of(disk))).collect();
-    let clusters = match has_clusters(&resolved.providers)? {
+    let clusters = match has_clusters(&resolved.chosen) {
         true => KnownClusters::of(&resolved.store, &recipe.name, compression(verb.compression))?,
         false => None,
     };
@@ -53,22 +53,32 @@ pub(crate) fn emit(
     let write = Writing { plan: &resolved.plan, disks: &disks, payloads: &payloads, request };
     let groups = groups(resolved);
     // What the trees say is gathered while artifacts are written, which takes longer.
-    let (trees, artifacts) = std::thread::scope(|scope| {
+    let (trees, made) = std::thread::scope(|scope| {
         let trees = scope.spawn(|| {
             groups.iter().map(|group| Tree::of(resolved, ran, group)).collect::<Result<Vec<_>>>()
         });
-        let artifacts = write.artifacts(&resolved.providers, &**progress, &context.cancel);
-        (trees.join().unwrap_or_else(stopped), artifacts)
+        let made = write.artifacts(&resolved.chosen, &**progress, &context.cancel);
+        (trees.join().unwrap_or_else(stopped), made)
     });
-    let (artifacts, trees) = (artifacts?, trees?);
+    let (made, trees) = (made?, trees?);
+    let artifacts: Vec<Artifact> = made.iter().flat_map(|made| made.files.clone()).collect();
     if let Some(clusters) = &clusters {
-        clusters.keep(&artifacts, staging.folder(), &**progress);
+        // What a plugin calls qcow2 need not be the file that the clusters went into.
+        let own = |artifact: &&Artifact| {
+            resolved.provider(&artifact.provider).is_ok_and(|known| known.plugin().is_none())
+        };
+        let own: Vec<Artifact> = artifacts.iter().filter(own).cloned().collect();
+        clusters.keep(&own, staging.folder(), &**progress);
     }
     let plan =
         serde_json::to_vec_pretty(&resolved.plan).or_io(|| "cannot write JSON".to_owned())?;
     let lock = serde_json::to_vec_pretty(&resolved.resolution.lock)
         .or_io(|| "cannot write JSON".to_owned())?;
-    let mut texts = vec![("plan.json".to_owned(), plan), ("lock.json".to_owned(), lock)];
+    let mut texts = vec![(output::PLAN.to_owned(), plan), (output::LOCK.to_owned(), lock)];
+    texts.extend(made.iter().flat_map(|made| made.documents.clone()));
+    let registrations = made.iter().map(|made| made.registration.clone());
+    let mut registrations: BTreeMap<&str, Parameters> =
+        resolved.providers.iter().map(String::as_str).zip(registrations).collect();
     let mut providers = BTreeMap::new();
     // Versions, settings and images come from below the layers.
     let expect = trees.first().map(|tree| tree.expect.clone()).unwrap_or_default();
@@ -80,14 +90,24 @@ pub(crate) fn emit(
         let bom = tree.draft.with(&shipped(own, payload))?;
         progress.finish(task, &nodekiln_bom::summary(&bom)?.to_string());
         for provider in tree.providers {
-            let machine = machine(registry::by_name(provider)?, recipe);
-            let bom = tree.bom.clone();
-            providers.insert(provider.to_owned(), ForOne { payload, bom, machine });
+            let known = resolved.provider(provider)?;
+            let one = ForOne {
+                payload,
+                bom: tree.bom.clone(),
+                machine: machine(known, recipe),
+                registration: registrations.remove(provider).unwrap_or_default(),
+                plugin: known.plugin(),
+            };
+            providers.insert(provider.to_owned(), one);
         }
         texts.push((tree.bom, bom));
     }
     let mut files = BTreeMap::new();
     for (name, bytes) in texts {
+        if files.contains_key(&name) || artifacts.iter().any(|artifact| artifact.file == name) {
+            let text = format!("two files of the output would be called {name}");
+            return Err(Failure::input(text).with_help("leave one of the providers out"));
+        }
         fs_err::write(staging.folder().join(&name), &bytes)
             .or_io(|| format!("cannot write {name}"))?;
         files.insert(name, Sha256::of(&bytes));
@@ -113,12 +133,13 @@ pub(crate) fn emit(
 }
 
 /// Whether an artifact of `providers` is compressed cluster by cluster.
-fn has_clusters(providers: &[String]) -> Result<bool> {
-    Ok(registry::chosen(providers)?.iter().any(|provider| provider.format() == "qcow2"))
+fn has_clusters(providers: &[Known]) -> bool {
+    let own = providers.iter().filter(|provider| provider.plugin().is_none());
+    own.flat_map(|provider| provider.files("")).any(|file| file.format == "qcow2")
 }
 
 /// The machine that `provider` boots the image on: a disk that is made for one firmware needs that one.
-fn machine(provider: &dyn Provider, recipe: &Recipe) -> MachineProfile {
+fn machine(provider: &Known, recipe: &Recipe) -> MachineProfile {
     provider.machine().starting(recipe.disk.boot)
 }
 
@@ -153,7 +174,7 @@ impl<'a> Tree<'a> {
         let expect = evidence::expectations(&resolved.loaded.recipe, &account)?;
         let bom = match resolved.providers.first() {
             Some(asked_first) if asked_first != first => format!("bom.{first}.cdx.json"),
-            _ => "bom.cdx.json".to_owned(),
+            _ => output::BOM.to_owned(),
         };
         Ok(Self { providers: providers.to_vec(), expect, draft, bom })
     }
@@ -260,13 +281,19 @@ pub(crate) fn node_ids(resolved: &Resolved) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry;
     use nodekiln_providers::Firmware;
     use nodekiln_recipes::recipe::BootMode;
+
+    fn known(name: &str) -> Known {
+        let mut all = registry::in_tree().into_iter();
+        all.find(|provider| provider.name() == name).expect("a provider in the tree")
+    }
 
     /// The library's `quickstart`, with these settings, for all providers.
     fn recipe(sets: &[&str]) -> Recipe {
         let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
-        let terms = registry::terms(registry::all());
+        let terms = registry::terms(&registry::in_tree());
         let loaded = nodekiln_recipes::load::load_for("quickstart", &sets, &terms);
         loaded.unwrap_or_else(|_| panic!("quickstart does not load")).recipe
     }
@@ -275,14 +302,13 @@ mod tests {
     fn every_provider_has_a_machine_that_starts_the_disks_it_takes() {
         for boot in [BootMode::Hybrid, BootMode::Bios, BootMode::Uefi] {
             let recipe = recipe(&[&format!("disk.boot={}", boot.as_str())]);
-            for provider in registry::all() {
-                let firmware = machine(*provider, &recipe).firmware;
+            for provider in registry::in_tree() {
+                let firmware = machine(&provider, &recipe).firmware;
                 assert!(!firmware.is_empty(), "{} {boot:?}", provider.name());
                 assert!(firmware.iter().all(|firmware| firmware.starts(boot)), "{firmware:?}");
             }
         }
-        let gce = registry::by_name("gce").unwrap();
-        assert_eq!(machine(gce, &recipe(&["disk.boot=bios"])).firmware, [Firmware::Bios]);
+        assert_eq!(machine(&known("gce"), &recipe(&["disk.boot=bios"])).firmware, [Firmware::Bios]);
     }
 
     /// Azure's layer asks for packages; a lock that was made with them serves a build without.
@@ -296,7 +322,7 @@ mod tests {
     #[test]
     fn earlier_clusters_are_read_for_qcow2_alone() {
         let has = |names: &[&str]| {
-            has_clusters(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap()
+            has_clusters(&names.iter().map(|name| known(name)).collect::<Vec<_>>())
         };
         assert!(has(&["raw", "qemu"]) && has(&["openstack"]));
         assert!(!has(&["raw", "aws", "azure", "gce", "vsphere"]));

@@ -9,7 +9,7 @@ use nodekiln_build::resolve::{Finding, Keep, same_folder, verify as verify_lock,
 use nodekiln_recipes::lock::{Lock, LockFile, Moved, moved};
 use nodekiln_recipes::provider::ForProvider;
 use nodekiln_recipes::recipe::Recipe;
-use nodekiln_words::{Class, Failure, Result};
+use nodekiln_words::{Cancel, Class, Failure, Progress, Result};
 use serde::Serialize;
 
 use crate::Context;
@@ -25,7 +25,7 @@ const ENDING: &str = ".lock.yaml";
 /// Makes, moves, checks or verifies a lock.
 pub(crate) fn lock(verb: &arguments::Lock, context: &Context) -> Result<ExitCode> {
     let progress = renderer(context.global.progress);
-    let providers = providers(&verb.provider)?;
+    let providers = providers(&verb.provider, &*progress, &context.cancel)?;
     let setting = Setting::of(&verb.selection, &providers, context, &progress)?;
     let recipe = &setting.loaded.recipe;
     let path = path_of(&verb.selection, recipe);
@@ -52,13 +52,17 @@ pub(crate) fn lock(verb: &arguments::Lock, context: &Context) -> Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-/// The providers whose layers are locked: those named, or all. Who names one means to build for it, so
-/// that it has to take the recipe's disk.
-fn providers(named: &[String]) -> Result<Vec<ForProvider>> {
+/// The providers whose layers are locked: those named, or all in the tree. Who names one means to build for it,
+/// so that it has to take the recipe's disk.
+fn providers(
+    named: &[String],
+    progress: &dyn Progress,
+    cancel: &Cancel,
+) -> Result<Vec<ForProvider>> {
     if !named.is_empty() {
-        return Ok(registry::terms(&registry::chosen(named)?));
+        return Ok(registry::terms(&registry::chosen(named, progress, cancel)?));
     }
-    let mut all = registry::terms(registry::all());
+    let mut all = registry::terms(&registry::in_tree());
     all.iter_mut().for_each(|provider| provider.disk = None);
     Ok(all)
 }

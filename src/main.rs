@@ -59,7 +59,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Verb::Convert(verb) => convert::convert(&verb, &context),
         Verb::Metadata(verb) => metadata::metadata(&verb, &context),
         Verb::Recipe(verb) => recipe::recipe(&verb, &context),
-        Verb::Provider(verb) => provider::provider(&verb),
+        Verb::Provider(verb) => provider::provider(&verb, &context),
         Verb::Cache(verb) => cache::cache(&verb, &context),
         Verb::Completions(verb) => {
             arguments::completions(verb.shell);

@@ -3,13 +3,20 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use nodekiln_providers::{Artifact, Compression, MachineProfile};
+use nodekiln_providers::{Artifact, Compression, MachineProfile, Parameters, Plugin};
 use nodekiln_validate::Expectations;
 use nodekiln_words::{Class, Failure, Result, ResultExt as _, Sha256};
 use serde::{Deserialize, Serialize};
 
 /// Name of the manifest within an output folder.
 pub(crate) const MANIFEST: &str = "manifest.json";
+/// Name of the plan, the lock and the first bill of materials there.
+pub(crate) const PLAN: &str = "plan.json";
+pub(crate) const LOCK: &str = "lock.json";
+pub(crate) const BOM: &str = "bom.cdx.json";
+/// What nodekiln itself writes into every output folder; a recipe called `plan` might have a provider write
+/// such a file, too.
+pub(crate) const OWN_FILES: [&str; 4] = [MANIFEST, PLAN, LOCK, BOM];
 
 /// What a build made, and what its artifacts should turn out to be.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,6 +59,12 @@ pub(crate) struct ForOne {
     pub(crate) bom: String,
     /// The machine that `validate` boots it on.
     pub(crate) machine: MachineProfile,
+    /// What it takes to register it where it is to run, in the words of the service that takes it.
+    #[serde(default)]
+    pub(crate) registration: Parameters,
+    /// The program that wrote it, where that was none of nodekiln's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) plugin: Option<Plugin>,
 }
 
 impl Manifest {

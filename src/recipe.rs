@@ -10,6 +10,7 @@ use nodekiln_words::{Class, Failure, Result};
 use crate::Context;
 use crate::arguments::{Recipe, RecipeVerb};
 use crate::exit::{print, print_error, print_json};
+use crate::progress::renderer;
 use crate::registry;
 
 /// Lists, shows or checks recipes.
@@ -17,10 +18,10 @@ pub(crate) fn recipe(verb: &Recipe, context: &Context) -> Result<ExitCode> {
     match &verb.verb {
         RecipeVerb::List { json } => list(*json)?,
         RecipeVerb::Show { recipe, resolved, provider, sets, json } => {
-            show(&load(recipe, sets, &terms(provider)?, context)?, *resolved, *json)?;
+            show(&load(recipe, sets, &terms(provider, context)?, context)?, *resolved, *json)?;
         }
         RecipeVerb::Check { recipe, provider, sets, json } => {
-            return check(recipe, sets, &terms(provider)?, *json, context);
+            return check(recipe, sets, &terms(provider, context)?, *json, context);
         }
         RecipeVerb::Schema => print_json(&schema::schema())?,
     }
@@ -57,8 +58,9 @@ fn list(json: bool) -> Result<()> {
 }
 
 /// What the providers called `names` bring.
-fn terms(names: &[String]) -> Result<Vec<ForProvider>> {
-    Ok(registry::terms(&registry::chosen(names)?))
+fn terms(names: &[String], context: &Context) -> Result<Vec<ForProvider>> {
+    let progress = renderer(context.global.progress);
+    Ok(registry::terms(&registry::chosen(names, &*progress, &context.cancel)?))
 }
 
 fn show(loaded: &Loaded, resolved: bool, json: bool) -> Result<()> {

@@ -1,48 +1,113 @@
-//! The providers in the tree. No other room knows them all.
+//! The providers: those in the tree, which no other room knows all of, and plugins by their names.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::sync::Arc;
 
 use nodekiln_aws::Aws;
 use nodekiln_azure::Azure;
 use nodekiln_gce::Gce;
-use nodekiln_providers::{OpenStack, Provider, Qemu, Raw};
+use nodekiln_plugins::{Executable, Limits, PluginProvider, find};
+use nodekiln_providers::{FileName, OpenStack, Provider, Qemu, Raw};
 use nodekiln_recipes::provider::ForProvider;
 use nodekiln_vsphere::Vsphere;
-use nodekiln_words::{Class, Failure, Result};
+use nodekiln_words::{Cancel, Event, Failure, Progress, Result};
 
-/// The providers, by name.
-pub(crate) fn all() -> &'static [&'static dyn Provider] {
-    &[&Aws, &Azure, &Gce, &OpenStack, &Qemu, &Raw, &Vsphere]
+use crate::output::OWN_FILES;
+
+/// A provider, wherever it comes from.
+pub(crate) type Known = Arc<dyn Provider>;
+
+/// The providers in the tree, by name.
+pub(crate) fn in_tree() -> Vec<Known> {
+    vec![
+        Arc::new(Aws),
+        Arc::new(Azure),
+        Arc::new(Gce),
+        Arc::new(OpenStack),
+        Arc::new(Qemu),
+        Arc::new(Raw),
+        Arc::new(Vsphere),
+    ]
 }
 
-/// The provider called `name`.
+/// Where plugins are looked for.
+pub(crate) fn search_path() -> OsString {
+    std::env::var_os("PATH").unwrap_or_default()
+}
+
+/// The provider called `name`: one in the tree, else the plugin of that name on PATH, which is asked what it is.
+/// No other plugin is looked at.
 ///
 /// # Errors
-/// When there is none; the help lists those there are.
-pub(crate) fn by_name(name: &str) -> Result<&'static dyn Provider> {
-    all().iter().copied().find(|provider| provider.name() == name).ok_or_else(|| {
-        let names: Vec<_> = all().iter().map(|provider| provider.name()).collect();
-        Failure::new(Class::Input, format!("there is no provider `{name}`"))
-            .with_help(format!("the providers are: {}", names.join(", ")))
-    })
+/// When there is none, where the help lists those in the tree, and when the plugin does not answer well.
+pub(crate) fn by_name(name: &str, progress: &dyn Progress, cancel: &Cancel) -> Result<Known> {
+    let in_tree = in_tree();
+    let plugin = find(name, &search_path());
+    if let Some(own) = in_tree.iter().find(|provider| provider.name() == name) {
+        if let Some(path) = plugin {
+            let text = format!(
+                "`{name}` is nodekiln's own provider; the plugin {} is left alone",
+                path.display()
+            );
+            progress.event(Event::Note(text));
+        }
+        return Ok(Arc::clone(own));
+    }
+    let Some(path) = plugin else {
+        let names: Vec<_> = in_tree.iter().map(|provider| provider.name()).collect();
+        return Err(Failure::input(format!("there is no provider `{name}`")).with_help(format!(
+            "the providers are: {}; others are executables nodekiln-provider-NAME on PATH",
+            names.join(", ")
+        )));
+    };
+    let plugin = PluginProvider::load(Executable::at(&path)?, Limits::default(), cancel)?;
+    Ok(Arc::new(plugin))
 }
 
 /// The providers called `names`, each once, in this order.
 ///
 /// # Errors
 /// As [`by_name`].
-pub(crate) fn chosen(names: &[String]) -> Result<Vec<&'static dyn Provider>> {
-    let mut chosen: Vec<&'static dyn Provider> = Vec::new();
+pub(crate) fn chosen(
+    names: &[String],
+    progress: &dyn Progress,
+    cancel: &Cancel,
+) -> Result<Vec<Known>> {
+    let mut chosen: Vec<Known> = Vec::new();
     for name in names {
-        let provider = by_name(name)?;
-        if !chosen.iter().any(|known| known.name() == provider.name()) {
-            chosen.push(provider);
+        if !chosen.iter().any(|known| known.name() == name) {
+            chosen.push(by_name(name, progress, cancel)?);
         }
     }
     Ok(chosen)
 }
 
+/// Fails where two of `providers` would write the same file for an image of this name, or one what nodekiln
+/// itself writes.
+///
+/// # Errors
+/// Then; it names the two.
+pub(crate) fn refuse_collisions(providers: &[Known], image: &str) -> Result<()> {
+    let own = OWN_FILES.iter().map(|file| ((*file).to_owned(), "nodekiln".to_owned()));
+    let mut writers: BTreeMap<String, String> = own.collect();
+    for provider in providers {
+        for FileName { file, .. } in provider.files(image) {
+            let name = provider.name().to_owned();
+            if let Some(other) = writers.insert(file.clone(), name.clone()) {
+                let text = format!("`{other}` and `{name}` would both write {file}");
+                return Err(Failure::input(text).with_help(
+                    "leave one of them out, or build for it with another `--out FOLDER`",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// What `providers` bring to a recipe that is built for them.
-pub(crate) fn terms(providers: &[&dyn Provider]) -> Vec<ForProvider> {
-    let terms = |provider: &&dyn Provider| ForProvider {
+pub(crate) fn terms(providers: &[Known]) -> Vec<ForProvider> {
+    let terms = |provider: &Known| ForProvider {
         name: provider.name().to_owned(),
         layer: provider.layer().to_owned(),
         disk: Some(provider.machine().accepts),
@@ -52,11 +117,14 @@ pub(crate) fn terms(providers: &[&dyn Provider]) -> Vec<ForProvider> {
 
 #[cfg(test)]
 mod tests {
+    use nodekiln_words::{Class, Silent};
+
     use super::*;
 
     #[test]
     fn names_are_unique_and_sorted() {
-        let names: Vec<_> = all().iter().map(|provider| provider.name()).collect();
+        let all = in_tree();
+        let names: Vec<_> = all.iter().map(|provider| provider.name()).collect();
         let mut sorted = names.clone();
         sorted.sort_unstable();
         sorted.dedup();
@@ -65,27 +133,29 @@ mod tests {
 
     #[test]
     fn no_two_write_the_same_file() {
-        let mut files: Vec<_> = all().iter().map(|provider| provider.file_name("x")).collect();
-        let all = files.len();
-        files.sort_unstable();
-        files.dedup();
-        assert_eq!(files.len(), all, "{files:?}");
+        refuse_collisions(&in_tree(), "x").unwrap();
+        let twins: [Known; 2] = [Arc::new(Raw), Arc::new(Raw)];
+        let failure = refuse_collisions(&twins, "x").unwrap_err();
+        assert_eq!(failure.to_string(), "`raw` and `raw` would both write x.raw");
     }
 
     #[test]
     fn an_unknown_provider_is_refused_with_the_list() {
-        let Err(failure) = by_name("nimbus") else { panic!("nimbus is no provider") };
-        assert_eq!(failure.class(), Class::Input);
-        assert_eq!(
-            failure.help(),
-            Some("the providers are: aws, azure, gce, openstack, qemu, raw, vsphere")
-        );
+        for name in ["nimbus", "../nimbus", ""] {
+            let Err(failure) = by_name(name, &Silent, &Cancel::default()) else {
+                panic!("`{name}` is no provider")
+            };
+            assert_eq!(failure.class(), Class::Input);
+            let help = failure.help().unwrap();
+            let listed = "the providers are: aws, azure, gce, openstack, qemu, raw, vsphere; ";
+            assert!(help.starts_with(listed), "{help}");
+        }
     }
 
     #[test]
     fn a_provider_named_twice_is_chosen_once() {
         let names = ["raw", "aws", "raw"].map(str::to_owned);
-        let chosen = chosen(&names).unwrap();
+        let chosen = chosen(&names, &Silent, &Cancel::default()).unwrap();
         let names: Vec<_> = chosen.iter().map(|provider| provider.name()).collect();
         assert_eq!(names, ["raw", "aws"]);
     }

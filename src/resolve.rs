@@ -12,10 +12,11 @@ use nodekiln_recipes::load::Loaded;
 use nodekiln_recipes::lock::Lock;
 use nodekiln_recipes::provider::ForProvider;
 use nodekiln_recipes::{Plan, plan_of};
-use nodekiln_words::{Event, Progress, Result, Sha256};
+use nodekiln_words::{Event, Failure, Progress, Result, Sha256};
 
 use crate::Context;
 use crate::arguments::{RemoteStore, Selection, Target};
+use crate::registry::Known;
 use crate::{lock, registry};
 
 /// A recipe, and what it takes to resolve it.
@@ -45,7 +46,22 @@ pub(crate) struct Resolved {
     /// The plan.
     pub(crate) plan: Plan,
     /// Providers asked for, each once, in the order given.
+    pub(crate) chosen: Vec<Known>,
+    /// Their names.
     pub(crate) providers: Vec<String>,
+}
+
+impl Resolved {
+    /// The provider called `name`, which was asked for.
+    ///
+    /// # Errors
+    /// When it was not.
+    pub(crate) fn provider(&self, name: &str) -> Result<&Known> {
+        self.chosen
+            .iter()
+            .find(|known| known.name() == name)
+            .ok_or_else(|| Failure::input(format!("nobody asked for the provider `{name}`")))
+    }
 }
 
 impl Setting {
@@ -87,13 +103,14 @@ pub(crate) fn resolve(
     context: &Context,
     progress: &Arc<dyn Progress>,
 ) -> Result<Resolved> {
-    let chosen = registry::chosen(&target.provider)?;
+    let chosen = registry::chosen(&target.provider, &**progress, &context.cancel)?;
     let selection = &target.selection;
     let setting = Setting::of(selection, &registry::terms(&chosen), context, progress)?;
     let remote = remote.and_then(|(remote, access)| remote_settings(remote, access, selection));
     let remote =
         remote.map(|settings| connect(&settings, &setting, context, progress)).transpose()?;
     let recipe = &setting.loaded.recipe;
+    registry::refuse_collisions(&chosen, &recipe.name)?;
     let names = setting.provider_names();
     let path = lock::path_of(selection, recipe);
     let locked = match (&selection.lock, target.no_lock) {
@@ -114,7 +131,7 @@ pub(crate) fn resolve(
     let store = &setting.store;
     let plan = plan_of(recipe, &resolution.lock, &names, &|content| digest_of(content, store))?;
     let Setting { loaded, store, fetcher, providers } = setting;
-    Ok(Resolved { loaded, store, fetcher, remote, resolution, plan, providers })
+    Ok(Resolved { loaded, store, fetcher, remote, resolution, plan, chosen, providers })
 }
 
 /// What a verb may do with a remote store.

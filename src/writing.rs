@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use nodekiln_disk::{Disk, FileWriter, Pass, Payload, Tally};
-use nodekiln_providers::{Artifact, ArtifactRequest, Provider};
+use nodekiln_disk::{Disk, Pass, Payload, Tally};
+use nodekiln_providers::{Artifact, ArtifactRequest, ArtifactWriter, Made, Provider};
 use nodekiln_recipes::Plan;
 use nodekiln_words::{Bytes, Cancel, Event, Failure, Progress, Result};
 
 use crate::emit::stopped;
-use crate::registry;
+use crate::registry::Known;
 
 /// What all artifacts of a build are written from, and where.
 pub(crate) struct Writing<'a> {
@@ -21,7 +21,7 @@ pub(crate) struct Writing<'a> {
 
 /// An artifact to be written.
 struct Job<'a> {
-    provider: &'static dyn Provider,
+    provider: &'a dyn Provider,
     disk: &'a Disk,
     payload: &'a Payload<'a>,
 }
@@ -34,16 +34,16 @@ impl<'a> Writing<'a> {
             .ok_or_else(|| Failure::io(format!("the plan made no disk for `{provider}`")))
     }
 
-    /// Writes every provider's artifact; they come back in the order of `providers`.
+    /// Writes every provider's artifact; what came of them comes back in the order of `providers`.
     pub(crate) fn artifacts(
         &self,
-        providers: &[String],
+        providers: &'a [Known],
         progress: &dyn Progress,
         cancel: &Cancel,
-    ) -> Result<Vec<Artifact>> {
-        let job = |name: &String| {
-            let (disk, payload) = self.disk(name)?;
-            Ok(Job { provider: registry::by_name(name)?, disk, payload })
+    ) -> Result<Vec<Made>> {
+        let job = |provider: &'a Known| {
+            let (disk, payload) = self.disk(provider.name())?;
+            Ok(Job { provider: &**provider, disk, payload })
         };
         let jobs = providers.iter().map(job).collect::<Result<Vec<_>>>()?;
         // The manifest wants every disk's digest, also where no writer asks for it.
@@ -57,7 +57,7 @@ impl<'a> Writing<'a> {
         jobs: &[Job<'_>],
         progress: &dyn Progress,
         cancel: &Cancel,
-    ) -> Result<Vec<Artifact>> {
+    ) -> Result<Vec<Made>> {
         let begin = |job: &Job<'_>| job.provider.begin(job.disk, &self.request, cancel);
         let mut writers = jobs.iter().map(begin).collect::<Result<Vec<_>>>()?; // 1. files, and the map of sparse ones, for which a disk is read
         let mut pass = Pass::new();
@@ -89,24 +89,19 @@ impl<'a> Writing<'a> {
         })
     }
 
-    /// Ends an artifact's file and says what came of it.
+    /// Ends an artifact's files and says what came of them.
     fn finish(
         &self,
         job: &Job<'_>,
-        writer: Box<dyn FileWriter>,
+        writer: Box<dyn ArtifactWriter>,
         progress: &dyn Progress,
         cancel: &Cancel,
-    ) -> Result<Artifact> {
-        let written = writer.finish(job.disk, job.payload, progress, cancel)?;
-        let artifact = Artifact {
-            provider: job.provider.name().to_owned(),
-            format: job.provider.format().to_owned(),
-            file: job.provider.file_name(&self.request.name),
-            size: written.bytes,
-            sha256: written.sha256,
-        };
-        let (size, digest) = (Bytes(artifact.size), artifact.sha256.short());
-        progress.event(Event::Note(format!("{}: {size}, sha256 {digest}", artifact.file)));
-        Ok(artifact)
+    ) -> Result<Made> {
+        let made = writer.finish(job.disk, job.payload, progress, cancel)?;
+        for Artifact { file, size, sha256, .. } in &made.files {
+            let (size, digest) = (Bytes(*size), sha256.short());
+            progress.event(Event::Note(format!("{file}: {size}, sha256 {digest}")));
+        }
+        Ok(made)
     }
 }

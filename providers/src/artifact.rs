@@ -22,7 +22,7 @@ pub enum Compression {
 }
 
 /// What a provider needs to know to write its artifact.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ArtifactRequest {
     /// Name of the image; the artifact's file is called after it.
     pub name: String,
@@ -34,7 +34,7 @@ pub struct ArtifactRequest {
     pub clusters: Option<Arc<qcow2::Clusters>>,
     /// Time in formats that have one, in seconds since 1970: the recipe's source date.
     pub created: u64,
-    /// What the disk boots by, for formats that tell a machine's firmware.
+    /// How the disk is made to boot.
     pub boot: BootMode,
     /// What the image is, for formats that tell.
     pub facts: ImageFacts,
@@ -86,6 +86,23 @@ impl Compression {
             Self::Zstd => 3,
             Self::None => 1,
         }
+    }
+}
+
+/// A file that a provider writes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileName {
+    /// Its name, without a folder.
+    pub file: String,
+    /// Its format in the field's word: `raw`, `qcow2`.
+    pub format: String,
+}
+
+impl FileName {
+    /// The file `file` of this format.
+    #[must_use]
+    pub fn new(file: String, format: &str) -> Self {
+        Self { file, format: format.to_owned() }
     }
 }
 

@@ -55,6 +55,8 @@ pub enum DiskBus {
     Pvscsi,
     /// Parallel ATA, behind the PIIX of a PC of the nineties.
     Ide,
+    /// Serial ATA.
+    Ahci,
 }
 
 /// Network cards.
@@ -63,6 +65,8 @@ pub enum DiskBus {
 pub enum NetworkCard {
     /// virtio-net.
     VirtioNet,
+    /// Intel 82574, which e1000e drives.
+    E1000e,
     /// VMware's paravirtual card of the third generation.
     Vmxnet3,
 }
@@ -132,6 +136,7 @@ impl DiskBus {
             Self::Nvme => "nvme",
             Self::Pvscsi => "pvscsi",
             Self::Ide => "ide",
+            Self::Ahci => "ahci",
         }
     }
 }
@@ -142,6 +147,7 @@ impl NetworkCard {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::VirtioNet => "virtio-net",
+            Self::E1000e => "e1000e",
             Self::Vmxnet3 => "vmxnet3",
         }
     }

@@ -1,24 +1,25 @@
-use nodekiln_disk::{Disk, FileWriter};
+use nodekiln_disk::Disk;
 use nodekiln_words::{Cancel, Result};
 
 use crate::qemu::begin_qcow2;
 use crate::{
-    ArtifactRequest, COMMON_LAYER, Chassis, MachineProfile, Provider, Smbios, System, UuidRule,
+    ArtifactRequest, ArtifactWriter, COMMON_LAYER, Chassis, FileName, MachineProfile, Provider,
+    Smbios, System, UuidRule,
 };
 
 /// OpenStack. Its artifact is a qcow2 file, as for QEMU; its machines say who they are.
 pub struct OpenStack;
 
 impl Provider for OpenStack {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "openstack"
     }
 
-    fn description(&self) -> &'static str {
+    fn description(&self) -> &str {
         "OpenStack: a compressed qcow2 file for its image service"
     }
 
-    fn layer(&self) -> &'static str {
+    fn layer(&self) -> &str {
         COMMON_LAYER
     }
 
@@ -44,12 +45,8 @@ impl Provider for OpenStack {
         }
     }
 
-    fn format(&self) -> &'static str {
-        "qcow2"
-    }
-
-    fn file_name(&self, image: &str) -> String {
-        format!("{image}.openstack.qcow2")
+    fn files(&self, image: &str) -> Vec<FileName> {
+        vec![FileName::new(format!("{image}.openstack.qcow2"), "qcow2")]
     }
 
     fn begin(
@@ -57,7 +54,7 @@ impl Provider for OpenStack {
         disk: &Disk,
         request: &ArtifactRequest,
         _cancel: &Cancel,
-    ) -> Result<Box<dyn FileWriter>> {
-        begin_qcow2(&self.file_name(&request.name), disk, request)
+    ) -> Result<Box<dyn ArtifactWriter>> {
+        begin_qcow2(self, disk, request)
     }
 }

@@ -1,21 +1,24 @@
-use nodekiln_disk::{Disk, FileWriter, qcow2};
-use nodekiln_words::{Cancel, Result};
+use nodekiln_disk::{Disk, qcow2};
+use nodekiln_words::{Bytes, Cancel, Result};
 
-use crate::{ArtifactRequest, COMMON_LAYER, MachineProfile, Provider};
+use crate::glance::{GlanceImage, document_name};
+use crate::{
+    ArtifactRequest, ArtifactWriter, COMMON_LAYER, FileName, MachineProfile, OneFile, Provider,
+};
 
 /// QEMU and what is built on it: libvirt, Proxmox, KubeVirt. Its artifact is a qcow2 file.
 pub struct Qemu;
 
 impl Provider for Qemu {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "qemu"
     }
 
-    fn description(&self) -> &'static str {
+    fn description(&self) -> &str {
         "QEMU, libvirt and the like: a compressed qcow2 file"
     }
 
-    fn layer(&self) -> &'static str {
+    fn layer(&self) -> &str {
         COMMON_LAYER
     }
 
@@ -23,12 +26,8 @@ impl Provider for Qemu {
         MachineProfile::virtio()
     }
 
-    fn format(&self) -> &'static str {
-        "qcow2"
-    }
-
-    fn file_name(&self, image: &str) -> String {
-        format!("{image}.qcow2")
+    fn files(&self, image: &str) -> Vec<FileName> {
+        vec![FileName::new(format!("{image}.qcow2"), "qcow2")]
     }
 
     fn begin(
@@ -36,18 +35,24 @@ impl Provider for Qemu {
         disk: &Disk,
         request: &ArtifactRequest,
         _cancel: &Cancel,
-    ) -> Result<Box<dyn FileWriter>> {
-        begin_qcow2(&self.file_name(&request.name), disk, request)
+    ) -> Result<Box<dyn ArtifactWriter>> {
+        begin_qcow2(self, disk, request)
     }
 }
 
-/// Begins a provider's artifact that is a qcow2 file.
+/// Begins the artifact of `provider`, which is a qcow2 file and a document of properties for OpenStack's
+/// image service.
 pub(crate) fn begin_qcow2(
-    file: &str,
+    provider: &dyn Provider,
     disk: &Disk,
     request: &ArtifactRequest,
-) -> Result<Box<dyn FileWriter>> {
+) -> Result<Box<dyn ArtifactWriter>> {
     let options = qcow2::Options { compression: request.compression.of_clusters() };
-    let (path, clusters) = (request.path_of(file), request.clusters.clone());
-    Ok(Box::new(qcow2::Writer::create(disk, &path, options, clusters)?))
+    let FileName { file, .. } =
+        provider.files(&request.name).into_iter().next().unwrap_or_default();
+    let path = request.path_of(&file);
+    let writer = qcow2::Writer::create(disk, &path, options, request.clusters.clone())?;
+    let image = GlanceImage::of(request, Bytes(disk.size()), &provider.machine());
+    let made = OneFile::of(provider, request, writer, &image)?;
+    Ok(Box::new(made.with_document(document_name(&file), &image)?))
 }

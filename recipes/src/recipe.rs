@@ -378,10 +378,11 @@ pub enum RootFileSystem {
 }
 
 /// Firmware that a disk boots by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum BootMode {
     /// BIOS and UEFI.
+    #[default]
     Hybrid,
     /// BIOS alone.
     Bios,

@@ -4,24 +4,29 @@
 //! The generic and the cloud kernel both have the drivers of all instance types (NVMe, ENA, Xen).
 
 mod machine;
+mod registration;
 
-use nodekiln_disk::{Disk, FileWriter, raw};
-use nodekiln_providers::{ArtifactRequest, MachineProfile, Provider};
-use nodekiln_words::{Cancel, Result};
+use nodekiln_disk::{Disk, raw};
+use nodekiln_providers::{
+    ArtifactRequest, ArtifactWriter, FileName, MachineProfile, OneFile, Provider,
+};
+use nodekiln_words::{Bytes, Cancel, Result};
+
+pub use registration::{BlockDevice, Ebs, RegisterImage, Tag, TagSpecification};
 
 /// Amazon's EC2. Its artifact is a sparse raw file.
 pub struct Aws;
 
 impl Provider for Aws {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "aws"
     }
 
-    fn description(&self) -> &'static str {
+    fn description(&self) -> &str {
         "Amazon EC2: the disk as it is, to become an EBS snapshot"
     }
 
-    fn layer(&self) -> &'static str {
+    fn layer(&self) -> &str {
         include_str!("../layer.yaml")
     }
 
@@ -29,12 +34,8 @@ impl Provider for Aws {
         machine::machine()
     }
 
-    fn format(&self) -> &'static str {
-        "raw"
-    }
-
-    fn file_name(&self, image: &str) -> String {
-        format!("{image}.aws.raw")
+    fn files(&self, image: &str) -> Vec<FileName> {
+        vec![file_of(image)]
     }
 
     fn begin(
@@ -42,8 +43,14 @@ impl Provider for Aws {
         disk: &Disk,
         request: &ArtifactRequest,
         _cancel: &Cancel,
-    ) -> Result<Box<dyn FileWriter>> {
-        let path = request.path_of(&self.file_name(&request.name));
-        Ok(Box::new(raw::Writer::create(disk, &path)?))
+    ) -> Result<Box<dyn ArtifactWriter>> {
+        let FileName { file, .. } = file_of(&request.name);
+        let writer = raw::Writer::create(disk, &request.path_of(&file))?;
+        let registration = RegisterImage::of(request, Bytes(disk.size()));
+        Ok(Box::new(OneFile::of(self, request, writer, &registration)?))
     }
+}
+
+fn file_of(image: &str) -> FileName {
+    FileName::new(format!("{image}.aws.raw"), "raw")
 }

@@ -4,24 +4,29 @@
 //! The layer is in `layer.yaml` beside `Cargo.toml`.
 
 mod machine;
+mod registration;
 
-use nodekiln_disk::{Disk, FileWriter, vhd};
-use nodekiln_providers::{ArtifactRequest, MachineProfile, Provider};
+use nodekiln_disk::{Disk, vhd};
+use nodekiln_providers::{
+    ArtifactRequest, ArtifactWriter, FileName, MachineProfile, OneFile, Provider,
+};
 use nodekiln_words::{Cancel, Result};
+
+pub use registration::{Definition, Feature, Gallery, Identifier, Properties};
 
 /// Microsoft's Azure. Its artifact is a fixed VHD.
 pub struct Azure;
 
 impl Provider for Azure {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "azure"
     }
 
-    fn description(&self) -> &'static str {
+    fn description(&self) -> &str {
         "Microsoft Azure: a fixed VHD for either generation of machines"
     }
 
-    fn layer(&self) -> &'static str {
+    fn layer(&self) -> &str {
         include_str!("../layer.yaml")
     }
 
@@ -29,12 +34,8 @@ impl Provider for Azure {
         machine::machine()
     }
 
-    fn format(&self) -> &'static str {
-        "vhd"
-    }
-
-    fn file_name(&self, image: &str) -> String {
-        format!("{image}.vhd")
+    fn files(&self, image: &str) -> Vec<FileName> {
+        vec![file_of(image)]
     }
 
     fn begin(
@@ -42,10 +43,15 @@ impl Provider for Azure {
         disk: &Disk,
         request: &ArtifactRequest,
         _cancel: &Cancel,
-    ) -> Result<Box<dyn FileWriter>> {
-        let path = request.path_of(&self.file_name(&request.name));
-        Ok(Box::new(vhd::Writer::create(disk, &path, request.created)?))
+    ) -> Result<Box<dyn ArtifactWriter>> {
+        let FileName { file, .. } = file_of(&request.name);
+        let writer = vhd::Writer::create(disk, &request.path_of(&file), request.created)?;
+        Ok(Box::new(OneFile::of(self, request, writer, &Gallery::of(request))?))
     }
+}
+
+fn file_of(image: &str) -> FileName {
+    FileName::new(format!("{image}.vhd"), "vhd")
 }
 
 #[cfg(test)]

@@ -4,24 +4,29 @@
 //! The layer is in `layer.yaml` beside `Cargo.toml`.
 
 mod machine;
+mod registration;
 
-use nodekiln_disk::{Disk, FileWriter, tar_gz};
-use nodekiln_providers::{ArtifactRequest, MachineProfile, Provider};
-use nodekiln_words::{Cancel, Result};
+use nodekiln_disk::{Disk, tar_gz};
+use nodekiln_providers::{
+    ArtifactRequest, ArtifactWriter, FileName, MachineProfile, OneFile, Provider,
+};
+use nodekiln_words::{Bytes, Cancel, Result};
+
+pub use registration::{GuestFeature, InsertImage, RawDisk};
 
 /// Google's Compute Engine. Its artifact is an archive.
 pub struct Gce;
 
 impl Provider for Gce {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "gce"
     }
 
-    fn description(&self) -> &'static str {
+    fn description(&self) -> &str {
         "Google Compute Engine: a tar.gz with disk.raw for a bucket"
     }
 
-    fn layer(&self) -> &'static str {
+    fn layer(&self) -> &str {
         include_str!("../layer.yaml")
     }
 
@@ -29,12 +34,8 @@ impl Provider for Gce {
         machine::machine()
     }
 
-    fn format(&self) -> &'static str {
-        "tar.gz"
-    }
-
-    fn file_name(&self, image: &str) -> String {
-        format!("{image}.tar.gz")
+    fn files(&self, image: &str) -> Vec<FileName> {
+        vec![file_of(image)]
     }
 
     fn begin(
@@ -42,9 +43,15 @@ impl Provider for Gce {
         disk: &Disk,
         request: &ArtifactRequest,
         cancel: &Cancel,
-    ) -> Result<Box<dyn FileWriter>> {
-        let path = request.path_of(&self.file_name(&request.name));
-        let level = request.compression.level();
-        Ok(Box::new(tar_gz::Writer::create(disk, &path, level, request.created, cancel)?))
+    ) -> Result<Box<dyn ArtifactWriter>> {
+        let FileName { file, .. } = file_of(&request.name);
+        let (path, level) = (request.path_of(&file), request.compression.level());
+        let writer = tar_gz::Writer::create(disk, &path, level, request.created, cancel)?;
+        let registration = InsertImage::of(request, Bytes(disk.size()));
+        Ok(Box::new(OneFile::of(self, request, writer, &registration)?))
     }
+}
+
+fn file_of(image: &str) -> FileName {
+    FileName::new(format!("{image}.tar.gz"), "tar.gz")
 }

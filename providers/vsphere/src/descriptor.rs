@@ -65,8 +65,8 @@ impl Property {
 }
 
 impl Machine {
-    /// A machine of the usual size, with a BIOS, around a disk of `capacity` bytes, for a system that is
-    /// told by its os-release `ID` and pretty name.
+    /// A machine of the usual size, with a BIOS, around a disk of `capacity` bytes, for a system that is told by its
+    /// os-release `ID` and pretty name.
     #[must_use]
     pub fn new(name: &str, capacity: u64, id: &str, pretty: &str) -> Self {
         // CIM schema 2.22, CIM_OperatingSystem.OSType; vSphere API, VirtualMachineGuestOsIdentifier, as

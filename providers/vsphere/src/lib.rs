@@ -8,8 +8,10 @@ mod descriptor;
 mod envelope;
 mod machine;
 mod provider;
+mod registration;
 mod template;
 
 pub use descriptor::{Machine, Product, Property};
 pub use provider::Vsphere;
+pub use registration::ImportTemplate;
 pub use template::Template;

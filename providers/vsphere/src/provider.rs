@@ -1,25 +1,29 @@
-use nodekiln_disk::{Disk, FileWriter};
-use nodekiln_providers::{ArtifactRequest, Firmware, ImageFacts, MachineProfile, Provider};
+use nodekiln_disk::Disk;
+use nodekiln_providers::{
+    ArtifactRequest, ArtifactWriter, FileName, Firmware, ImageFacts, MachineProfile, OneFile,
+    Provider,
+};
 use nodekiln_recipes::recipe::BootMode;
 use nodekiln_words::{Cancel, Result};
 
 use crate::descriptor::{Machine, Product, Property};
 use crate::machine;
+use crate::registration::ImportTemplate;
 use crate::template::Template;
 
 /// VMware's vSphere. Its artifact is an OVA.
 pub struct Vsphere;
 
 impl Provider for Vsphere {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "vsphere"
     }
 
-    fn description(&self) -> &'static str {
+    fn description(&self) -> &str {
         "VMware vSphere: an OVA with the properties that Cluster API looks up"
     }
 
-    fn layer(&self) -> &'static str {
+    fn layer(&self) -> &str {
         include_str!("../layer.yaml")
     }
 
@@ -27,12 +31,8 @@ impl Provider for Vsphere {
         machine::machine()
     }
 
-    fn format(&self) -> &'static str {
-        "ova"
-    }
-
-    fn file_name(&self, image: &str) -> String {
-        format!("{image}.ova")
+    fn files(&self, image: &str) -> Vec<FileName> {
+        vec![FileName::new(format!("{image}.ova"), "ova")]
     }
 
     fn begin(
@@ -40,11 +40,26 @@ impl Provider for Vsphere {
         disk: &Disk,
         request: &ArtifactRequest,
         _cancel: &Cancel,
-    ) -> Result<Box<dyn FileWriter>> {
+    ) -> Result<Box<dyn ArtifactWriter>> {
+        let registration = ImportTemplate::of(
+            request,
+            &machine_of(&request.name, disk.size(), request.boot, &request.facts),
+        );
+        let path = request.path_of(&registration.file);
+        let writer = Template::of(disk, &path, request)?;
+        Ok(Box::new(OneFile::of(self, request, writer, &registration)?))
+    }
+}
+
+impl Template {
+    /// Creates the file at `path` for the image that is asked for, on a machine of the usual size with the
+    /// properties that are looked up on its template.
+    ///
+    /// # Errors
+    /// As [`Template::create`].
+    pub fn of(disk: &Disk, path: &std::path::Path, request: &ArtifactRequest) -> Result<Self> {
         let machine = machine_of(&request.name, disk.size(), request.boot, &request.facts);
-        let path = request.path_of(&self.file_name(&request.name));
-        let level = request.compression.level();
-        Ok(Box::new(Template::create(disk, &path, machine, request.created, level)?))
+        Self::create(disk, path, machine, request.created, request.compression.level())
     }
 }
 

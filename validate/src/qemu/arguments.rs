@@ -182,7 +182,8 @@ fn root_disk(line: &mut Line, setup: &Setup) {
             let serial = if serial.is_empty() { ",serial=root" } else { &serial };
             format!("nvme,drive=root{serial},bootindex=1")
         }
-        DiskBus::Ide => {
+        // On either board, the controller's first bus.
+        DiskBus::Ide | DiskBus::Ahci => {
             format!("ide-hd,bus=ide.0,drive=root{serial},bootindex=1,{ON_ERROR}")
         }
     };
@@ -207,6 +208,7 @@ fn network(line: &mut Line, setup: &Setup) {
     let port = setup.wires.ssh_port;
     let device = match setup.machine.profile.network {
         NetworkCard::VirtioNet => "virtio-net-pci",
+        NetworkCard::E1000e => "e1000e",
         NetworkCard::Vmxnet3 => "vmxnet3",
     };
     line.pair(

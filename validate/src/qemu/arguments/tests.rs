@@ -81,16 +81,19 @@ fn every_controller_and_card_has_its_device() {
         (DiskBus::Pvscsi, "q35", &["-device pvscsi,id=scsi0", "-device scsi-hd,bus=scsi0.0,"]),
         (DiskBus::Nvme, "q35", &["-device nvme,drive=root,serial=root,bootindex=1\n"]),
         (DiskBus::Ide, "pc", &["-device ide-hd,bus=ide.0,drive=root,"]),
+        (DiskBus::Ahci, "q35", &["-device ide-hd,bus=ide.0,drive=root,"]),
     ] {
-        let text = machine(bus, NetworkCard::Vmxnet3);
+        let text = machine(bus, NetworkCard::E1000e);
         for device in devices {
             assert!(text.contains(device), "{bus:?}\n{text}");
         }
         assert!(text.contains(&format!("-machine {board}\n")), "{bus:?}\n{text}");
     }
-    for (card, device) in
-        [(NetworkCard::VirtioNet, "virtio-net-pci"), (NetworkCard::Vmxnet3, "vmxnet3")]
-    {
+    for (card, device) in [
+        (NetworkCard::VirtioNet, "virtio-net-pci"),
+        (NetworkCard::E1000e, "e1000e"),
+        (NetworkCard::Vmxnet3, "vmxnet3"),
+    ] {
         let text = machine(DiskBus::VirtioBlk, card);
         assert!(text.contains(&format!("-device {device},netdev=net0,")), "{text}");
     }
