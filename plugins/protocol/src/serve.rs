@@ -181,10 +181,14 @@ mod tests {
         fn write(&self, request: &Write, work: &Work) -> Result<Done, Problem> {
             work.advance(1, Some(2))?;
             match request.name.as_str() {
-                "slow" => loop {
-                    work.advance(2, Some(2))?;
-                    std::thread::yield_now();
-                },
+                "slow" => {
+                    let begun = Instant::now();
+                    while begun.elapsed() < Duration::from_secs(60) {
+                        work.advance(2, Some(2))?;
+                        std::thread::yield_now();
+                    }
+                    Err(Problem::new("nobody told it to stop"))
+                }
                 "bad" => Err(Problem::with_remedy("no room", "make some")),
                 name => {
                     let file = format!("{name}.fake");

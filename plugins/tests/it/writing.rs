@@ -302,9 +302,16 @@ fn cancelled(write: &str, limits: Limits) -> (Class, Vec<String>) {
 
 #[test]
 fn a_cancelled_write_is_told_so_and_may_end_by_itself() {
-    // Only the message ends it: the limits are those of a patient host.
-    let polite = "IFS= read -r word; case \"$word\" in *cancel*) say '{\"answer\":\"cancelled\"}'; exit 0 ;; esac; sleep 1000";
-    assert_eq!(cancelled(polite, patient()), (Class::Interrupted, vec![]));
+    let folder = tempfile::tempdir().unwrap();
+    let heard = folder.path().join("heard");
+    let polite = format!(
+        "IFS= read -r word; case \"$word\" in *'\"request\":\"cancel\"'*) echo yes >{}; say '{{\"answer\":\"cancelled\"}}'; exit 0 ;; esac; sleep 1000",
+        heard.display()
+    );
+    // Who does not hear the message is ended soon enough; it leaves no word of that.
+    let limits = Limits { cancel: Duration::from_secs(10), ..patient() };
+    assert_eq!(cancelled(&polite, limits), (Class::Interrupted, vec![]));
+    assert!(heard.exists());
 }
 
 #[test]
