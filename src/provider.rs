@@ -76,6 +76,7 @@ fn text(told: &Told) -> String {
     line("firmware", &firmware.join(", "));
     line("boot disk", &boot_disk(machine));
     line("network", machine.network.as_str());
+    line("drivers", &drivers(machine));
     line("console", &machine.console);
     line("data source", &machine.data_source);
     for (key, value) in smbios(&machine.smbios) {
@@ -109,6 +110,13 @@ fn boot_disk(machine: &MachineProfile) -> String {
         serial => format!(", serial number {serial}"),
     };
     format!("{}{}{serial}", machine.disk.as_str(), other.unwrap_or_default())
+}
+
+/// The drivers that an image is asked for on account of the cloud's own devices.
+fn drivers(machine: &MachineProfile) -> String {
+    let names: Vec<&str> =
+        machine.boot_drivers.iter().chain(&machine.network_drivers).map(String::as_str).collect();
+    if names.is_empty() { "those of the machine".to_owned() } else { names.join(", ") }
 }
 
 /// What the firmware says of the machine: a line for each type that says something.

@@ -19,6 +19,13 @@ pub struct MachineProfile {
     pub disk_serial: String,
     /// Network card.
     pub network: NetworkCard,
+    /// Modules of Linux that find the boot disk in the cloud itself, whose controllers the emulator may not
+    /// have: they belong into the kernel or its initial RAM disk.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub boot_drivers: Vec<String>,
+    /// Modules of Linux that drive the cloud's own network cards.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub network_drivers: Vec<String>,
     /// What the firmware says of the machine, by which cloud-init and others tell where they run.
     #[serde(default, skip_serializing_if = "Smbios::is_silent")]
     pub smbios: Smbios,
@@ -71,6 +78,12 @@ pub enum NetworkCard {
 }
 
 impl MachineProfile {
+    /// Names of modules, for [`MachineProfile::boot_drivers`] and the like.
+    #[must_use]
+    pub fn drivers(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
     /// A plain QEMU machine with virtio devices, either firmware and a NoCloud seed.
     #[must_use]
     pub fn virtio() -> Self {
@@ -80,6 +93,8 @@ impl MachineProfile {
             bios_disk: None,
             disk_serial: String::new(),
             network: NetworkCard::VirtioNet,
+            boot_drivers: Vec::new(),
+            network_drivers: Vec::new(),
             smbios: Smbios::default(),
             data_source: "NoCloud".to_owned(),
             console: "ttyS0".to_owned(),

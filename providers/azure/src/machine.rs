@@ -13,6 +13,8 @@ pub(crate) fn machine() -> MachineProfile {
         disk: DiskBus::VirtioScsi,
         bios_disk: Some(DiskBus::Ide),
         network: NetworkCard::VirtioNet,
+        boot_drivers: MachineProfile::drivers(&["hv_storvsc"]),
+        network_drivers: MachineProfile::drivers(&["hv_netvsc"]),
         smbios: Smbios {
             uuid: UuidRule::Derived,
             system: System {

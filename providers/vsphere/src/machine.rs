@@ -11,6 +11,8 @@ pub(crate) fn machine() -> MachineProfile {
         firmware: vec![Firmware::Bios, Firmware::Uefi],
         disk: DiskBus::Pvscsi,
         network: NetworkCard::Vmxnet3,
+        boot_drivers: MachineProfile::drivers(&["vmw_pvscsi"]),
+        network_drivers: MachineProfile::drivers(&["vmxnet3"]),
         smbios: Smbios {
             uuid: UuidRule::Derived,
             system: System {

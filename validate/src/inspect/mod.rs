@@ -11,6 +11,7 @@ use nodekiln_disk::{Depth, Disk, Image, Partitions, TableKind, Unpacking};
 use nodekiln_words::{Cancel, Digester, Progress, Result, ResultExt as _, Sha256};
 use serde::Serialize;
 
+pub(crate) use system::data_sources;
 pub use system::{Boot, Package, System};
 pub use text::text;
 
@@ -132,7 +133,9 @@ pub fn open(path: &Path, looking: Looking<'_>) -> Result<Image> {
     let Looking { scratch: folder, progress, cancel, .. } = looking;
     match foreign::format(path)? {
         Some(format) => foreign::open(path, format, looking),
-        None => nodekiln_disk::open_with(path, Some(Unpacking { folder, progress, cancel })),
+        None => {
+            nodekiln_disk::open_with(path, Some(Unpacking { folder, name: None, progress, cancel }))
+        }
     }
 }
 
@@ -146,8 +149,16 @@ pub fn system(disk: &Disk) -> Result<Option<System>> {
     System::of(&systems, &mut problems)
 }
 
+/// The file systems of `disk` that can be read; why others cannot is added to `problems`.
+///
+/// # Errors
+/// When the disk cannot be read or has no partition table.
+pub(crate) fn file_systems(disk: &Disk, problems: &mut Vec<String>) -> Result<FileSystems> {
+    Ok(contents(disk, &Partitions::read(disk)?, problems)?.1)
+}
+
 /// File systems that can be read, by the numbers of their partitions.
-type FileSystems = Vec<(u32, FileSystem)>;
+pub(crate) type FileSystems = Vec<(u32, FileSystem)>;
 
 /// The partitions, and those file systems that can be read, by the number of their partition.
 fn contents(

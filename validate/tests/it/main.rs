@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "tests may fail and tell")]
 
+mod formats;
 mod inspect;
 mod metadata;
 mod processes;
 mod real_image;
 mod small_guests;
+mod wrong_pieces;
