@@ -103,13 +103,17 @@ fn takes(rules: &DiskRules) -> String {
 }
 
 fn boot_disk(machine: &MachineProfile) -> String {
-    let other = machine.bios_disk.filter(|other| *other != machine.disk);
-    let other = other.map(|other| format!(", {} under a BIOS", other.as_str()));
+    let others = [(machine.bios_disk, "a BIOS"), (machine.uefi_disk, "UEFI")];
+    let others = others.into_iter().filter_map(|(bus, firmware)| {
+        let bus = bus.filter(|bus| *bus != machine.disk)?;
+        Some(format!(", {} under {firmware}", bus.as_str()))
+    });
+    let others: String = others.collect();
     let serial = match machine.disk_serial.as_str() {
         "" => String::new(),
         serial => format!(", serial number {serial}"),
     };
-    format!("{}{}{serial}", machine.disk.as_str(), other.unwrap_or_default())
+    format!("{}{others}{serial}", machine.disk.as_str())
 }
 
 /// The drivers that an image is asked for on account of the cloud's own devices.

@@ -22,7 +22,9 @@ pub(crate) fn validate(verb: &Validate, context: &Context) -> Result<ExitCode> {
     let machine = machine(verb, &subject)?;
     let way = if verb.config_drive { Way::ConfigDrive } else { Way::Usual };
     if provisioning::needs_namespace(&machine.profile, way) && !namespace::privileged() {
-        match namespace::own_user_namespace(std::env::args_os().skip(1))? {} // comes back here as root
+        let arguments = std::env::args_os().skip(1);
+        let failed = provisioning::no_network;
+        match namespace::own_user_namespace(arguments).map_err(failed)? {} // comes back here as root
     }
     let request = room::Request {
         provider: subject.provider.clone(),

@@ -245,6 +245,10 @@ impl Image {
     pub fn container_problems(&self, depth: Depth, cancel: &Cancel) -> Result<Vec<String>> {
         let size = self.size();
         Ok(match (&self.inside, depth) {
+            (Inside::Qcow2(reader), _) if reader.header().backing_file.is_some() => {
+                let name = reader.header().backing_file.as_deref().unwrap_or_default();
+                vec![format!("it is an overlay: what it lacks is in another file, `{name}`")]
+            }
             (Inside::Qcow2(reader), Depth::Bytes) => reader.check(cancel)?.problems,
             (Inside::Ova(contents), _) => contents.problems(depth, cancel)?,
             (Inside::Nothing, _) if self.format == Format::Vhd => vhd::problems(size),

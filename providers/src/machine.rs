@@ -14,6 +14,9 @@ pub struct MachineProfile {
     /// Controller of the boot disk where a BIOS starts the machine, if that is another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bios_disk: Option<DiskBus>,
+    /// Controller of the boot disk where UEFI starts the machine, if that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uefi_disk: Option<DiskBus>,
     /// Serial number of the boot disk, with placeholders as in [`Smbios`]; empty for none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub disk_serial: String,
@@ -91,6 +94,7 @@ impl MachineProfile {
             firmware: vec![Firmware::Bios, Firmware::Uefi],
             disk: DiskBus::VirtioBlk,
             bios_disk: None,
+            uefi_disk: None,
             disk_serial: String::new(),
             network: NetworkCard::VirtioNet,
             boot_drivers: Vec::new(),
@@ -107,7 +111,7 @@ impl MachineProfile {
     pub fn disk_under(&self, firmware: Firmware) -> DiskBus {
         match firmware {
             Firmware::Bios => self.bios_disk.unwrap_or(self.disk),
-            Firmware::Uefi => self.disk,
+            Firmware::Uefi => self.uefi_disk.unwrap_or(self.disk),
         }
     }
 }

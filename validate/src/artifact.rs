@@ -24,6 +24,8 @@ pub fn growth(size: Bytes) -> Bytes {
 pub struct Artifact {
     /// Absolute path.
     pub path: PathBuf,
+    /// Whether its disk can be read only after the file was unpacked.
+    pub packed: bool,
 }
 
 /// An artifact whose disk can be read, by us and by QEMU.
@@ -40,11 +42,12 @@ pub struct Opened {
 /// # Errors
 /// [`Class::Input`] for a file that is no disk image or whose container cannot be read.
 pub fn identify(path: &Path) -> Result<Artifact> {
-    if !nodekiln_disk::is_packed(path)? {
+    let packed = nodekiln_disk::is_packed(path)?;
+    if !packed {
         nodekiln_disk::open(path)?;
     }
     let path = fs_err::canonicalize(path).or_io(|| format!("resolve {}", path.display()))?;
-    Ok(Artifact { path })
+    Ok(Artifact { path, packed })
 }
 
 impl Opened {

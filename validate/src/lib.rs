@@ -127,8 +127,10 @@ pub fn validate(request: &Request, progress: &dyn Progress, cancel: &Cancel) -> 
     let evidence = Evidence::open(&request.out)?;
     let before = artifact.digest(progress, cancel)?; // 2. what exactly is judged
     artifact::meant(&artifact.path, request.expected_digest, before)?;
-    let unpacked = evidence::scratch(&request.out)?;
-    let opened = artifact.open(unpacked.path(), progress, cancel)?; // 3. the disk inside
+    let scratch = || evidence::scratch(&request.out);
+    let unpacked = artifact.packed.then(scratch).transpose()?;
+    let folder = unpacked.as_ref().map_or(&*request.out, tempfile::TempDir::path);
+    let opened = artifact.open(folder, progress, cancel)?; // 3. the disk inside
     let mut rules = at_rest(request, &opened, before, progress, cancel)?; // 4. what its bytes tell
     let (chosen, outlook) = if !rules.iter().any(Judged::failed) {
         let subject = Subject { artifact: &artifact, opened: &opened, cloud };

@@ -143,16 +143,20 @@ impl Provisioning {
     pub(crate) fn serve(&self, out: &Path) -> Result<Option<Emulation>> {
         let Some(instance) = &self.service else { return Ok(None) };
         let journal = Journal::to_file(&out.join(evidence::METADATA))?;
-        let cloud = instance.cloud.as_str();
-        Emulation::start(instance.clone(), Vec::new(), journal).map(Some).map_err(|failure| {
-            let text = format!("cannot play the part of {cloud}'s metadata service");
-            Failure::new(failure.class(), text).with_source(failure).with_help(
-                "run this as root, or where users may have namespaces of their own \
-                 (user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns): the service's \
-                 address exists in a network namespace alone",
-            )
-        })
+        let started = Emulation::start(instance.clone(), Vec::new(), journal);
+        started.map(Some).map_err(no_network)
     }
+}
+
+/// Why a run for a cloud with services has no network for them, with the remedy.
+#[must_use]
+pub fn no_network(failure: Failure) -> Failure {
+    let text = "cannot play the part of the cloud's metadata service";
+    Failure::new(failure.class(), text).with_source(failure).with_help(
+        "run this as root, or let users have namespaces of their own: the service's address exists in a \
+         network namespace alone. The sysctls user.max_user_namespaces and user.max_net_namespaces must not be \
+         0, and where there is kernel.apparmor_restrict_unprivileged_userns, it must be",
+    )
 }
 
 /// Whether the services of `cloud` need a network of their own, which only root can make.
@@ -189,4 +193,42 @@ fn data_source(cloud: Cloud, way: Way) -> &'static str {
 /// What the guest asked of its cloud's services and told them, so far.
 pub(crate) fn observed(emulation: Option<&Emulation>) -> Option<Observed> {
     emulation.map(|emulation| emulation.server().observed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_way_is_the_clouds_own_and_another_is_refused() {
+        let profile = |source: &str| MachineProfile {
+            data_source: source.to_owned(),
+            ..MachineProfile::virtio()
+        };
+        for (source, cloud, needs) in [
+            ("Ec2", Cloud::Aws, true),
+            ("Azure", Cloud::Azure, true),
+            ("GCE", Cloud::Gce, true),
+            ("OpenStack", Cloud::OpenStack, true),
+            ("VMware", Cloud::VSphere, false),
+            ("NoCloud", Cloud::NoCloud, false),
+        ] {
+            let profile = profile(source);
+            assert_eq!(cloud_of(&profile, Way::Usual).unwrap(), cloud);
+            assert_eq!(needs_namespace(&profile, Way::Usual), needs, "{source}");
+            let drive = cloud_of(&profile, Way::ConfigDrive);
+            assert_eq!(drive.is_ok(), cloud == Cloud::OpenStack, "{source}");
+        }
+        let failure = cloud_of(&profile("Scaleway"), Way::Usual).unwrap_err();
+        assert_eq!(failure.class(), Class::Unsupported);
+    }
+
+    #[test]
+    fn a_machine_without_namespaces_is_told_with_what_this_verb_can_do() {
+        let failure = Failure::new(Class::Unsupported, "no").with_help("use --listen");
+        let told = no_network(failure);
+        assert_eq!(told.class(), Class::Unsupported);
+        let help = told.help().unwrap();
+        assert!(help.contains("root") && !help.contains("--listen"), "{help}");
+    }
 }

@@ -10,6 +10,8 @@ pub(crate) fn machine() -> MachineProfile {
         // What an OVF descriptor without a word about firmware means.
         firmware: vec![Firmware::Bios, Firmware::Uefi],
         disk: DiskBus::Pvscsi,
+        // ESXi has NVMe, too, and OVMF as Debian builds it has no driver for pvscsi.
+        uefi_disk: Some(DiskBus::Nvme),
         network: NetworkCard::Vmxnet3,
         boot_drivers: MachineProfile::drivers(&["vmw_pvscsi"]),
         network_drivers: MachineProfile::drivers(&["vmxnet3"]),

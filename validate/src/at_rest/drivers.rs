@@ -46,44 +46,50 @@ fn of_bus(bus: DiskBus) -> &'static [&'static str] {
 
 fn boot_drivers(subject: &Subject) -> Result<Verdict> {
     let wanted = of_disk(subject.profile);
-    each_kernel(subject, &wanted, Kernel::missing_early, "boots without")
+    let root = match subject.root()? {
+        Ok(root) => root,
+        Err(verdict) => return Ok(verdict),
+    };
+    let kernels = kernels::with_early(&subject.systems, root, &wanted)?;
+    Ok(verdict(&kernels, &wanted, Kernel::missing_early, "boots without"))
 }
 
 fn network_drivers(subject: &Subject) -> Result<Verdict> {
-    let wanted: BTreeSet<&str> =
-        subject.profile.network_drivers.iter().map(String::as_str).collect();
+    let wanted = subject.profile.network_drivers.iter().map(String::as_str);
+    let wanted: BTreeSet<&str> = wanted.collect();
     if wanted.is_empty() {
         return Ok(Verdict::Skipped(
             "the image's provider names no network card of its own".into(),
         ));
     }
-    let missing = |kernel: &Kernel, driver: &str| (!kernel.has(driver)).then(|| driver.to_owned());
-    each_kernel(subject, &wanted, missing, "has no")
-}
-
-fn each_kernel(
-    subject: &Subject,
-    wanted: &BTreeSet<&str>,
-    missing: impl Fn(&Kernel, &str) -> Option<String>,
-    words: &str,
-) -> Result<Verdict> {
     let root = match subject.root()? {
         Ok(root) => root,
         Err(verdict) => return Ok(verdict),
     };
-    let kernels = kernels::of(&subject.systems, root, wanted)?;
+    let kernels = kernels::of(&subject.systems, root, &wanted)?;
+    let missing = |kernel: &Kernel, driver: &str| (!kernel.has(driver)).then(|| driver.to_owned());
+    Ok(verdict(&kernels, &wanted, missing, "has no"))
+}
+
+/// A "no" where any kernel is `missing` one of the drivers, since a boot loader may start any.
+fn verdict(
+    kernels: &[Kernel],
+    wanted: &BTreeSet<&str>,
+    missing: impl Fn(&Kernel, &str) -> Option<String>,
+    words: &str,
+) -> Verdict {
     if kernels.is_empty() {
-        return Ok(Verdict::NotProven("there is no kernel called /boot/vmlinuz-VERSION".into()));
+        return Verdict::NotProven("there is no kernel called /boot/vmlinuz-VERSION".into());
     }
     let mut wrong = Vec::new();
-    for kernel in &kernels {
-        let lacking: Vec<String> =
-            wanted.iter().filter_map(|driver| missing(kernel, driver)).collect();
+    for kernel in kernels {
+        let lacking = wanted.iter().filter_map(|driver| missing(kernel, driver));
+        let lacking: Vec<String> = lacking.collect();
         if !lacking.is_empty() {
             wrong.push(format!("kernel {} {words} {}", kernel.version, lacking.join("; ")));
         }
     }
     let versions: Vec<&str> = kernels.iter().map(|kernel| kernel.version.as_str()).collect();
     let wanted: Vec<&str> = wanted.iter().copied().collect();
-    Ok(Verdict::of(&wrong, format!("{}: {}", versions.join(", "), wanted.join(", "))))
+    Verdict::of(&wrong, format!("{}: {}", versions.join(", "), wanted.join(", ")))
 }

@@ -19,7 +19,7 @@ pub(super) struct Kernel {
     pub(super) built_in: BTreeSet<String>,
     /// Those modules on the root file system that were asked for.
     pub(super) modules: BTreeMap<String, Module>,
-    /// Modules in its initial RAM disk; `None` where it has none.
+    /// Modules in its initial RAM disk; `None` where it has none, or nobody looked.
     pub(super) early: Option<BTreeSet<String>>,
 }
 
@@ -33,34 +33,74 @@ pub(super) struct Module {
 }
 
 /// The kernels that a boot loader could start, with what there is of the drivers `wanted`. They are in
-/// `/boot`, which may be a file system of its own.
+/// `/boot`, which may be a file system of its own. Their initial RAM disks are left alone.
 ///
 /// # Errors
-/// When a file system or an initial RAM disk is damaged.
+/// When a file system is damaged.
 pub(super) fn of(
     systems: &[(u32, FileSystem)],
     root: &FileSystem,
     wanted: &BTreeSet<&str>,
 ) -> Result<Vec<Kernel>> {
+    Ok(found(systems, root, wanted)?.into_iter().map(|(kernel, _)| kernel).collect())
+}
+
+/// As [`of`], and what is in their initial RAM disks.
+///
+/// # Errors
+/// When a file system or an initial RAM disk is damaged.
+pub(super) fn with_early(
+    systems: &[(u32, FileSystem)],
+    root: &FileSystem,
+    wanted: &BTreeSet<&str>,
+) -> Result<Vec<Kernel>> {
+    let mut kernels = found(systems, root, wanted)?;
+    for (kernel, place) in &mut kernels {
+        kernel.early = place.early(&kernel.version)?;
+    }
+    Ok(kernels.into_iter().map(|(kernel, _)| kernel).collect())
+}
+
+/// Where a kernel and its initial RAM disk lie.
+struct Place<'a> {
+    files: &'a FileSystem,
+    folder: &'static str,
+}
+
+fn found<'a>(
+    systems: &'a [(u32, FileSystem)],
+    root: &'a FileSystem,
+    wanted: &BTreeSet<&str>,
+) -> Result<Vec<(Kernel, Place<'a>)>> {
     let others = systems.iter().filter(|(_, files)| !std::ptr::eq(files, root));
     let others = others.map(|(_, files)| (files, ""));
     let mut kernels = Vec::new();
     for (files, folder) in std::iter::once((root, "/boot")).chain(others) {
         let names = files.list(if folder.is_empty() { "/" } else { folder })?;
         for version in names.iter().filter_map(|name| name.strip_prefix("vmlinuz-")) {
-            kernels.push(Kernel::read(version, (files, folder), root, wanted)?);
+            kernels.push((Kernel::read(version, root, wanted)?, Place { files, folder }));
         }
     }
     Ok(kernels)
 }
 
+impl Place<'_> {
+    /// The modules in the initial RAM disk of the kernel `version`; `None` where it has none.
+    fn early(&self, version: &str) -> Result<Option<BTreeSet<String>>> {
+        // Debian's name for it, and dracut's.
+        for name in [format!("initrd.img-{version}"), format!("initramfs-{version}.img")] {
+            let path = format!("{}/{name}", self.folder);
+            if let Some(bytes) = self.files.read(&path)? {
+                let names = initrd::files(&bytes).map_err(|failure| failure.context(path))?;
+                return Ok(Some(early(&names, version)));
+            }
+        }
+        Ok(None)
+    }
+}
+
 impl Kernel {
-    fn read(
-        version: &str,
-        (boot, folder): (&FileSystem, &str),
-        root: &FileSystem,
-        wanted: &BTreeSet<&str>,
-    ) -> Result<Self> {
+    fn read(version: &str, root: &FileSystem, wanted: &BTreeSet<&str>) -> Result<Self> {
         let place = format!("/lib/modules/{version}");
         let built_in = root.text(&format!("{place}/modules.builtin"))?.unwrap_or_default();
         let mut kernel = Self {
@@ -77,15 +117,6 @@ impl Kernel {
             let there = root.exists(&format!("{place}/{path}"))?;
             let needs = needs.split_whitespace().filter_map(module_of).collect();
             kernel.modules.insert(name, Module { there, needs });
-        }
-        // Debian's name for it, and dracut's.
-        for name in [format!("initrd.img-{version}"), format!("initramfs-{version}.img")] {
-            let path = format!("{folder}/{name}");
-            if let Some(bytes) = boot.read(&path)? {
-                let names = initrd::files(&bytes).map_err(|failure| failure.context(path))?;
-                kernel.early = Some(early(&names, version));
-                break;
-            }
         }
         Ok(kernel)
     }

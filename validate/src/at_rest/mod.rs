@@ -74,8 +74,8 @@ impl<'a> Subject<'a> {
         let mut unreadable = Vec::new();
         let systems = match inspect::file_systems(image.disk(), &mut unreadable) {
             Ok(systems) => systems,
-            // Without a table there are no partitions, which is for the rule on tables to say.
-            Err(failure) if failure.class() == Class::Input => {
+            // Without a table there are no partitions; why there is none is for other rules to say.
+            Err(failure) if matches!(failure.class(), Class::Input | Class::Unsupported) => {
                 unreadable.push(failure.chain().join(": "));
                 Vec::new()
             }
@@ -99,24 +99,26 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// Judges every rule.
+/// Judges every rule. Bytes that are damaged where a rule looks are a "no"; what is not read here, such as a
+/// compression, is not proven.
 ///
 /// # Errors
-/// When somebody asked to stop; a rule that cannot be judged is reported as such.
+/// When the image cannot be read, or somebody asked to stop.
 pub fn judge(subject: &Subject) -> Result<Vec<Judged>> {
     let mut judged = Vec::new();
     for rule in rules() {
         subject.cancel.check()?;
-        let outcome = match (rule.judge)(subject) {
-            Ok(Verdict::Fail(seen)) if rule.severity == Severity::Advisory => {
-                Outcome::Judged(Verdict::Warn(seen))
-            }
-            Ok(verdict) => Outcome::Judged(verdict),
-            Err(failure) if failure.class() == Class::Interrupted => return Err(failure),
-            Err(failure) if failure.class() == Class::Unsupported => {
-                Outcome::Judged(Verdict::NotProven(failure.chain().join(": ")))
-            }
-            Err(failure) => Outcome::Unasked(failure.chain().join(": ")),
+        let verdict = match (rule.judge)(subject) {
+            Ok(verdict) => verdict,
+            Err(failure) => match failure.class() {
+                Class::Input => Verdict::Fail(failure.chain().join(": ")),
+                Class::Unsupported => Verdict::NotProven(failure.chain().join(": ")),
+                _ => return Err(failure.context(format!("rule {}", rule.id))),
+            },
+        };
+        let verdict = match (rule.severity, verdict) {
+            (Severity::Advisory, Verdict::Fail(seen)) => Verdict::Warn(seen),
+            (_, verdict) => verdict,
         };
         judged.push(Judged {
             id: rule.id.into(),
@@ -124,7 +126,7 @@ pub fn judge(subject: &Subject) -> Result<Vec<Judged>> {
             severity: rule.severity,
             why: rule.why.into(),
             source: rule.source.into(),
-            outcome,
+            outcome: Outcome::Judged(verdict),
         });
     }
     Ok(judged)

@@ -226,6 +226,11 @@ pub(crate) fn fidelity(tier: Tier, cloud: Cloud) -> Vec<String> {
         "no way out of the guest: what it would fetch from a network was not seen",
         "no enforcement of Secure Boot: the firmware had no keys enrolled",
     ];
+    if cloud == Cloud::Azure {
+        list.push(
+            "no agent of Azure's: it starts where the hypervisor says that it is Microsoft's",
+        );
+    }
     if tier < Tier::Kubeadm {
         list.push("no cluster: kubeadm init was not run");
     } else {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use nodekiln_disk::qcow2::Backing;
 use nodekiln_disk::vhd;
 use nodekiln_providers::{DiskRules, Provider as _};
 use nodekiln_validate::at_rest::{self, Subject};
@@ -216,6 +217,35 @@ fn an_ova_whose_manifest_does_not_match_is_found() {
         assert_eq!(id, "container");
         assert!(seen.contains("manifest") && seen.contains(name), "{seen}");
     }
+}
+
+#[test]
+fn an_overlay_is_found_and_what_it_names_is_not_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let raw = built(folder.path(), &Pieces { sources: "Ec2", ..Pieces::default() });
+    let size = std::fs::metadata(&raw).unwrap().len();
+    let path = raw.with_file_name("node.qcow2");
+    nodekiln_disk::qcow2::write_overlay(&path, &Backing::Raw(raw), size).unwrap();
+    let report = judged(&path, aws());
+    let container = report.failed().find(|rule| rule.id == "container").unwrap();
+    assert!(container.seen().contains("disk.raw"), "{}", container.seen());
+}
+
+#[test]
+fn a_damaged_initial_ram_disk_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let raw = built(folder.path(), &Pieces { sources: "Ec2", ..Pieces::default() });
+    let mut bytes = std::fs::read(&raw).unwrap();
+    // The first byte of the compressed archive's magic number, behind the microcode.
+    let whole = initrd("");
+    let magic = whole.windows(4).position(|window| window == b"\x28\xb5\x2f\xfd").unwrap();
+    let head = &whole[magic..magic + 32];
+    let at = bytes.windows(head.len()).position(|window| window == head).unwrap();
+    bytes[at] ^= 0xFF;
+    std::fs::write(&raw, bytes).unwrap();
+    let (id, seen) = only(&judged(&raw, aws()));
+    assert_eq!(id, "boot-drivers");
+    assert!(seen.contains("/boot/initrd.img-6.1"), "{seen}");
 }
 
 #[test]
