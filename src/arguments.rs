@@ -32,6 +32,16 @@ Start here:
 Exit codes: 0 done, 1 a step or check failed, 2 wrong input, 3 not supported, 4 a program or
 service is missing, 5 reading or writing failed, 130 interrupted.";
 
+const VALIDATE_HELP: &str = "\
+Examples:
+  nodekiln validate out/node/node.qcow2                       by the manifest beside it
+  nodekiln validate out/node --provider azure                 the VHD of a build, by UEFI, with wireserver
+  nodekiln validate out/node --provider azure --firmware bios     a machine of the first generation
+  nodekiln validate out/node --provider aws --tier kubeadm    kubeadm init by user-data from EC2's service
+  nodekiln validate foreign.ova --provider vsphere            an image that nodekiln did not build
+
+What each provider's machine is: nodekiln provider show NAME. Exit code 1: a rule failed.";
+
 /// Options of every verb.
 #[derive(Args, Clone)]
 pub(crate) struct Global {
@@ -106,7 +116,12 @@ pub(crate) enum Verb {
     Lock(Lock),
     /// Build a recipe twice under different circumstances and tell where the two differ.
     VerifyReproducible(VerifyReproducible),
-    /// Boot an image and judge it.
+    /// Judge an image as it lies there, boot it under its own cloud's conditions and judge it again.
+    ///
+    /// The file is read by nodekiln's own readers, judged before a boot (container, partition table, cloud-init's
+    /// datasources, drivers), and booted in QEMU on a throw-away overlay: on the machine of its provider, with
+    /// that cloud's metadata service and media, which needs root or user namespaces. The file stays as it is.
+    #[command(after_help = VALIDATE_HELP)]
     Validate(Validate),
     /// Tell what an image file is: format, partitions, boot, system, Kubernetes.
     ///
@@ -382,15 +397,22 @@ pub(crate) enum ImageFormat {
 /// Boot an image and judge it.
 #[derive(Args)]
 pub(crate) struct Validate {
-    /// The image file: raw or qcow2. It is never written to.
+    /// The image file: raw, qcow2, VHD, VMDK, OVA or .tar.gz, which is never written to; or a build's output
+    /// folder or manifest.
     #[arg(value_name = "FILE")]
     pub(crate) image: PathBuf,
+    /// Which artifact of a build's folder or manifest; with a file, whose machine it is booted on.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) provider: Option<String>,
     /// How far to go: `boot` to multi-user, or `kubeadm` to a Ready node.
     #[arg(long, value_enum, default_value_t = Tier::Boot)]
     pub(crate) tier: Tier,
     /// Firmware to boot by; by default the usual one of the image's provider, else the BIOS.
     #[arg(long, value_enum)]
     pub(crate) firmware: Option<Firmware>,
+    /// Give the node its data on OpenStack's config drive instead of by the metadata service.
+    #[arg(long)]
+    pub(crate) config_drive: bool,
     /// How the processor is provided; `auto` tries KVM with a deadline.
     #[arg(long, value_enum, default_value_t = Accelerator::Auto)]
     pub(crate) accelerator: Accelerator,
@@ -406,7 +428,8 @@ pub(crate) struct Validate {
     /// Manifest that says what to expect; by default `manifest.json` beside the image.
     #[arg(long, value_name = "FILE")]
     pub(crate) manifest: Option<PathBuf>,
-    /// Folder for console and reports; by default `evidence/` beside the image.
+    /// Folder for console and reports; by default `evidence/` beside the image, or `evidence/NAME` there for
+    /// the provider of a cloud.
     #[arg(long, short, value_name = "FOLDER")]
     pub(crate) out: Option<PathBuf>,
     /// Print the report as JSON to standard output.

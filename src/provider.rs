@@ -167,6 +167,7 @@ fn text(told: &Told<'_>) -> String {
     line("firmware", &firmware.join(", "));
     line("boot disk", &boot_disk(machine));
     line("network", machine.network.as_str());
+    line("drivers", &drivers(machine));
     line("console", &machine.console);
     line("data source", &machine.data_source);
     for (key, value) in smbios(&machine.smbios) {
@@ -193,13 +194,24 @@ fn takes(rules: &DiskRules) -> String {
 }
 
 fn boot_disk(machine: &MachineProfile) -> String {
-    let other = machine.bios_disk.filter(|other| *other != machine.disk);
-    let other = other.map(|other| format!(", {} under a BIOS", other.as_str()));
+    let others = [(machine.bios_disk, "a BIOS"), (machine.uefi_disk, "UEFI")];
+    let others = others.into_iter().filter_map(|(bus, firmware)| {
+        let bus = bus.filter(|bus| *bus != machine.disk)?;
+        Some(format!(", {} under {firmware}", bus.as_str()))
+    });
+    let others: String = others.collect();
     let serial = match machine.disk_serial.as_str() {
         "" => String::new(),
         serial => format!(", serial number {serial}"),
     };
-    format!("{}{}{serial}", machine.disk.as_str(), other.unwrap_or_default())
+    format!("{}{others}{serial}", machine.disk.as_str())
+}
+
+/// The drivers that an image is asked for on account of the cloud's own devices.
+fn drivers(machine: &MachineProfile) -> String {
+    let names: Vec<&str> =
+        machine.boot_drivers.iter().chain(&machine.network_drivers).map(String::as_str).collect();
+    if names.is_empty() { "those of the machine".to_owned() } else { names.join(", ") }
 }
 
 /// What the firmware says of the machine: a line for each type that says something.

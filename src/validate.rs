@@ -1,9 +1,11 @@
-//! `nodekiln validate`: boot an image and judge it.
+//! `nodekiln validate`: judge an image as it lies there, boot it and judge it again.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use nodekiln_validate as room;
+use nodekiln_providers::Artifact;
+use nodekiln_validate::metadata::namespace;
+use nodekiln_validate::{self as room, Way, provisioning};
 use nodekiln_words::{Event, Failure, Progress, Result, Sha256};
 
 use crate::Context;
@@ -11,37 +13,41 @@ use crate::arguments::{Accelerator, Firmware, Tier, Validate};
 use crate::exit::{self, print};
 use crate::output::{ForOne, MANIFEST, Manifest};
 use crate::progress::renderer;
+use crate::registry;
 
-/// Validates one image file; the exit code is 1 where a rule failed.
+/// Validates one artifact; the exit code is 1 where a rule failed.
 pub(crate) fn validate(verb: &Validate, context: &Context) -> Result<ExitCode> {
-    if !verb.image.is_file() {
-        return Err(Failure::input(format!("there is no image file {}", verb.image.display()))
-            .with_help("`nodekiln build RECIPE` prints where it puts its artifacts"));
-    }
     let progress = renderer(context.global.progress);
-    let folder = verb.image.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or_else(|| Path::new("."));
-    let manifest = manifest(verb, folder, &*progress)?; // 1. what the image says of itself
-    let of_image = manifest.as_ref().and_then(|manifest| of_image(manifest, &verb.image));
+    let subject = Subject::find(verb, &*progress)?; // 1. which file, and what is said of it
+    let machine = machine(verb, &subject, &*progress, context)?;
+    let way = if verb.config_drive { Way::ConfigDrive } else { Way::Usual };
+    if provisioning::needs_namespace(&machine.profile, way) && !namespace::privileged() {
+        let arguments = std::env::args_os().skip(1);
+        let failed = provisioning::no_network;
+        match namespace::own_user_namespace(arguments).map_err(failed)? {} // comes back here as root
+    }
     let request = room::Request {
-        image: verb.image.clone(),
+        provider: subject.provider.clone(),
         tier: match verb.tier {
             Tier::Boot => room::Tier::Boot,
             Tier::Kubeadm => room::Tier::Kubeadm,
         },
-        machine: machine(verb, of_image.as_ref())?,
+        machine,
+        way,
         accelerator: match verb.accelerator {
             Accelerator::Auto => room::Accelerator::Auto,
             Accelerator::Kvm => room::Accelerator::Kvm,
             Accelerator::Tcg => room::Accelerator::Tcg,
         },
-        expected_digest: manifest.as_ref().and_then(|manifest| digest(manifest, &verb.image)),
-        expect: manifest.map(|manifest| manifest.expect),
-        out: verb.out.clone().unwrap_or_else(|| folder.join("evidence")),
+        expected_digest: subject.artifact().map(|artifact| artifact.sha256),
+        expected_payload: subject.payload(),
+        out: verb.out.clone().unwrap_or_else(|| subject.evidence()),
+        image: subject.image,
+        expect: subject.manifest.map(|manifest| manifest.expect),
         patience: verb.patience,
         kernel: None,
     };
-    let report = room::validate(&request, &*progress, &context.cancel)?; // 2. boot, judge, keep evidence
+    let report = room::validate(&request, &*progress, &context.cancel)?; // 2. judge, keep evidence
     if verb.json {
         print(&report.json())?;
     } else {
@@ -54,19 +60,119 @@ pub(crate) fn validate(verb: &Validate, context: &Context) -> Result<ExitCode> {
     }
 }
 
-/// What the manifest says of the artifact with this name, or of its only one where the name is another.
-fn of_image(manifest: &Manifest, image: &Path) -> Option<ForOne> {
-    let name = image.file_name()?.to_str()?;
-    let named = manifest.artifacts.iter().find(|artifact| artifact.file == name);
-    let artifact = named.or(manifest.artifacts.first())?;
-    manifest.providers.get(&artifact.provider).cloned()
+/// The file to judge, and what is said of it.
+struct Subject {
+    image: PathBuf,
+    /// Folder of the image.
+    folder: PathBuf,
+    /// Whose artifact it is, where a manifest or the command line says so.
+    provider: Option<String>,
+    /// The manifest that speaks of it.
+    manifest: Option<Manifest>,
 }
 
-/// The machine to boot on: that of the image's provider, else a plain virtio one, as the command line
-/// sizes it.
-fn machine(verb: &Validate, of_image: Option<&ForOne>) -> Result<room::Machine> {
-    let virtio = room::MachineProfile::virtio;
-    let profile = of_image.map_or_else(virtio, |one| one.machine.clone());
+impl Subject {
+    /// What the command line names: a file, or an artifact of a build's folder or manifest.
+    fn find(verb: &Validate, progress: &dyn Progress) -> Result<Self> {
+        let named = &verb.image;
+        let build = match named.file_name() {
+            _ if named.is_dir() => Some(named.join(MANIFEST)),
+            Some(name) if name == MANIFEST => Some(named.clone()),
+            _ => None,
+        };
+        if let Some(path) = build {
+            return Self::of_build(&path, verb);
+        }
+        if !named.is_file() {
+            let text = format!("there is no image file {}", named.display());
+            return Err(Failure::input(text)
+                .with_help("`nodekiln build RECIPE` prints where it puts its artifacts"));
+        }
+        let folder = folder_of(named);
+        let manifest = manifest(verb, &folder, progress)?;
+        let provider = verb.provider.clone().or_else(|| {
+            let artifact = named_in(manifest.as_ref()?, named);
+            Some(artifact.or(manifest.as_ref()?.artifacts.first())?.provider.clone())
+        });
+        Ok(Self { image: named.clone(), folder, provider, manifest })
+    }
+
+    /// The artifact of a build that the command line means: the provider's, or the only one.
+    fn of_build(path: &Path, verb: &Validate) -> Result<Self> {
+        let manifest = Manifest::read(path)?.ok_or_else(|| {
+            Failure::input(format!("there is no {}", path.display()))
+                .with_help("give an image file, or the folder that `nodekiln build` wrote")
+        })?;
+        let names: Vec<&str> =
+            manifest.artifacts.iter().map(|artifact| artifact.provider.as_str()).collect();
+        let chosen = match (&verb.provider, &manifest.artifacts[..]) {
+            (None, [only]) => Some(only),
+            (None, _) => None,
+            (Some(name), all) => all.iter().find(|artifact| artifact.provider == *name),
+        };
+        let Some(artifact) = chosen else {
+            let text = match &verb.provider {
+                Some(name) => format!("{} has no artifact of `{name}`", path.display()),
+                None => format!("{} has {} artifacts", path.display(), names.len()),
+            };
+            let help = format!("name one of them: `--provider {}`", names.join("`, `--provider "));
+            return Err(Failure::input(text).with_help(help));
+        };
+        let folder = folder_of(path);
+        let (image, provider) = (folder.join(&artifact.file), Some(artifact.provider.clone()));
+        Ok(Self { image, folder, provider, manifest: Some(manifest) })
+    }
+
+    /// What the manifest says of the file with this name.
+    fn artifact(&self) -> Option<&Artifact> {
+        named_in(self.manifest.as_ref()?, &self.image)
+    }
+
+    /// Digest of the disk inside, as the manifest has it.
+    fn payload(&self) -> Option<Sha256> {
+        let named =
+            self.artifact().and_then(|own| self.manifest.as_ref()?.providers.get(&own.provider));
+        named.or(self.of_provider()).map(|one| one.payload)
+    }
+
+    /// What the manifest says of the provider's disk and machine.
+    fn of_provider(&self) -> Option<&ForOne> {
+        self.manifest.as_ref()?.providers.get(self.provider.as_ref()?)
+    }
+
+    /// Where the evidence goes: artifacts of several clouds lie in one folder, and each keeps its own.
+    fn evidence(&self) -> PathBuf {
+        let evidence = self.folder.join("evidence");
+        match self.provider.as_deref() {
+            None | Some("qemu" | "raw") => evidence,
+            Some(name) => evidence.join(name),
+        }
+    }
+}
+
+fn folder_of(file: &Path) -> PathBuf {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or_else(|| Path::new(".")).to_owned()
+}
+
+fn named_in<'a>(manifest: &'a Manifest, image: &Path) -> Option<&'a Artifact> {
+    let name = image.file_name()?.to_str()?;
+    manifest.artifacts.iter().find(|artifact| artifact.file == name)
+}
+
+/// The machine to boot on: that of the image's provider, as its manifest has it, else a plain virtio one, as
+/// the command line sizes it.
+fn machine(
+    verb: &Validate,
+    subject: &Subject,
+    progress: &dyn Progress,
+    context: &Context,
+) -> Result<room::Machine> {
+    let profile = match (subject.of_provider(), &subject.provider) {
+        (Some(one), _) => one.machine.clone(),
+        (None, Some(name)) => registry::by_name(name, progress, &context.cancel)?.machine(),
+        (None, None) => room::MachineProfile::virtio(),
+    };
     let usual = profile.firmware.first().copied().unwrap_or(room::Firmware::Bios);
     let firmware = match verb.firmware {
         Some(Firmware::Bios) => room::Firmware::Bios,
@@ -81,13 +187,6 @@ fn machine(verb: &Validate, of_image: Option<&ForOne>) -> Result<room::Machine> 
     }
     let machine = room::Machine::default();
     Ok(room::Machine { profile, firmware, memory: verb.memory, cpus: verb.cpus, ..machine })
-}
-
-/// The digest that the manifest gives for the file with this name, if it speaks of one.
-fn digest(manifest: &Manifest, image: &Path) -> Option<Sha256> {
-    let name = image.file_name()?.to_str()?;
-    let artifact = manifest.artifacts.iter().find(|artifact| artifact.file == name)?;
-    Some(artifact.sha256)
 }
 
 /// The manifest that speaks of the image: the one named, or the one beside it.
@@ -106,8 +205,6 @@ fn manifest(verb: &Validate, folder: &Path, progress: &dyn Progress) -> Result<O
         read => read?,
     };
     // A manifest speaks of its own artifacts; an image that merely lies beside one is not judged by it.
-    let name = verb.image.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let named =
-        |manifest: &Manifest| manifest.artifacts.iter().any(|artifact| artifact.file == name);
-    Ok(manifest.filter(|manifest| verb.manifest.is_some() || named(manifest)))
+    let speaks = |manifest: &Manifest| named_in(manifest, &verb.image).is_some();
+    Ok(manifest.filter(|manifest| verb.manifest.is_some() || speaks(manifest)))
 }

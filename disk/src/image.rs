@@ -78,12 +78,32 @@ pub enum Depth {
 /// Where and how a compressed archive is unpacked.
 #[derive(Clone, Copy)]
 pub struct Unpacking<'a> {
-    /// Folder for a nameless file as large as the disk's data.
+    /// Folder for a file as large as the disk's data.
     pub folder: &'a Path,
+    /// The file's name there, for others to read it; a nameless file is gone when the image is closed.
+    pub name: Option<&'a str>,
     /// Told how far it is.
     pub progress: &'a dyn Progress,
     /// Asked whether to stop.
     pub cancel: &'a Cancel,
+}
+
+/// Whether the file at `path` is compressed as a whole, so that [`open_with`] has to unpack it.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn is_packed(path: &Path) -> Result<bool> {
+    let shown = path.display();
+    let file = File::open(path).or_io(|| format!("cannot open {shown}"))?;
+    if file.metadata().or_io(|| format!("cannot look at {shown}"))?.is_dir() {
+        return Ok(false);
+    }
+    let mut start = [0; GZIP.len()];
+    match file.read_exact_at(&mut start, 0) {
+        Ok(()) => Ok(start == GZIP),
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error).or_io(|| format!("cannot read {shown}")),
+    }
 }
 
 /// Opens the image file at `path`. An archive that has to be unpacked is refused.
@@ -124,8 +144,7 @@ pub fn open_with(path: &Path, unpacking: Option<Unpacking<'_>>) -> Result<Image>
     } else if ova::looks_like(&start) {
         Image::over_ova(file)
     } else if let (true, Some(unpacking)) = (start.starts_with(&GZIP), unpacking) {
-        let Unpacking { folder, progress, cancel } = unpacking;
-        return tar_gz::unpack(path, folder, progress, cancel).map(|disk| Image {
+        return tar_gz::unpack(path, unpacking).map(|disk| Image {
             format: Format::TarGz,
             disk,
             inside: Inside::Nothing,
@@ -214,7 +233,24 @@ impl Image {
     /// # Errors
     /// When somebody asked to stop.
     pub fn check(&self, depth: Depth, cancel: &Cancel) -> Result<Vec<String>> {
-        let mut problems = match (&self.inside, depth) {
+        let mut problems = self.container_problems(depth, cancel)?;
+        if problems.is_empty() {
+            problems.extend(told(gpt::problems(&self.disk))?);
+        }
+        Ok(problems)
+    }
+
+    /// What is wrong with the container alone, as far as `depth` looks.
+    ///
+    /// # Errors
+    /// When somebody asked to stop.
+    pub fn container_problems(&self, depth: Depth, cancel: &Cancel) -> Result<Vec<String>> {
+        let size = self.size();
+        Ok(match (&self.inside, depth) {
+            (Inside::Qcow2(reader), _) if reader.header().backing_file.is_some() => {
+                let name = reader.header().backing_file.as_deref().unwrap_or_default();
+                vec![format!("it is an overlay: what it lacks is in another file, `{name}`")]
+            }
             (Inside::Qcow2(reader), Depth::Bytes) => {
                 told(reader.check(cancel).map(|report| report.problems))?
             }
@@ -226,14 +262,12 @@ impl Image {
                 }
                 problems
             }
+            (Inside::Nothing, _) if self.format == Format::Vhd => vhd::problems(size),
+            (Inside::Nothing, _) if self.format == Format::TarGz => tar_gz::problems(size),
             (Inside::Qcow2(_) | Inside::Vmdk(_), Depth::Tables) | (Inside::Nothing, _) => {
                 Vec::new()
             }
-        };
-        if problems.is_empty() {
-            problems.extend(told(gpt::problems(&self.disk))?);
-        }
-        Ok(problems)
+        })
     }
 }
 

@@ -39,7 +39,7 @@ pub use disk::{CLUSTER, Disk, Extent, ReadAt, Source, is_zero};
 pub use file_writer::{FileWriter, write_file};
 pub use flushed::Piece;
 pub use ids::Ids;
-pub use image::{Depth, Format, Image, Unpacking, open, open_with};
+pub use image::{Depth, Format, Image, Unpacking, is_packed, open, open_with};
 pub use layout::{BootMode, Layout, Partition, Role, SECTOR};
 pub use ordered::ordered;
 pub use output::{Output, Written};

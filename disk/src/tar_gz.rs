@@ -17,6 +17,7 @@ use tar::{EntryType, GnuExtSparseHeader, GnuSparseHeader, Header};
 use crate::disk::{BATCH, CLUSTER, Disk, data_runs};
 use crate::file_writer::FileWriter;
 use crate::flushed::{END, Flusher};
+use crate::image::Unpacking;
 use crate::metered::{HEADERS, Metered};
 use crate::output::{Output, Written};
 use crate::pass::{Block, Encoded, Form, Pass, Stream};
@@ -200,21 +201,25 @@ fn number(field: &mut [u8; 12], value: u64) {
     }
 }
 
-/// Unpacks the disk of the archive at `path` into a nameless file in `folder`, with holes where blocks
-/// of 64 KiB are zero, and opens that.
+/// What Compute Engine would refuse in a sound archive with a disk of `size` bytes.
+pub(crate) fn problems(size: u64) -> Vec<String> {
+    if size > 0 && size.is_multiple_of(ALIGNMENT) {
+        return Vec::new();
+    }
+    vec![format!("`{MEMBER}` of {size} bytes is not a whole number of GiB, as Google wants it")]
+}
+
+/// Unpacks the disk of the archive at `path` into a file, with holes where blocks of 64 KiB are zero, and
+/// opens that.
 ///
 /// # Errors
 /// When the archive is damaged or has another member than `disk.raw`, the folder cannot be written or
 /// somebody asked to stop.
-pub fn unpack(
-    path: &Path,
-    folder: &Path,
-    progress: &dyn Progress,
-    cancel: &Cancel,
-) -> Result<Disk> {
+pub fn unpack(path: &Path, unpacking: Unpacking<'_>) -> Result<Disk> {
     let shown = path.display();
+    let progress = unpacking.progress;
     let task = progress.start(&format!("unpack {shown}"), None, "B");
-    let unpacked = unpack_into(path, folder, &|done| progress.advance(task, done), cancel)
+    let unpacked = unpack_into(path, unpacking, &|done| progress.advance(task, done))
         .map_err(|failure| failure.context(shown.to_string()));
     match &unpacked {
         Ok(disk) => progress.finish(task, &Bytes(disk.size()).to_string()),
@@ -223,7 +228,8 @@ pub fn unpack(
     unpacked
 }
 
-fn unpack_into(path: &Path, folder: &Path, advance: &dyn Fn(u64), cancel: &Cancel) -> Result<Disk> {
+fn unpack_into(path: &Path, unpacking: Unpacking<'_>, advance: &dyn Fn(u64)) -> Result<Disk> {
+    let Unpacking { folder, name, cancel, .. } = unpacking;
     let packed = File::open(path).or_io(|| "cannot open it".to_owned())?;
     let packed = std::io::BufReader::with_capacity(1 << 18, packed);
     let (unpacked, budget) = Metered::new(MultiGzDecoder::new(packed));
@@ -234,18 +240,23 @@ fn unpack_into(path: &Path, folder: &Path, advance: &dyn Fn(u64), cancel: &Cance
         Some(member) => member.or_fail(Class::Input, damaged)?,
         None => return Err(Failure::input("it is an empty archive")),
     };
-    let name = String::from_utf8_lossy(&member.path_bytes()).into_owned();
-    if name.trim_start_matches("./") != MEMBER {
-        let name = name.escape_debug();
-        return Err(Failure::input(format!("its first member is `{name}` and not `{MEMBER}`")));
+    let found = String::from_utf8_lossy(&member.path_bytes()).into_owned();
+    if found.trim_start_matches("./") != MEMBER {
+        let found = found.escape_debug();
+        return Err(Failure::input(format!("its first member is `{found}` and not `{MEMBER}`")));
     }
     if member.size() > MAX_SIZE {
         let message = format!("a disk of {} bytes is more than {}", member.size(), Bytes(MAX_SIZE));
         return Err(Failure::new(Class::Unsupported, message));
     }
     budget.grant(u64::MAX);
-    let file = tempfile::tempfile_in(folder)
-        .or_io(|| format!("cannot make a file in {}", folder.display()))?;
+    let file = match name {
+        None => tempfile::tempfile_in(folder),
+        Some(name) => {
+            File::options().read(true).write(true).create_new(true).open(folder.join(name))
+        }
+    };
+    let file = file.or_io(|| format!("cannot make a file in {}", folder.display()))?;
     let (mut at, mut buffer) = (0_u64, vec![0; usize::try_from(BATCH).unwrap_or(1 << 21)]);
     loop {
         cancel.check()?;

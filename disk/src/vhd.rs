@@ -111,6 +111,14 @@ fn checksum(footer: &[u8]) -> u32 {
     !(before + behind)
 }
 
+/// What Azure would refuse in a sound file with a disk of `size` bytes.
+pub(crate) fn problems(size: u64) -> Vec<String> {
+    if size > 0 && size.is_multiple_of(ALIGNMENT) {
+        return Vec::new();
+    }
+    vec![format!("the VHD's disk of {size} bytes is not a whole number of MiB, as Azure wants it")]
+}
+
 /// A fixed VHD being written.
 #[derive(Debug)]
 pub struct Writer {

@@ -110,6 +110,9 @@ pub(crate) fn machine(machine: &said::Machine) -> MachineProfile {
         firmware: machine.firmware.iter().map(firmware).collect(),
         disk: bus(machine.disk),
         bios_disk: machine.bios_disk.map(bus),
+        uefi_disk: machine.uefi_disk.map(bus),
+        boot_drivers: machine.boot_drivers.clone(),
+        network_drivers: machine.network_drivers.clone(),
         disk_serial: machine.disk_serial.clone(),
         network: match machine.network {
             said::Network::VirtioNet => NetworkCard::VirtioNet,
@@ -194,7 +197,8 @@ mod tests {
     fn good() -> said::Description {
         serde_json::from_str(
             r#"{"name":"x","version":"1","description":"a test",
-            "machine":{"firmware":["uefi","bios"],"disk":"pvscsi","bios-disk":"ide","disk-serial":"vol",
+            "machine":{"firmware":["uefi","bios"],"disk":"pvscsi","bios-disk":"ide","uefi-disk":"nvme","disk-serial":"vol",
+              "boot-drivers":["a"],"network-drivers":["b"],
               "network":"vmxnet3","data-source":"NoCloud","console":"ttyS0",
               "smbios":{"uuid":{"begins-with":"EC2"},"system":{"product":"P"},"chassis":{"asset":"A"}},
               "accepts":{"multiple":1073741824,"largest":8589934592,"boot":["uefi","hybrid"]}},

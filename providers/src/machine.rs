@@ -15,11 +15,21 @@ pub struct MachineProfile {
     /// Controller of the boot disk where a BIOS starts the machine, if that is another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bios_disk: Option<DiskBus>,
+    /// Controller of the boot disk where UEFI starts the machine, if that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uefi_disk: Option<DiskBus>,
     /// Serial number of the boot disk, with placeholders as in [`Smbios`]; empty for none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub disk_serial: String,
     /// Network card.
     pub network: NetworkCard,
+    /// Modules of Linux that find the boot disk in the cloud itself, whose controllers the emulator may not
+    /// have: they belong into the kernel or its initial RAM disk.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub boot_drivers: Vec<String>,
+    /// Modules of Linux that drive the cloud's own network cards.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub network_drivers: Vec<String>,
     /// What the firmware says of the machine, by which cloud-init and others tell where they run.
     #[serde(default, skip_serializing_if = "Smbios::is_silent")]
     pub smbios: Smbios,
@@ -72,6 +82,12 @@ pub enum NetworkCard {
 }
 
 impl MachineProfile {
+    /// Names of modules, for [`MachineProfile::boot_drivers`] and the like.
+    #[must_use]
+    pub fn drivers(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
     /// A plain QEMU machine with virtio devices, either firmware and a NoCloud seed.
     #[must_use]
     pub fn virtio() -> Self {
@@ -79,8 +95,11 @@ impl MachineProfile {
             firmware: vec![Firmware::Bios, Firmware::Uefi],
             disk: DiskBus::VirtioBlk,
             bios_disk: None,
+            uefi_disk: None,
             disk_serial: String::new(),
             network: NetworkCard::VirtioNet,
+            boot_drivers: Vec::new(),
+            network_drivers: Vec::new(),
             smbios: Smbios::default(),
             data_source: "NoCloud".to_owned(),
             console: "ttyS0".to_owned(),
@@ -100,7 +119,7 @@ impl MachineProfile {
     pub fn disk_under(&self, firmware: Firmware) -> DiskBus {
         match firmware {
             Firmware::Bios => self.bios_disk.unwrap_or(self.disk),
-            Firmware::Uefi => self.disk,
+            Firmware::Uefi => self.uefi_disk.unwrap_or(self.disk),
         }
     }
 }

@@ -1,9 +1,12 @@
 //! The subject: an image file that is only ever read.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
+use nodekiln_disk::qcow2::Backing;
+use nodekiln_disk::{Format, Image, Unpacking};
 use nodekiln_words::{Bytes, Cancel, Class, Failure, Progress, Result, ResultExt as _, Sha256};
+
+use crate::evidence;
 
 /// How much larger than an artifact of `size` the guest's disk is, so that growth can be judged.
 ///
@@ -14,59 +17,91 @@ pub fn growth(size: Bytes) -> Bytes {
     Bytes((4 * Bytes::GIB).max(size.get() / 4))
 }
 
-/// An image file that was opened and found to be one.
+/// An image file that was found to be one.
 #[derive(Clone, Debug)]
 pub struct Artifact {
     /// Absolute path.
     pub path: PathBuf,
-    /// Its format in QEMU's words.
-    pub format: &'static str,
-    /// Size of the disk inside.
-    pub size: Bytes,
-    /// What is wrong with its partition table; empty when it is sound.
-    pub table: Vec<String>,
+    /// Whether its disk can be read only after the file was unpacked.
+    pub packed: bool,
 }
 
-/// Opens `path` and checks its container, before anything boots.
+/// An artifact whose disk can be read, by us and by QEMU.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// The file and the disk inside, as our own reader has it.
+    pub image: Image,
+    /// The same disk in QEMU's words, for an overlay.
+    backing: Backing,
+}
+
+/// Looks whether `path` is an image file, without unpacking any.
 ///
 /// # Errors
-/// [`Class::Input`] for a file that is no disk image or whose container is damaged.
-pub fn identify(path: &Path, cancel: &Cancel) -> Result<Artifact> {
-    let image = nodekiln_disk::open(path)?;
-    let format = image.format();
-    if format == nodekiln_disk::Format::Qcow2 {
-        check_container(path, cancel)?;
+/// [`Class::Input`] for a file that is no disk image or whose container cannot be read.
+pub fn identify(path: &Path) -> Result<Artifact> {
+    let packed = nodekiln_disk::is_packed(path)?;
+    if !packed {
+        nodekiln_disk::open(path)?;
     }
-    let table = nodekiln_disk::gpt::problems(image.disk()).map_err(|failure| {
-        failure.context(format!("read the partition table of {}", path.display()))
-    })?;
-    let absolute = fs_err::canonicalize(path).or_io(|| format!("resolve {}", path.display()))?;
-    Ok(Artifact { path: absolute, format: format.name(), size: Bytes(image.size()), table })
+    let path = fs_err::canonicalize(path).or_io(|| format!("resolve {}", path.display()))?;
+    Ok(Artifact { path, packed })
 }
 
-/// Refuses a qcow2 file whose tables do not agree: QEMU might read it in another way than a cloud.
-fn check_container(path: &Path, cancel: &Cancel) -> Result<()> {
-    let failed = || format!("check {}", path.display());
-    let file = std::fs::File::open(path).or_io(failed)?;
-    let length = file.metadata().or_io(failed)?.len();
-    let reader = nodekiln_disk::qcow2::Reader::new(Arc::new(file), length)?;
-    let found = reader.check(cancel).map_err(|failure| failure.context(failed()))?;
-    if found.problems.is_empty() {
-        return Ok(());
+impl Opened {
+    /// How QEMU reads the disk of each format.
+    ///
+    /// A VHD's and a raw file's bytes are the disk's own, and QEMU is told how many of them. Clusters of
+    /// qcow2 and grains of VMDK, also within an OVA, are decompressed by QEMU's own drivers: a second reader
+    /// beside ours, which nobody here wrote. There is none for an archive, so ours unpacks that into
+    /// `folder`, with holes where the disk has zeros.
+    fn new(path: &Path, image: Image, folder: &Path) -> Result<Self> {
+        let file = path.to_owned();
+        let backing = match image.format() {
+            Format::Raw => Backing::Raw(file),
+            Format::Qcow2 => Backing::Qcow2(file),
+            Format::Vhd => Backing::Part { file, length: image.size() },
+            Format::Vmdk => {
+                let length = fs_err::metadata(path).or_io(|| "look at the image".into())?.len();
+                Backing::Vmdk { file, range: 0..length }
+            }
+            Format::Ova => {
+                let package =
+                    image.package().ok_or_else(|| Failure::input("an OVA without disk"))?;
+                Backing::Vmdk { file, range: package.extent.clone() }
+            }
+            Format::TarGz => Backing::Raw(folder.join(evidence::UNPACKED)),
+        };
+        Ok(Self { image, backing })
     }
-    let text = format!("{} is damaged: {}", path.display(), found.problems.join("; "));
-    Err(Failure::input(text).with_help("write the image again; it was not booted"))
-}
 
-impl Artifact {
-    /// Writes an empty overlay, larger than the artifact, to `path`.
+    /// Size of the disk.
+    #[must_use]
+    pub fn size(&self) -> Bytes {
+        Bytes(self.image.size())
+    }
+
+    /// Writes an empty overlay, larger than the disk, to `path`.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn overlay(&self, path: &Path) -> Result<Bytes> {
-        let size = (self.size.get() + growth(self.size).get()).div_ceil(512) * 512;
-        nodekiln_disk::qcow2::write_overlay(path, &self.path, self.format, size)?;
+        let size = (self.size().get() + growth(self.size()).get()).div_ceil(512) * 512;
+        nodekiln_disk::qcow2::write_overlay(path, &self.backing, size)?;
         Ok(Bytes(size))
+    }
+}
+
+impl Artifact {
+    /// Opens the disk inside; an archive is unpacked into `folder`, where it stays.
+    ///
+    /// # Errors
+    /// When the file is damaged, the folder is full, or somebody asked to stop.
+    pub fn open(&self, folder: &Path, progress: &dyn Progress, cancel: &Cancel) -> Result<Opened> {
+        let name = Some(evidence::UNPACKED);
+        let unpacking = Unpacking { folder, name, progress, cancel };
+        let image = nodekiln_disk::open_with(&self.path, Some(unpacking))?;
+        Opened::new(&self.path, image, folder)
     }
 
     /// SHA-256 of the file's bytes.
@@ -108,6 +143,8 @@ pub fn unchanged(path: &Path, before: Sha256, after: Sha256) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use nodekiln_words::Silent;
+
     use super::*;
 
     #[test]
@@ -123,10 +160,15 @@ mod tests {
     fn the_overlay_is_grown_and_a_whole_number_of_sectors() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("node.raw");
-        fs_err::File::create(&path).unwrap().set_len(40 * Bytes::GIB + 512 * 3).unwrap();
-        let size = Bytes(40 * Bytes::GIB + 512 * 3);
-        let artifact = Artifact { path, format: "raw", size, table: vec![] };
-        let disk = artifact.overlay(&folder.path().join("root.qcow2")).unwrap();
+        let mut start = vec![0; 512];
+        start[446 + 4] = 0x83;
+        start[510..].copy_from_slice(&[0x55, 0xaa]);
+        fs_err::write(&path, start).unwrap();
+        let file = fs_err::File::options().write(true).open(&path).unwrap();
+        file.set_len(40 * Bytes::GIB + 512 * 3).unwrap();
+        let artifact = identify(&path).unwrap();
+        let opened = artifact.open(folder.path(), &Silent, &Cancel::default()).unwrap();
+        let disk = opened.overlay(&folder.path().join("root.qcow2")).unwrap();
         assert_eq!(disk.get() % 512, 0);
         assert!(disk.get() >= 50 * Bytes::GIB, "{disk}");
     }

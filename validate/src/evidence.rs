@@ -14,10 +14,13 @@ pub(crate) const CONSOLE: &str = "console.log";
 pub(crate) const QEMU_LOG: &str = "qemu.log";
 /// A picture of the guest's screen.
 pub(crate) const SCREEN: &str = "screen.ppm";
+/// What the guest asked of its cloud's services.
+pub(crate) const METADATA: &str = "metadata.jsonl";
 /// Folder of the guest's own logs; its files are called by what they are and end in `.log`.
 pub(crate) const GUEST: &str = "guest";
-/// Folders of overlay, seed and UEFI variables while a guest runs; random letters follow.
-pub(crate) const OVERLAY: &str = ".overlay-";
+/// Folders of overlay, seed, medium, UEFI variables and unpacked disk while a guest runs; random letters
+/// follow.
+const OVERLAY: &str = ".overlay-";
 /// A report while it is being written.
 const PARTIAL: &str = ".partial-";
 /// The report in its forms; who finds the last one finds all.
@@ -74,7 +77,7 @@ fn busy(folder: &Path) -> Failure {
 /// Removes what a run writes, by name: the folder may hold things of its owner too. Who holds the lock
 /// knows that no run lives that the overlays could belong to.
 fn clear(folder: &Path) -> Result<()> {
-    for name in REPORTS.iter().chain(&[CONSOLE, QEMU_LOG, SCREEN]) {
+    for name in REPORTS.iter().chain(&[CONSOLE, QEMU_LOG, SCREEN, METADATA]) {
         remove(&folder.join(name))?;
     }
     remove_logs(&folder.join(GUEST))?;
@@ -92,7 +95,26 @@ fn clear(folder: &Path) -> Result<()> {
 }
 
 /// Names of the files below an overlay's folder.
-pub(crate) const OVERLAY_FILES: [&str; 3] = ["root.qcow2", "seed.img", "VARS.fd"];
+const OVERLAY_FILES: [&str; 5] = [OVERLAY_DISK, SEED, MEDIUM, VARIABLES, UNPACKED];
+/// What the guest wrote to its disk.
+pub(crate) const OVERLAY_DISK: &str = "root.qcow2";
+/// NoCloud's seed.
+pub(crate) const SEED: &str = "seed.img";
+/// The CD of the guest's cloud.
+pub(crate) const MEDIUM: &str = "medium.iso";
+/// UEFI's variables.
+pub(crate) const VARIABLES: &str = "VARS.fd";
+/// The disk of an archive, unpacked for QEMU to read.
+pub(crate) const UNPACKED: &str = "disk.raw";
+
+/// Makes a folder for large files that are gone with the run.
+///
+/// # Errors
+/// When it cannot be made.
+pub(crate) fn scratch(out: &Path) -> Result<tempfile::TempDir> {
+    let made = tempfile::Builder::new().prefix(OVERLAY).tempdir_in(out);
+    made.or_io(|| "make a folder for the overlay".into())
+}
 
 fn remove_overlay(folder: &Path) -> Result<()> {
     for name in OVERLAY_FILES {
@@ -146,10 +168,11 @@ mod tests {
         for name in [GUEST, ".overlay-abc123", ".overlay-mine", "kept"] {
             fs_err::create_dir(path(name)).unwrap();
         }
-        for name in REPORTS.iter().chain(&[CONSOLE, QEMU_LOG, SCREEN]).chain(&[
+        for name in REPORTS.iter().chain(&[CONSOLE, QEMU_LOG, SCREEN, METADATA]).chain(&[
             "guest/journal.log",
             ".overlay-abc123/root.qcow2",
             ".overlay-abc123/seed.img",
+            ".overlay-abc123/disk.raw",
             ".overlay-mine/letter.txt",
             ".partial-report.json",
             "kept/report.json",

@@ -10,7 +10,7 @@ pub const USER: &str = "nodekiln";
 /// Key pairs of one run.
 #[derive(Clone, Debug)]
 pub struct Keys {
-    /// Opens the guest; nobody else has it.
+    /// Opens the guest by way of the user-data; nobody else has it.
     pub login: KeyPair,
     /// The guest's host key, pinned: whoever answers without it is not our guest.
     pub host: KeyPair,
@@ -39,13 +39,14 @@ impl Keys {
     /// # Errors
     /// When there is no randomness to be had.
     pub fn generate() -> Result<Self> {
-        Ok(Self { login: KeyPair::from_seed(random()?)?, host: KeyPair::from_seed(random()?)? })
+        Ok(Self { login: KeyPair::generate()?, host: KeyPair::generate()? })
     }
 }
 
-fn random() -> Result<[u8; 32]> {
+/// Bytes that nobody else knows: keys, and names that no image can have by itself.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
     use std::io::Read as _;
-    let mut seed = [0; 32];
+    let mut seed = [0; N];
     fs_err::File::open("/dev/urandom")
         .and_then(|mut file| file.read_exact(&mut seed))
         .or_io(|| "draw keys for the guest".into())?;
@@ -53,6 +54,14 @@ fn random() -> Result<[u8; 32]> {
 }
 
 impl KeyPair {
+    /// A new key pair.
+    ///
+    /// # Errors
+    /// When there is no randomness to be had.
+    pub fn generate() -> Result<Self> {
+        Self::from_seed(random()?)
+    }
+
     /// The key pair that belongs to `seed` (RFC 8032, the private key's 32 bytes).
     ///
     /// # Errors

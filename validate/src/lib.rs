@@ -1,10 +1,9 @@
 //! Boots the very bytes that will ship and judges what came up.
 //!
-//! [`validate`] is the story: the artifact is identified, digested, booted on a throw-away overlay
-//! with a NoCloud seed, asked by the rules in `checks`, powered off and digested again, and the report
-//! is kept as evidence. This room
-//! may read an artifact and never writes to one; it knows disks and recipes, not how images are
-//! built.
+//! [`validate`] is the story: the artifact is identified, digested, judged as it lies there by the rules
+//! in `at_rest`, booted on a throw-away overlay in a network where its cloud's metadata service answers,
+//! asked by the rules in `checks`, powered off and digested again, and the report is kept as evidence. This
+//! room may read an artifact and never writes to one; it knows disks and recipes, not how images are built.
 
 /// The README's example compiles.
 #[cfg(doctest)]
@@ -13,6 +12,7 @@ struct Readme;
 
 pub mod accelerator;
 pub mod artifact;
+pub mod at_rest;
 pub mod checks;
 pub mod console;
 pub mod deadlines;
@@ -26,6 +26,7 @@ pub mod keys;
 pub mod machine;
 pub mod metadata;
 mod program;
+pub mod provisioning;
 pub mod qemu;
 pub mod report;
 pub mod run;
@@ -33,7 +34,7 @@ pub mod seed;
 
 use std::path::PathBuf;
 
-use nodekiln_words::{Bytes, Cancel, Failure, Progress, Result, Sha256};
+use nodekiln_words::{Bytes, Cancel, Event, Failure, Progress, Result, Sha256};
 use serde::{Deserialize, Serialize};
 
 pub use accelerator::Accelerator;
@@ -41,14 +42,17 @@ pub use expect::Expectations;
 pub use machine::Machine;
 pub use nodekiln_providers::{Firmware, MachineProfile};
 pub use program::mortal;
+pub use provisioning::Way;
 pub use report::Report;
 
 use accelerator::{Chosen, Engine};
-use artifact::Artifact;
+use artifact::Opened;
 use deadlines::Stage;
-use drive::Outlook;
+use drive::{Outlook, Subject};
 use evidence::Evidence;
+use metadata::Cloud;
 use qemu::arguments::DirectKernel;
+use report::Judged;
 use run::Broken;
 use seed::KubeadmPlan;
 
@@ -76,16 +80,22 @@ impl Tier {
 /// What to validate, and how.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The artifact: raw or qcow2. It is only read.
+    /// The artifact: raw, qcow2, fixed VHD, VMDK, OVA or `.tar.gz`. It is only read.
     pub image: PathBuf,
+    /// Name of the image's provider, where it is known, for the report.
+    pub provider: Option<String>,
     /// How far to go.
     pub tier: Tier,
-    /// The machine to boot it on.
+    /// The machine to boot it on; by its datasource goes whose metadata the guest is given.
     pub machine: Machine,
+    /// How the guest is given them.
+    pub way: Way,
     /// What the image claims about itself; `None` where no manifest was read.
     pub expect: Option<Expectations>,
     /// SHA-256 that the manifest gives for this file; another file is refused.
     pub expected_digest: Option<Sha256>,
+    /// SHA-256 that the manifest gives for the bytes of the disk inside.
+    pub expected_payload: Option<Sha256>,
     /// Folder that receives the reports, the console and, on failure, the guest's logs and its screen.
     /// The overlay lives here too while the guest runs: some GiB. What an earlier run left is removed.
     pub out: PathBuf,
@@ -113,54 +123,81 @@ impl Request {
 /// meanwhile, or the run was cancelled. A guest that does not boot is no such error: the report tells
 /// of it.
 pub fn validate(request: &Request, progress: &dyn Progress, cancel: &Cancel) -> Result<Report> {
-    let artifact = artifact::identify(&request.image, cancel)?; // 1. is it an image at all?
-    let plan = kubeadm_plan(request)?;
+    let artifact = artifact::identify(&request.image)?; // 1. is it an image at all?
+    let cloud = provisioning::cloud_of(&request.machine.profile, request.way)?;
+    let plan = kubeadm_plan(request, cloud)?;
     let evidence = Evidence::open(&request.out)?;
     let before = artifact.digest(progress, cancel)?; // 2. what exactly is judged
     artifact::meant(&artifact.path, request.expected_digest, before)?;
-    let chosen = accelerator::choose(request.accelerator, cancel)?; // 3. KVM or emulation
-    progress.event(nodekiln_words::Event::Note(format!(
-        "QEMU {} with {}: {}",
-        chosen.qemu,
-        chosen.engine.as_str(),
-        chosen.why
-    )));
-    let (chosen, outlook) = boot(request, &artifact, plan.as_ref(), chosen, progress, cancel)?; // 4. to 8.
+    let scratch = || evidence::scratch(&request.out);
+    let unpacked = artifact.packed.then(scratch).transpose()?;
+    let folder = unpacked.as_ref().map_or(&*request.out, tempfile::TempDir::path);
+    let opened = artifact.open(folder, progress, cancel)?; // 3. the disk inside
+    let mut rules = at_rest(request, &opened, before, progress, cancel)?; // 4. what its bytes tell
+    let (chosen, outlook) = if !rules.iter().any(Judged::failed) {
+        let subject = Subject { artifact: &artifact, opened: &opened, cloud };
+        let (chosen, outlook) = boot(request, &subject, plan.as_ref(), progress, cancel)?; // 5. to 9.
+        (Some(chosen), outlook)
+    } else {
+        (None, drive::not_booted(request.tier))
+    };
     cancel.check()?;
-    let after = artifact.digest(progress, cancel)?; // 9. and it is still the same
+    let after = artifact.digest(progress, cancel)?; // 10. and it is still the same
     artifact::unchanged(&artifact.path, before, after)?;
+    rules.extend(outlook.rules);
     let report = Report {
         image: request.image.clone(),
+        provider: request.provider.clone(),
+        format: opened.image.format().name().to_owned(),
         sha256: after,
         tier: request.tier,
         firmware: request.machine.firmware,
         accelerator: chosen,
         timeline: outlook.laps,
-        rules: outlook.rules,
+        rules,
         cause: outlook.cause,
         findings: outlook.findings,
+        metadata: outlook.metadata,
         logs: outlook.logs,
         console: run::console_path(&request.out),
-        fidelity: fidelity(request),
+        fidelity: fidelity(request, cloud),
     };
-    evidence.keep(&report)?; // 10. the report
+    evidence.keep(&report)?; // 11. the report
     Ok(report)
 }
 
+/// Judges the rules on the image as it lies in its file.
+fn at_rest(
+    request: &Request,
+    opened: &Opened,
+    file: Sha256,
+    progress: &dyn Progress,
+    cancel: &Cancel,
+) -> Result<Vec<Judged>> {
+    let found = |claimed| {
+        let raw = opened.image.format() == nodekiln_disk::Format::Raw;
+        let found = if raw { file } else { opened.image.payload_digest(progress, cancel)? };
+        Ok::<_, Failure>(at_rest::Payload { claimed, found })
+    };
+    let payload = request.expected_payload.map(found).transpose()?;
+    let profile = &request.machine.profile;
+    at_rest::judge(&at_rest::Subject::new(&opened.image, profile, payload, cancel)?)
+}
+
 /// What the run cannot prove; a kernel that was not started from the disk comes first.
-fn fidelity(request: &Request) -> Vec<String> {
-    let mut list = report::fidelity(request.tier);
+fn fidelity(request: &Request, cloud: Cloud) -> Vec<String> {
+    let mut list = report::fidelity(request.tier, cloud);
     if request.kernel.is_some() {
         list.insert(0, "the boot loader: a kernel from outside the image was started".into());
     }
     list
 }
 
-fn kubeadm_plan(request: &Request) -> Result<Option<KubeadmPlan>> {
+fn kubeadm_plan(request: &Request, cloud: Cloud) -> Result<Option<KubeadmPlan>> {
     if request.tier < Tier::Kubeadm {
         return Ok(None);
     }
-    let plan = KubeadmPlan::of(&request.claims()).ok_or_else(|| {
+    let plan = KubeadmPlan::of(&request.claims(), cloud).ok_or_else(|| {
         let text = format!(
             "the kubeadm tier needs to know the Kubernetes version of {}",
             request.image.display()
@@ -198,21 +235,22 @@ fn large_enough(machine: &Machine) -> Result<()> {
 /// nested host may run a probe and hang a kernel, or abort QEMU.
 fn boot(
     request: &Request,
-    artifact: &Artifact,
+    subject: &Subject,
     plan: Option<&KubeadmPlan>,
-    chosen: Chosen,
     progress: &dyn Progress,
     cancel: &Cancel,
 ) -> Result<(Chosen, Outlook)> {
-    let seen = drive::drive(request, artifact, plan, &chosen, progress, cancel);
+    let chosen = accelerator::choose(request.accelerator, cancel)?;
+    let (qemu, engine) = (&chosen.qemu, chosen.engine.as_str());
+    progress.event(Event::Note(format!("QEMU {qemu} with {engine}: {}", chosen.why)));
+    let seen = drive::drive(request, subject, plan, &chosen, progress, cancel);
     let replaceable = request.accelerator == Accelerator::Auto && chosen.engine == Engine::Kvm;
     let Some(why) = doubt(&seen).filter(|_| replaceable) else {
         return Ok((chosen, seen.map_err(|broken| broken.failure)?));
     };
     let chosen = chosen.emulated(why);
-    progress
-        .event(nodekiln_words::Event::Warning(format!("{}; starting over with tcg", chosen.why)));
-    let outlook = drive::drive(request, artifact, plan, &chosen, progress, cancel)
+    progress.event(Event::Warning(format!("{}; starting over with tcg", chosen.why)));
+    let outlook = drive::drive(request, subject, plan, &chosen, progress, cancel)
         .map_err(|broken| broken.failure)?;
     Ok((chosen, outlook))
 }
@@ -245,7 +283,7 @@ mod tests {
             console: None,
             tail: vec![],
         });
-        Outlook { laps: vec![], rules: vec![], cause, findings: vec![], logs: vec![] }
+        Outlook { cause, ..Outlook::default() }
     }
 
     #[test]

@@ -64,6 +64,8 @@ pub struct Boot<'a> {
     pub scratch: &'a Path,
     /// Folder that keeps console and messages.
     pub out: &'a Path,
+    /// Whether this thread's network is that of the services of the guest's cloud.
+    pub services: bool,
     /// A kernel that replaces the disk's boot loader, in tests.
     pub kernel: Option<&'a DirectKernel>,
     /// Told of each stage.
@@ -346,7 +348,9 @@ fn start(boot: &Boot, disks: &Disks, console: &Path) -> Result<(Qemu, Qmp, u16)>
     let mut tries = 3;
     loop {
         let ssh_port = free_port()?;
-        let wires = Wires { qmp: boot.scratch.join("qmp"), console: console.to_owned(), ssh_port };
+        let qmp = boot.scratch.join("qmp");
+        let services = boot.services;
+        let wires = Wires { qmp, console: console.to_owned(), ssh_port, services };
         let _ = fs_err::remove_file(&wires.qmp);
         let engine = boot.chosen.engine;
         let setup =

@@ -13,7 +13,7 @@ pub use check::Report;
 pub use clusters::Clusters;
 pub use codec::Compression;
 pub use header::{Header, MAGIC};
-pub use overlay::write_overlay;
+pub use overlay::{Backing, write_overlay};
 pub use read::Reader;
 pub(crate) use write::Packer;
 pub use write::{Options, Writer, write, write_with};

@@ -1,8 +1,10 @@
 //! An empty qcow2 file over a backing file: what is written goes here, what is not comes from there.
 
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use nodekiln_words::{Failure, Result};
+use serde_json::json;
 
 use super::table::encode;
 use super::write::standalone_header;
@@ -12,38 +14,92 @@ use crate::output::Output;
 /// Longest backing file name that qcow2 takes, in bytes.
 const MAX_NAME: usize = 1023;
 
-/// Writes an overlay of `virtual_size` bytes over `backing` to `path`.
+/// Where an overlay finds what was not written to it.
 ///
-/// `backing_format` is `raw` or `qcow2`; it is stored, so that nobody has to guess it from content
-/// that a guest may have written. A relative name is relative to the folder of `path`. The virtual
-/// size may exceed that of the backing file; the rest reads as zeros.
+/// The kind is stored with the name, so that nobody has to guess it from content that a guest may have
+/// written. A name that is relative is relative to the folder of the overlay; where the disk is a part of
+/// a file, the name has to be absolute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Backing {
+    /// A file with the bytes of the disk and nothing else.
+    Raw(PathBuf),
+    /// A qcow2 file.
+    Qcow2(PathBuf),
+    /// A file whose first `length` bytes are the disk's: a fixed VHD without its footer.
+    Part {
+        /// The file.
+        file: PathBuf,
+        /// Bytes of the disk.
+        length: u64,
+    },
+    /// A VMDK extent that is a range of a file, as in an OVA.
+    Vmdk {
+        /// The file.
+        file: PathBuf,
+        /// Where in it the extent lies, in bytes.
+        range: Range<u64>,
+    },
+}
+
+impl Backing {
+    /// QEMU's word for the format.
+    #[must_use]
+    pub const fn format(&self) -> &'static str {
+        match self {
+            Self::Raw(_) | Self::Part { .. } => "raw",
+            Self::Qcow2(_) => "qcow2",
+            Self::Vmdk { .. } => "vmdk",
+        }
+    }
+
+    fn file(&self) -> &Path {
+        match self {
+            Self::Raw(file) | Self::Qcow2(file) => file,
+            Self::Part { file, .. } | Self::Vmdk { file, .. } => file,
+        }
+    }
+
+    /// What stands in the overlay's header: a file's name, or QEMU's description of a part of one.
+    fn name(&self, file: &str) -> String {
+        let part = |offset: u64, length: u64| {
+            json!({
+                "driver": "raw", "offset": offset, "size": length,
+                "file": { "driver": "file", "filename": file },
+            })
+        };
+        let described = match self {
+            Self::Raw(_) | Self::Qcow2(_) => return file.to_owned(),
+            Self::Part { length, .. } => part(0, *length),
+            Self::Vmdk { range, .. } => {
+                json!({ "driver": "vmdk", "file": part(range.start, range.end - range.start) })
+            }
+        };
+        format!("json:{described}")
+    }
+}
+
+/// Writes an overlay of `virtual_size` bytes over `backing` to `path`. The virtual size may exceed that of
+/// the backing disk; the rest reads as zeros.
 ///
 /// # Errors
-/// When the name is no UTF-8 or longer than 1023 bytes, the format is another, the size is no
-/// multiple of 512, or the file cannot be written.
-pub fn write_overlay(
-    path: &Path,
-    backing: &Path,
-    backing_format: &str,
-    virtual_size: u64,
-) -> Result<()> {
-    let shown = backing.display();
-    let name = backing.to_str().filter(|name| (1..=MAX_NAME).contains(&name.len()));
+/// When the backing file's name is no UTF-8 or takes more than 1023 bytes, the size is no multiple of 512,
+/// or the file cannot be written.
+pub fn write_overlay(path: &Path, backing: &Backing, virtual_size: u64) -> Result<()> {
+    let shown = backing.file().display();
+    let name = backing.file().to_str().filter(|file| !file.is_empty());
+    let name = name.map(|file| backing.name(file)).filter(|name| name.len() <= MAX_NAME);
     let name = name.ok_or_else(|| {
         Failure::input(format!("backing file name {shown} is no UTF-8 of 1 to {MAX_NAME} bytes"))
+            .with_help("give the file a shorter path")
     })?;
-    if !matches!(backing_format, "raw" | "qcow2") {
-        return Err(Failure::input(format!("backing format `{backing_format}` of {shown}"))
-            .with_help("use raw or qcow2"));
-    }
     if !virtual_size.is_multiple_of(512) {
         return Err(Failure::input(format!(
             "overlay of {virtual_size} bytes is not whole sectors"
         )));
     }
     let mut header = standalone_header(virtual_size, 0);
-    header.backing_file = Some(name.to_owned());
-    header.backing_format = Some(backing_format.to_owned());
+    header.backing_file = Some(name);
+    header.backing_format = Some(backing.format().to_owned());
     let l1_clusters = header.l1_bytes().div_ceil(CLUSTER);
     header.refcount_offset = (1 + l1_clusters) * CLUSTER;
     header.refcount_clusters = 1;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nodekiln_disk::qcow2::{self, Clusters, Compression, Options};
+use nodekiln_disk::qcow2::{self, Backing, Clusters, Compression, Options};
 use nodekiln_disk::{
     Depth, Disk, Extent, FileWriter, Format, Pass, Payload, Tally, Unpacking, Written, open,
     open_with, ova, tar_gz, vhd,
@@ -85,7 +85,7 @@ fn rounded(disk: &Disk, unit: u64) -> Disk {
 fn read(path: &Path) -> nodekiln_disk::Image {
     let folder = std::env::temp_dir();
     let cancel = Cancel::default();
-    let unpacking = Unpacking { folder: &folder, progress: &Silent, cancel: &cancel };
+    let unpacking = Unpacking { folder: &folder, name: None, progress: &Silent, cancel: &cancel };
     open_with(path, Some(unpacking)).unwrap()
 }
 
@@ -130,6 +130,83 @@ fn judge(disk: &Disk, folder: &Path) {
     let arguments = ["-xSzf".as_ref(), archive.as_os_str(), "-C".as_ref(), unpacked.as_os_str()];
     succeed("tar", "tar", arguments);
     qemu_img(&["compare", "-f", "raw", "-F", "raw"], &[&raw, &unpacked.join("disk.raw")]);
+}
+
+#[test]
+fn an_overlay_shows_the_disk_inside_a_vhd_and_an_ova() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = rounded(&mixed_disk(), 1 << 30);
+    write_all(&[(&disk, folder.path())]);
+    let (raw, overlay) = (folder.path().join("node.raw"), folder.path().join("overlay.qcow2"));
+    write_raw(&disk, &raw);
+    let (vhd, ova) = (folder.path().join("node.vhd"), folder.path().join("node.ova"));
+    let extent = open(&ova).unwrap().package().unwrap().extent.clone();
+    assert!(extent.start > 0);
+    for backing in [
+        Backing::Raw(raw.clone()),
+        Backing::Qcow2(folder.path().join("node.qcow2")),
+        Backing::Part { file: vhd, length: disk.size() },
+        Backing::Vmdk { file: ova, range: extent },
+    ] {
+        qcow2::write_overlay(&overlay, &backing, disk.size()).unwrap();
+        qemu_img(&["compare", "-f", "raw", "-F", "qcow2"], &[&raw, &overlay]);
+        // Behind the disk there is nothing, not even a footer.
+        qcow2::write_overlay(&overlay, &backing, disk.size() + (1 << 20)).unwrap();
+        let flat = folder.path().join("flat.raw");
+        qemu_img(&["convert", "-f", "qcow2", "-O", "raw"], &[&overlay, &flat]);
+        let mut end = vec![1; 1 << 20];
+        let flat = std::fs::File::open(&flat).unwrap();
+        std::os::unix::fs::FileExt::read_exact_at(&flat, &mut end, disk.size()).unwrap();
+        assert!(nodekiln_disk::is_zero(&end), "{backing:?}");
+    }
+}
+
+#[test]
+fn disks_that_their_clouds_would_refuse_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = mixed_disk();
+    let size = disk.size() / (1 << 20) * (1 << 20) + 512;
+    let vhd_file = folder.path().join("node.vhd");
+    let mut bytes = content(&disk);
+    bytes.resize(usize::try_from(size).unwrap(), 0);
+    bytes.extend(vhd::Footer { size, created: CREATED, uuid: [7; 16] }.encode());
+    std::fs::write(&vhd_file, bytes).unwrap();
+    let problems = open(&vhd_file).unwrap().check(Depth::Tables, &Cancel::default()).unwrap();
+    assert!(problems[0].contains("whole number of MiB"), "{problems:?}");
+    write_raw(&disk, &folder.path().join("disk.raw"));
+    let archive = folder.path().join("node.tar.gz");
+    let arguments = [
+        "-czf".as_ref(),
+        archive.as_os_str(),
+        "-C".as_ref(),
+        folder.path().as_os_str(),
+        "disk.raw".as_ref(),
+    ];
+    succeed("tar", "tar", arguments);
+    let problems = read(&archive).check(Depth::Tables, &Cancel::default()).unwrap();
+    assert!(problems[0].contains("whole number of GiB"), "{problems:?}");
+}
+
+#[test]
+fn an_archive_is_unpacked_under_a_name_where_one_is_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = rounded(&mixed_disk(), 1 << 30);
+    write_all(&[(&disk, folder.path())]);
+    let (place, cancel) = (folder.path().join("unpacked"), Cancel::default());
+    std::fs::create_dir(&place).unwrap();
+    let archive = folder.path().join("node.tar.gz");
+    assert!(nodekiln_disk::is_packed(&archive).unwrap());
+    assert!(!nodekiln_disk::is_packed(&folder.path().join("node.vhd")).unwrap());
+    let unpacking =
+        Unpacking { folder: &place, name: Some("disk.raw"), progress: &Silent, cancel: &cancel };
+    let image = open_with(&archive, Some(unpacking)).unwrap();
+    let unpacked =
+        Disk::over_file(&std::fs::File::open(place.join("disk.raw")).unwrap().into(), disk.size());
+    assert!(same(image.disk(), &disk) && same(&unpacked, &disk));
+    let stored = std::fs::metadata(place.join("disk.raw")).unwrap();
+    let blocks = std::os::unix::fs::MetadataExt::blocks(&stored) * 512;
+    assert!(blocks < disk.size() / 4, "{blocks} bytes are stored");
+    assert!(open_with(&archive, Some(unpacking)).is_err(), "nothing is written over");
 }
 
 #[test]
@@ -339,7 +416,7 @@ proptest! {
         }
         let cancel = Cancel::default();
         let folder = std::env::temp_dir();
-        let unpacking = Unpacking { folder: &folder, progress: &Silent, cancel: &cancel };
+        let unpacking = Unpacking { folder: &folder, name: None, progress: &Silent, cancel: &cancel };
         if let Ok(image) = open_with(&path, Some(unpacking)) {
             let _ = image.check(Depth::Bytes, &cancel);
             let mut buffer = vec![0; 1 << 20];
@@ -366,7 +443,8 @@ fn gzip_data_without_a_disk_are_refused() {
     ];
     assert!(run("tar", "tar", arguments).status.success());
     let cancel = Cancel::default();
-    let unpacking = Unpacking { folder: folder.path(), progress: &Silent, cancel: &cancel };
+    let unpacking =
+        Unpacking { folder: folder.path(), name: None, progress: &Silent, cancel: &cancel };
     let failure = open_with(&archive, Some(unpacking)).unwrap_err();
     let chain = failure.chain().join(": ");
     assert!(chain.contains("`other.raw` and not `disk.raw`"), "{chain}");

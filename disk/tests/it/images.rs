@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use nodekiln_disk::qcow2::{self, Clusters, Compression, Options};
+use nodekiln_disk::qcow2::{self, Backing, Clusters, Compression, Options};
 use nodekiln_disk::{Disk, Extent, Format, Payload, Written, open};
 use nodekiln_words::{Cancel, Event, Progress, Sha256, Silent};
 
@@ -195,7 +195,7 @@ fn an_overlay_shows_its_backing_file_and_may_be_larger() {
     let raw = folder.path().join("disk.raw");
     write_raw(&mixed_disk(), &raw);
     let overlay = folder.path().join("overlay.qcow2");
-    qcow2::write_overlay(&overlay, Path::new("disk.raw"), "raw", 64 << 20).unwrap();
+    qcow2::write_overlay(&overlay, &Backing::Raw("disk.raw".into()), 64 << 20).unwrap();
     qemu_img(&["check", "-f", "qcow2"], &[&overlay]);
     let info = info(&overlay);
     assert_eq!(info["virtual-size"], 64 << 20);
@@ -207,7 +207,8 @@ fn an_overlay_shows_its_backing_file_and_may_be_larger() {
     assert!(flat.starts_with(&raw) && flat.len() == 64 << 20);
     let failure = open(&overlay).unwrap().read_at(0, &mut [0; 512]).unwrap_err();
     assert!(format!("{failure:?}").contains("disk.raw"), "{failure:?}");
-    assert!(qcow2::write_overlay(&overlay, Path::new("x"), "vmdk", 1 << 20).is_err());
+    let long = Backing::Qcow2("x".repeat(1024).into());
+    assert!(qcow2::write_overlay(&overlay, &long, 1 << 20).is_err());
 }
 
 #[test]

@@ -41,6 +41,9 @@ fn machine() -> Machine {
         firmware: vec![Firmware::Bios, Firmware::Uefi],
         disk: Disk::VirtioBlk,
         bios_disk: None,
+        uefi_disk: None,
+        boot_drivers: Vec::new(),
+        network_drivers: Vec::new(),
         disk_serial: String::new(),
         network: Network::VirtioNet,
         smbios: Smbios {

@@ -95,11 +95,21 @@ pub struct Machine {
     /// Controller of the boot disk where a BIOS starts the machine, if that is another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bios_disk: Option<Disk>,
+    /// Controller of the boot disk where UEFI starts the machine, if that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uefi_disk: Option<Disk>,
     /// Serial number of the boot disk, with placeholders as in SMBIOS strings; empty for none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub disk_serial: String,
     /// Network card.
     pub network: Network,
+    /// Modules of Linux that find the boot disk there, in the kernel or in its initial RAM disk: besides those of
+    /// `disk`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub boot_drivers: Vec<String>,
+    /// Modules of Linux that drive network cards there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub network_drivers: Vec<String>,
     /// What the firmware says of the machine.
     #[serde(default, skip_serializing_if = "Smbios::is_silent")]
     pub smbios: Smbios,

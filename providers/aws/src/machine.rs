@@ -15,6 +15,8 @@ pub(crate) fn machine() -> MachineProfile {
         // NVMe has room for 20 characters: the id of a volume without its dash.
         disk_serial: "vol{tail}".to_owned(),
         network: NetworkCard::VirtioNet,
+        boot_drivers: MachineProfile::drivers(&["nvme"]),
+        network_drivers: MachineProfile::drivers(&["ena"]),
         smbios: Smbios {
             // By this cloud-init tells the platform, and up to 22.4 by a serial number that is the same.
             uuid: UuidRule::BeginsWith("ec2".to_owned()),

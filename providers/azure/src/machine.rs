@@ -5,14 +5,17 @@ use nodekiln_providers::{
 use nodekiln_words::Bytes;
 
 /// A machine of Hyper-V, as far as QEMU can look like one: it has neither Hyper-V's disks nor its cards.
-/// The second generation has SCSI and UEFI, the first Parallel ATA and a BIOS.
+/// The second generation has SCSI and UEFI, the first Parallel ATA and a BIOS. Both have SCSI here: on a
+/// machine that says it is Hyper-V's, Linux leaves disks behind Parallel ATA to `hv_storvsc` (`ata_piix`,
+/// `prefer_ms_hyperv`).
 pub(crate) fn machine() -> MachineProfile {
     let vendor = || "Microsoft Corporation".to_owned();
     MachineProfile {
         firmware: vec![Firmware::Uefi, Firmware::Bios],
         disk: DiskBus::VirtioScsi,
-        bios_disk: Some(DiskBus::Ide),
         network: NetworkCard::VirtioNet,
+        boot_drivers: MachineProfile::drivers(&["hv_storvsc"]),
+        network_drivers: MachineProfile::drivers(&["hv_netvsc"]),
         smbios: Smbios {
             uuid: UuidRule::Derived,
             system: System {

@@ -13,6 +13,9 @@ pub(crate) fn machine() -> MachineProfile {
         disk: DiskBus::VirtioScsi,
         disk_serial: "persistent-disk-0".to_owned(),
         network: NetworkCard::VirtioNet,
+        // Machines of the third generation on have NVMe disks and Google's own card.
+        boot_drivers: MachineProfile::drivers(&["virtio_scsi", "nvme"]),
+        network_drivers: MachineProfile::drivers(&["virtio_net", "gve"]),
         smbios: Smbios {
             uuid: UuidRule::Derived,
             system: System {

@@ -10,7 +10,11 @@ pub(crate) fn machine() -> MachineProfile {
         // The descriptor names one: the BIOS wherever the disk boots by it.
         firmware: vec![Firmware::Bios, Firmware::Uefi],
         disk: DiskBus::Pvscsi,
+        // ESXi has NVMe, too, and OVMF as Debian builds it has no driver for pvscsi.
+        uefi_disk: Some(DiskBus::Nvme),
         network: NetworkCard::Vmxnet3,
+        boot_drivers: MachineProfile::drivers(&["vmw_pvscsi"]),
+        network_drivers: MachineProfile::drivers(&["vmxnet3"]),
         smbios: Smbios {
             uuid: UuidRule::Derived,
             system: System {

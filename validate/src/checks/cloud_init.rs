@@ -69,12 +69,14 @@ fn done(answer: &Output, _: &Context) -> Result<Verdict> {
     Ok(Verdict::of(&wrong, "done, no errors"))
 }
 
-fn datasource(answer: &Output, _: &Context) -> Result<Verdict> {
+fn datasource(answer: &Output, context: &Context) -> Result<Verdict> {
     let status = json(answer)?;
     let (name, detail) = (string(&status, "/datasource"), string(&status, "/detail"));
-    let wrong = match name {
-        "nocloud" => vec![],
-        _ => vec![format!("the datasource is `{name}` ({detail}), not nocloud")],
+    let own = context.told.data_source.to_lowercase();
+    let wrong = match name.strip_prefix(&*own) {
+        // Some have a class of their own for the time before the network, as in `ec2local`.
+        Some("" | "local") => vec![],
+        _ => vec![format!("the datasource is `{name}` ({detail}), not {own}")],
     };
     // When something failed the detail tells of that, not of the source.
     Ok(Verdict::of(&wrong, if detail.starts_with("DataSource") { detail } else { name }))
@@ -107,9 +109,10 @@ fn log(answer: &Output, _: &Context) -> Result<Verdict> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{context, fails, judge, judge_with, passes};
+    use super::super::testing::{context, fails, judge, judge_with, passes, told};
     use super::*;
     use crate::expect::Expectations;
+    use crate::provisioning::Told;
 
     const DONE: &str = r#"{"boot_status_code":"enabled-by-generator","datasource":"nocloud",
         "detail":"DataSourceNoCloud [seed=/dev/vdb][dsmode=net]","errors":[],"status":"done"}"#;
@@ -131,6 +134,16 @@ mod tests {
         assert!(passes(&judge("cloud-init-datasource", DONE, &expect)));
         let none = DONE.replace("\"nocloud\"", "\"none\"");
         assert!(fails(&judge("cloud-init-datasource", &none, &expect), "none"));
+        let told = Told { data_source: "Ec2", ..told().clone() };
+        let context = Context { told: &told, ..context(&expect, Tier::Boot) };
+        let verdict = |name: &str| {
+            let answer = DONE.replace("\"nocloud\"", &format!("\"{name}\""));
+            judge_with("cloud-init-datasource", &answer, 0, &context).unwrap()
+        };
+        assert!(passes(&verdict("ec2")) && passes(&verdict("ec2local")));
+        for other in ["nocloud", "none", "azure", "", "ec2x"] {
+            assert!(fails(&verdict(other), "not ec2"), "{other}");
+        }
     }
 
     #[test]

@@ -143,8 +143,8 @@ fn node_ready(answer: &Output, context: &Context) -> Result<Verdict> {
         let message = ready.map_or("no such condition", |condition| string(condition, "/message"));
         wrong.push(format!("Ready is `{state}`: {message}"));
     }
-    if name != context.hostname {
-        wrong.push(format!("the node is called `{name}`, not `{}`", context.hostname));
+    if name != context.told.node {
+        wrong.push(format!("the node is called `{name}`, not `{}`", context.told.node));
     }
     let runtime = string(node, "/status/nodeInfo/containerRuntimeVersion");
     Ok(Verdict::of(&wrong, format!("{name} is Ready, kubelet {version}, {runtime}")))

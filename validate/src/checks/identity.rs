@@ -60,10 +60,10 @@ fn machine_id(answer: &Output, _: &Context) -> Result<Verdict> {
 
 fn hostname(answer: &Output, context: &Context) -> Result<Verdict> {
     let name = text(answer)?;
-    let wrong = if name == context.hostname {
+    let wrong = if name == context.told.hostname {
         vec![]
     } else {
-        vec![format!("`{name}` instead of `{}` from the meta-data", context.hostname)]
+        vec![format!("`{name}` instead of `{}` from the meta-data", context.told.hostname)]
     };
     Ok(Verdict::of(&wrong, name))
 }

@@ -1,4 +1,5 @@
-//! The rules: records that say what is asked of the guest and how the answer is judged.
+//! The rules on a running guest: records that say what is asked of it and how the answer is judged. Those
+//! on the image's file are in [`crate::at_rest`].
 //!
 //! A rule's judgement is a pure function of the guest's answer and the image's claims, so that each
 //! is tested on recorded answers that pass and on mutated ones that fail. Not being able to ask is
@@ -11,6 +12,7 @@ mod cluster;
 mod cluster_pods;
 mod identity;
 mod kernel;
+mod provisioning;
 mod runtime;
 mod system;
 
@@ -22,6 +24,8 @@ use crate::Tier;
 use crate::console::Finding;
 use crate::expect::Expectations;
 use crate::guest::Output;
+use crate::metadata::Observed;
+use crate::provisioning::Told;
 
 /// How much a rule's "no" weighs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,12 +75,12 @@ pub struct Context<'a> {
     pub claimed: bool,
     /// The tier that was run.
     pub tier: Tier,
-    /// The name that the meta-data gave the node.
-    pub hostname: &'a str,
+    /// What the guest's cloud told it.
+    pub told: &'a Told,
+    /// What the guest told its cloud's services, where it has any.
+    pub observed: Option<&'a Observed>,
     /// What the console scan found.
     pub console: &'a [Finding],
-    /// What is wrong with the artifact's partition table.
-    pub table: &'a [String],
 }
 
 /// One rule.
@@ -103,6 +107,7 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
     [
         system::RULES,
         cloud_init::RULES,
+        provisioning::RULES,
         identity::RULES,
         kernel::RULES,
         access::RULES,
@@ -166,16 +171,34 @@ impl Verdict {
 
 #[cfg(test)]
 pub(crate) mod testing {
+    use nodekiln_words::Sha256;
+
     use super::*;
+    use crate::at_rest;
+    use crate::metadata::Cloud;
 
     /// The verdict of the rule `id` on a recorded answer.
     pub(crate) fn judge(id: &str, stdout: &str, expect: &Expectations) -> Verdict {
         judge_with(id, stdout, 0, &context(expect, Tier::Kubeadm)).unwrap()
     }
 
+    /// What NoCloud tells a guest.
+    pub(crate) fn told() -> &'static Told {
+        static TOLD: std::sync::LazyLock<Told> = std::sync::LazyLock::new(|| Told {
+            cloud: Cloud::NoCloud,
+            data_source: "NoCloud",
+            hostname: "node-1".into(),
+            node: "node-1".into(),
+            instance_id: "iid-1".into(),
+            ssh_key: None,
+            user_data: Sha256::of("#cloud-config\n"),
+        });
+        &TOLD
+    }
+
     /// A context in which nothing was found and `expect` comes from a manifest.
     pub(crate) fn context(expect: &Expectations, tier: Tier) -> Context<'_> {
-        Context { expect, claimed: true, tier, hostname: "node-1", console: &[], table: &[] }
+        Context { expect, claimed: true, tier, told: told(), observed: None, console: &[] }
     }
 
     pub(crate) fn judge_with(
@@ -199,11 +222,13 @@ pub(crate) mod testing {
 
     #[test]
     fn ids_are_unique_and_every_rule_gives_its_reason_and_source() {
-        let mut ids: Vec<_> = rules().map(|rule| rule.id).collect();
+        let at_rest = at_rest::rules().map(|rule| rule.id);
+        let mut ids: Vec<_> = rules().map(|rule| rule.id).chain(at_rest).collect();
         ids.sort_unstable();
         let count = ids.len();
         ids.dedup();
         assert_eq!(ids.len(), count);
         assert!(rules().all(|rule| !rule.why.is_empty() && !rule.source.is_empty()));
+        assert!(at_rest::rules().all(|rule| !rule.why.is_empty() && !rule.source.is_empty()));
     }
 }

@@ -10,15 +10,6 @@ use crate::guest::Output;
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
-        id: "partition-table",
-        tier: Tier::Boot,
-        severity: Severity::Fatal,
-        why: "a boot loader may be content with a table that growing the root or a cloud's import is not",
-        source: "UEFI specification, GUID partition table",
-        ask: Ask::Nothing,
-        judge: partition_table,
-    },
-    Rule {
         id: "multi-user",
         tier: Tier::Boot,
         severity: Severity::Fatal,
@@ -80,10 +71,6 @@ pub(super) const RULES: &[Rule] = &[
         judge: listeners,
     },
 ];
-
-fn partition_table(_: &Output, context: &Context) -> Result<Verdict> {
-    Ok(Verdict::of(context.table, "GPT and its backup are sound"))
-}
 
 fn multi_user(answer: &Output, _: &Context) -> Result<Verdict> {
     let text = text(answer)?;
@@ -243,15 +230,6 @@ mod tests {
         assert!(passes(&judge("listeners", fine, &expect)));
         let stray = "tcp LISTEN 0 1 0.0.0.0:31337 0.0.0.0:* users:((\"nc\"))\n";
         assert!(fails(&judge("listeners", stray, &expect), "nc"));
-    }
-
-    #[test]
-    fn a_faulty_partition_table_fails_with_its_fault() {
-        let expect = Expectations::default();
-        assert!(passes(&judge("partition-table", "", &expect)));
-        let table = ["backup table: no signature".to_owned()];
-        let context = Context { table: &table, ..context(&expect, Tier::Boot) };
-        assert!(fails(&judge_with("partition-table", "", 0, &context).unwrap(), "backup table"));
     }
 
     #[test]

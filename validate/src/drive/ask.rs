@@ -5,6 +5,7 @@ use std::path::Path;
 
 use nodekiln_words::{Class, Result, ResultExt as _};
 
+use crate::Tier;
 use crate::checks::{Ask, Context, Rule, Verdict, rules_of};
 use crate::evidence;
 use crate::guest::{Guest, Life as _, Output};
@@ -94,6 +95,13 @@ pub(super) fn unreachable(context: &Context) -> Vec<Judged> {
     rules_of(context.tier).map(|rule| Judged::new(rule, outcome(rule))).collect()
 }
 
+/// The outcomes for an image whose faults were found before a boot.
+pub(super) fn not_booted(tier: Tier) -> Vec<Judged> {
+    let why = "not booted: the image failed before";
+    let skipped = || Outcome::Judged(Verdict::Skipped(why.into()));
+    rules_of(tier).map(|rule| Judged::new(rule, skipped())).collect()
+}
+
 /// Logs worth having when something failed: name, command, lines shown in the report.
 const LOGS: [(&str, &str, usize); 6] = [
     ("cloud-init-output", "cat /var/log/cloud-init-output.log", 15),
@@ -136,7 +144,6 @@ pub(super) fn fetch_logs(guest: &Guest, out: &Path, running: &Running) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Tier;
     use crate::console::Scanner;
     use crate::expect::Expectations;
 
@@ -147,9 +154,9 @@ mod tests {
             expect: &expect,
             claimed: true,
             tier: Tier::Boot,
-            hostname: "n",
+            told: crate::checks::testing::told(),
+            observed: None,
             console,
-            table: &[],
         };
         let mut rules = unreachable(&context(&[]));
         let console = |rules: &[Judged]| {

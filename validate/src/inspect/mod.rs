@@ -11,6 +11,7 @@ use nodekiln_disk::{Depth, Disk, Image, Partitions, TableKind, Unpacking};
 use nodekiln_words::{Cancel, Class, Progress, Result, ResultExt as _, Sha256};
 use serde::Serialize;
 
+pub(crate) use system::data_sources;
 pub use system::{Boot, Package, System};
 pub use text::text;
 
@@ -170,7 +171,9 @@ pub fn open(path: &Path, looking: Looking<'_>) -> Result<Image> {
     let Looking { scratch: folder, progress, cancel, .. } = looking;
     match foreign::format(path)? {
         Some(format) => foreign::open(path, format, looking),
-        None => nodekiln_disk::open_with(path, Some(Unpacking { folder, progress, cancel })),
+        None => {
+            nodekiln_disk::open_with(path, Some(Unpacking { folder, name: None, progress, cancel }))
+        }
     }
 }
 
@@ -180,17 +183,27 @@ pub fn open(path: &Path, looking: Looking<'_>) -> Result<Image> {
 /// When somebody asked to stop.
 pub fn system(disk: &Disk, cancel: &Cancel) -> Result<Option<System>> {
     let mut problems = Vec::new();
-    match or_problem(Partitions::read(disk), &mut problems)? {
-        None => Ok(None),
-        Some(table) => {
-            let (_, systems) = contents(disk, &table, &mut problems, cancel)?;
-            System::of(&systems, &mut problems)
-        }
+    let systems = file_systems(disk, &mut problems, cancel)?;
+    System::of(&systems, &mut problems)
+}
+
+/// The file systems of `disk` that can be read; why there are no more is added to `problems`.
+///
+/// # Errors
+/// When somebody asked to stop.
+pub(crate) fn file_systems(
+    disk: &Disk,
+    problems: &mut Vec<String>,
+    cancel: &Cancel,
+) -> Result<FileSystems> {
+    match or_problem(Partitions::read(disk), problems)? {
+        None => Ok(Vec::new()),
+        Some(table) => Ok(contents(disk, &table, problems, cancel)?.1),
     }
 }
 
 /// File systems that can be read, by the numbers of their partitions.
-type FileSystems = Vec<(u32, FileSystem)>;
+pub(crate) type FileSystems = Vec<(u32, FileSystem)>;
 
 /// The partitions, and those file systems that can be read, by the number of their partition.
 fn contents(

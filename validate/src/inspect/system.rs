@@ -252,7 +252,7 @@ struct CloudConfig {
 }
 
 /// What cloud-init asks: the last `datasource_list` of its configuration, files by their names.
-fn data_sources(files: &FileSystem) -> Result<Vec<String>> {
+pub(crate) fn data_sources(files: &FileSystem) -> Result<Vec<String>> {
     let folder = "/etc/cloud/cloud.cfg.d";
     let names = files.list(folder)?;
     let drop_ins = names.iter().filter(|name| name.ends_with(".cfg"));

@@ -71,6 +71,20 @@ impl Cloud {
     pub const ALL: [Self; 6] =
         [Self::Aws, Self::Azure, Self::Gce, Self::OpenStack, Self::VSphere, Self::NoCloud];
 
+    /// The cloud whose datasource is `source`, in the words of cloud-init's `datasource_list`.
+    #[must_use]
+    pub fn of_data_source(source: &str) -> Option<Self> {
+        Some(match source {
+            "Ec2" => Self::Aws,
+            "Azure" => Self::Azure,
+            "GCE" => Self::Gce,
+            "OpenStack" | "ConfigDrive" => Self::OpenStack,
+            "VMware" | "OVF" => Self::VSphere,
+            "NoCloud" => Self::NoCloud,
+            _ => return None,
+        })
+    }
+
     /// Its word on the command line.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -18,6 +18,8 @@ pub struct Disks {
     pub overlay: PathBuf,
     /// NoCloud seed, raw; attached read-only.
     pub seed: Option<PathBuf>,
+    /// The medium of the guest's cloud, ISO 9660; attached as a CD.
+    pub cd: Option<PathBuf>,
     /// UEFI code and this run's own variable store.
     pub uefi: Option<(PathBuf, PathBuf)>,
 }
@@ -31,6 +33,8 @@ pub struct Wires {
     pub console: PathBuf,
     /// TCP port on 127.0.0.1 that reaches the guest's port 22.
     pub ssh_port: u16,
+    /// Whether QEMU runs in a network that holds the services of the guest's cloud and leads nowhere else.
+    pub services: bool,
 }
 
 /// A guest's kernel, started without a boot loader; for experiments and tests only.
@@ -68,6 +72,7 @@ pub fn arguments(setup: &Setup) -> Vec<OsString> {
     identity(&mut line, setup.machine);
     root_disk(&mut line, setup);
     seed_disk(&mut line, setup.disks);
+    cd(&mut line, setup);
     network(&mut line, setup);
     wires(&mut line, setup.wires);
     if let Some(direct) = setup.kernel {
@@ -202,10 +207,29 @@ fn seed_disk(line: &mut Line, disks: &Disks) {
     }
 }
 
+/// A CD where datasources look for one, at `/dev/sr0`: on the controller of the boot disk where that takes
+/// CDs, as in the clouds, since kernels made for clouds have drivers for few others.
+fn cd(line: &mut Line, setup: &Setup) {
+    let Some(cd) = &setup.disks.cd else { return };
+    let file = "driver=raw,node-name=medium,read-only=on,file.driver=file,file.filename=";
+    line.path("-blockdev", file, cd);
+    let device = match setup.machine.disk() {
+        DiskBus::VirtioScsi | DiskBus::Pvscsi => "scsi-cd,bus=scsi0.0,drive=medium",
+        DiskBus::Ide | DiskBus::Ahci => "ide-cd,bus=ide.1,drive=medium",
+        DiskBus::VirtioBlk | DiskBus::Nvme => {
+            line.pair("-device", "virtio-scsi-pci,id=scsi1");
+            "scsi-cd,bus=scsi1.0,drive=medium"
+        }
+    };
+    line.pair("-device", device);
+}
+
 /// QEMU's user-mode network with no way out: `restrict=on` drops all that the guest sends
-/// elsewhere, and only the forwarded port leads in.
+/// elsewhere, and only the forwarded port leads in. Where the cloud's services are in QEMU's own network the
+/// guest has to get there, and there is nothing else to be reached.
 fn network(line: &mut Line, setup: &Setup) {
     let port = setup.wires.ssh_port;
+    let restrict = if setup.wires.services { "" } else { "restrict=on," };
     let device = match setup.machine.profile.network {
         NetworkCard::VirtioNet => "virtio-net-pci",
         NetworkCard::E1000e => "e1000e",
@@ -213,7 +237,7 @@ fn network(line: &mut Line, setup: &Setup) {
     };
     line.pair(
         "-netdev",
-        &format!("user,id=net0,restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:{port}-:22"),
+        &format!("user,id=net0,{restrict}ipv6=off,hostfwd=tcp:127.0.0.1:{port}-:22"),
     );
     line.pair("-device", &format!("{device},netdev=net0,mac={MAC},romfile="));
 }

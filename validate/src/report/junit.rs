@@ -21,15 +21,22 @@ impl Report {
         report.to_string().unwrap_or_default()
     }
 
-    fn properties(&self) -> [(&'static str, String); 6] {
-        [
+    fn properties(&self) -> Vec<(&'static str, String)> {
+        let mut properties = vec![
             ("image", self.image.display().to_string()),
+            ("format", self.format.clone()),
             ("sha256", self.sha256.to_string()),
             ("firmware", self.firmware.as_str().to_owned()),
-            ("accelerator", self.accelerator.engine.as_str().to_owned()),
-            ("accelerator.why", self.accelerator.why.clone()),
-            ("qemu", self.accelerator.qemu.clone()),
-        ]
+        ];
+        properties.extend(self.provider.clone().map(|name| ("provider", name)));
+        if let Some(chosen) = &self.accelerator {
+            properties.extend([
+                ("accelerator", chosen.engine.as_str().to_owned()),
+                ("accelerator.why", chosen.why.clone()),
+                ("qemu", chosen.qemu.clone()),
+            ]);
+        }
+        properties
     }
 
     /// Whether the run got to its end is a test case too, or a guest that died early would look green.

@@ -3,7 +3,8 @@
 mod junit;
 mod terminal;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use nodekiln_providers::Firmware;
 use nodekiln_words::{Class, Failure, Result, Sha256};
@@ -13,6 +14,8 @@ use crate::Tier;
 use crate::accelerator::Chosen;
 use crate::checks::{Rule, Severity, Verdict};
 use crate::console::Finding;
+use crate::evidence;
+use crate::metadata::{Cloud, Emulation};
 use crate::run::{Cause, Lap};
 
 /// Everything that a run found out about an artifact.
@@ -20,14 +23,18 @@ use crate::run::{Cause, Lap};
 pub struct Report {
     /// The artifact.
     pub image: PathBuf,
+    /// Name of its provider, where it is known.
+    pub provider: Option<String>,
+    /// Its format: `raw`, `qcow2`, `vhd`, `vmdk`, `ova`, `tar.gz`.
+    pub format: String,
     /// SHA-256 of its bytes, the same before and after.
     pub sha256: Sha256,
     /// The tier that was run.
     pub tier: Tier,
     /// The firmware that it was booted by.
     pub firmware: Firmware,
-    /// What ran the guest's processors, and why.
-    pub accelerator: Chosen,
+    /// What ran the guest's processors, and why; nothing where the image failed before a boot.
+    pub accelerator: Option<Chosen>,
     /// When each stage ended.
     pub timeline: Vec<Lap>,
     /// The rules in order.
@@ -36,12 +43,37 @@ pub struct Report {
     pub cause: Option<Cause>,
     /// What the console scan found.
     pub findings: Vec<Finding>,
+    /// What the guest asked of its cloud's metadata service, where one answered.
+    pub metadata: Option<Metadata>,
     /// Last lines of the guest's own logs, fetched when something failed.
     pub logs: Vec<Excerpt>,
     /// The console's log.
     pub console: PathBuf,
     /// What this run cannot prove about a real cloud.
     pub fidelity: Vec<String>,
+}
+
+/// What a guest asked of its cloud's metadata service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Metadata {
+    /// The cloud's word on the command line.
+    pub cloud: String,
+    /// Every request in order, a line of JSON each.
+    pub log: PathBuf,
+    /// How often each method, path and status was seen.
+    pub requests: BTreeMap<String, u64>,
+}
+
+impl Metadata {
+    /// What `emulation` was asked, whose log is in the folder `out`.
+    pub(crate) fn of(out: &Path, emulation: &Emulation) -> Self {
+        let server = emulation.server();
+        Self {
+            cloud: server.instance().cloud.as_str().to_owned(),
+            log: out.join(evidence::METADATA),
+            requests: server.journal().counts(),
+        }
+    }
 }
 
 /// A rule and what came of it.
@@ -96,6 +128,12 @@ impl Judged {
         }
     }
 
+    /// Whether it says no.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        matches!(self.outcome, Outcome::Judged(Verdict::Fail(_)))
+    }
+
     /// What was seen, or why it could not be asked.
     #[must_use]
     pub fn seen(&self) -> &str {
@@ -109,7 +147,7 @@ impl Judged {
 impl Report {
     /// Rules that say no.
     pub fn failed(&self) -> impl Iterator<Item = &Judged> {
-        self.rules.iter().filter(|rule| matches!(rule.outcome, Outcome::Judged(Verdict::Fail(_))))
+        self.rules.iter().filter(|rule| rule.failed())
     }
 
     /// Rules that could not be asked.
@@ -158,16 +196,41 @@ impl Report {
     }
 }
 
-/// What an emulated machine of this tier does not prove, whatever the rules say.
-pub(crate) fn fidelity(tier: Tier) -> Vec<String> {
+/// What an emulated machine of this tier and cloud does not prove, whatever the rules say.
+pub(crate) fn fidelity(tier: Tier, cloud: Cloud) -> Vec<String> {
+    let devices =
+        "no cloud's own devices: hv_netvsc, hv_storvsc, ENA and gVNIC do not exist in QEMU";
+    let metadata = match cloud {
+        Cloud::NoCloud => "no cloud's own metadata service: the datasource was NoCloud",
+        Cloud::VSphere => {
+            "no guestinfo, RPC channel or guest customisation of VMware: what the guest was told came by the \
+             OVF environment's CD"
+        }
+        Cloud::Aws | Cloud::Azure | Cloud::Gce | Cloud::OpenStack => {
+            "no real cloud: its metadata service was nodekiln's own, which signs nothing and has no tokens of \
+             roles"
+        }
+    };
+    let dhcp = match cloud {
+        Cloud::NoCloud => {
+            "no DHCP options but those of QEMU's user-mode network; the default route came from the seed"
+        }
+        _ => {
+            "no DHCP options but those of QEMU's user-mode network: neither MTU nor classless routes"
+        }
+    };
     let mut list = vec![
-        "no cloud's own devices: hv_netvsc, hv_storvsc and ENA do not exist in QEMU",
-        "no cloud's own metadata service: the datasource was NoCloud",
-        "no guest customisation or RPC channel of VMware",
-        "no DHCP options but those of QEMU's user-mode network; the default route came from the seed",
+        devices,
+        metadata,
+        dhcp,
         "no way out of the guest: what it would fetch from a network was not seen",
         "no enforcement of Secure Boot: the firmware had no keys enrolled",
     ];
+    if cloud == Cloud::Azure {
+        list.push(
+            "no agent of Azure's: it starts where the hypervisor says that it is Microsoft's",
+        );
+    }
     if tier < Tier::Kubeadm {
         list.push("no cluster: kubeadm init was not run");
     } else {
@@ -197,15 +260,17 @@ pub(crate) mod testing {
         };
         Report {
             image: "/images/node.qcow2".into(),
+            provider: Some("qemu".into()),
+            format: "qcow2".into(),
             sha256: Sha256::of("node"),
             tier: Tier::Boot,
             firmware: Firmware::Bios,
-            accelerator: Chosen {
+            accelerator: Some(Chosen {
                 engine: Engine::Tcg,
                 why: "KVM is unusable: a probe guest hung for 5 s".into(),
                 cpu: "max".into(),
                 qemu: "7.2.22".into(),
-            },
+            }),
             timeline: vec![Lap { stage: Stage::Login, at: 21.5, took: 12.25 }],
             rules: vec![
                 rule("multi-user", Outcome::Judged(Verdict::Pass("active".into()))),
@@ -217,6 +282,7 @@ pub(crate) mod testing {
             ],
             cause: None,
             findings: vec![],
+            metadata: None,
             logs: vec![],
             console: "/out/console.log".into(),
             fidelity: vec!["no cloud".into()],
@@ -244,8 +310,11 @@ pub(crate) mod testing {
 
     #[test]
     fn secure_boot_is_not_claimed_by_any_tier() {
-        for tier in [Tier::Boot, Tier::Kubeadm] {
-            assert!(fidelity(tier).iter().any(|line| line.contains("Secure Boot")), "{tier:?}");
+        for (tier, cloud) in [(Tier::Boot, Cloud::Aws), (Tier::Kubeadm, Cloud::NoCloud)] {
+            assert!(
+                fidelity(tier, cloud).iter().any(|line| line.contains("Secure Boot")),
+                "{tier:?}"
+            );
         }
     }
 

@@ -44,15 +44,21 @@ impl Report {
     }
 
     fn head(&self, text: &mut String) {
-        let chosen = &self.accelerator;
         let _ = writeln!(text, "image        {}", self.image.display());
         let _ = writeln!(text, "sha256       {}", self.sha256);
+        let provider = self.provider.as_deref().map(|name| format!(", provider {name}"));
         let _ = writeln!(
             text,
-            "tier         {}, firmware {}",
+            "tier         {}, firmware {}, format {}{}",
             self.tier.as_str(),
-            self.firmware.as_str()
+            self.firmware.as_str(),
+            self.format,
+            provider.unwrap_or_default(),
         );
+        let Some(chosen) = &self.accelerator else {
+            text.push_str("machine      none: the image failed before a boot\n");
+            return;
+        };
         let _ = writeln!(
             text,
             "machine      QEMU {}, {} (cpu {}): {}",
@@ -61,6 +67,15 @@ impl Report {
             chosen.cpu,
             chosen.why
         );
+        if let Some(metadata) = &self.metadata {
+            let _ = writeln!(
+                text,
+                "metadata     {}: {} requests, told in {}",
+                metadata.cloud,
+                metadata.requests.values().sum::<u64>(),
+                metadata.log.display()
+            );
+        }
         let _ = writeln!(text, "console      {}", self.console.display());
     }
 

@@ -27,7 +27,8 @@ fn idle<T>(test: impl FnOnce(&Running) -> T) -> T {
     let folder = tempfile::tempdir().unwrap();
     let (image, overlay) = (folder.path().join("node.raw"), folder.path().join("root.qcow2"));
     fs_err::File::create(&image).unwrap().set_len(1 << 20).unwrap();
-    nodekiln_disk::qcow2::write_overlay(&overlay, &image, "raw", 1 << 20).unwrap();
+    let backing = nodekiln_disk::qcow2::Backing::Raw(image);
+    nodekiln_disk::qcow2::write_overlay(&overlay, &backing, 1 << 20).unwrap();
     let cancel = Cancel::default();
     let machine =
         Machine { memory: nodekiln_words::Bytes(64 << 20), cpus: 1, ..Machine::default() };
@@ -38,11 +39,13 @@ fn idle<T>(test: impl FnOnce(&Running) -> T) -> T {
         chosen: &chosen,
         scratch: folder.path(),
         out: folder.path(),
+        services: false,
         kernel: None,
         progress: &nodekiln_words::Silent,
         cancel: &cancel,
     };
-    let running = Running::power_on(&boot, &Disks { overlay, seed: None, uefi: None }).unwrap();
+    let running =
+        Running::power_on(&boot, &Disks { overlay, seed: None, cd: None, uefi: None }).unwrap();
     test(&running)
 }
 

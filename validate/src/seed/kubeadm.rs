@@ -3,7 +3,8 @@
 use nodekiln_recipes::recipe::Version;
 
 use super::GUEST_ADDRESS;
-use super::user_data::{File, TEMPLATE};
+use super::user_data::File;
+use crate::metadata::Cloud;
 
 /// Written by the bootstrap when `kubeadm init` succeeded: Cluster API's contract.
 pub const SENTINEL: &str = "/run/cluster-api/bootstrap-success.complete";
@@ -16,6 +17,18 @@ const KUBEADM_CONFIG: &str = "/run/kubeadm/kubeadm.yaml";
 
 /// The phase of `kubeadm init` that deploys CoreDNS.
 const DNS_PHASE: &str = "addon/coredns";
+
+/// How the templates of Cluster API's provider for `cloud` name the node: the only jinja in what it sends.
+/// cloud-init fills it in from the metadata.
+#[must_use]
+pub fn node_name(cloud: Cloud) -> &'static str {
+    match cloud {
+        Cloud::Aws | Cloud::NoCloud => "{{ ds.meta_data.local_hostname }}",
+        Cloud::Azure => "{{ ds.meta_data[\"local_hostname\"] }}",
+        Cloud::Gce => "{{ ds.meta_data.local_hostname.split(\".\")[0] }}",
+        Cloud::OpenStack | Cloud::VSphere => "{{ local_hostname }}",
+    }
+}
 
 /// A single-node cluster to bootstrap in the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,15 +43,17 @@ pub struct KubeadmPlan {
     pub ignore_preflight: Vec<&'static str>,
     /// Image of the probe pod, if there is one to run.
     pub pod_image: Option<String>,
+    /// The node's name, as a template that cloud-init fills in ([`node_name`]).
+    pub node_name: &'static str,
 }
 
 impl KubeadmPlan {
-    /// The plan for an image that claims `expect`; `None` when it claims no Kubernetes.
+    /// The plan for an image that claims `expect` and runs in `cloud`; `None` when it claims no Kubernetes.
     ///
     /// Without CoreDNS the DNS add-on is skipped, and kubeadm's check `ImagePull` is let pass, for it
     /// would try to fetch that image.
     #[must_use]
-    pub fn of(expect: &crate::expect::Expectations) -> Option<Self> {
+    pub fn of(expect: &crate::expect::Expectations, cloud: Cloud) -> Option<Self> {
         let version = expect.kubernetes?;
         let mut plan = Self {
             version,
@@ -46,6 +61,7 @@ impl KubeadmPlan {
             skip_phases: Vec::new(),
             ignore_preflight: Vec::new(),
             pod_image: expect.pod_image().map(str::to_owned),
+            node_name: node_name(cloud),
         };
         if expect.unavailable("coredns").is_some() {
             plan.skip_phases.push(DNS_PHASE);
@@ -128,9 +144,10 @@ impl KubeadmPlan {
                bindPort: 6443\n\
              nodeRegistration:\n  \
                criSocket: {}\n  \
-               name: '{TEMPLATE}'\n\
+               name: '{}'\n\
              {init_timeouts}",
             self.cri_socket(),
+            self.node_name,
         )
     }
 

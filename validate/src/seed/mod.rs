@@ -1,4 +1,4 @@
-//! The NoCloud seed: what a cloud would tell the guest about itself, on a small disk.
+//! What the validator tells the guest, and the NoCloud seed that tells it on a small disk.
 //!
 //! A FAT file system labelled `CIDATA` with `meta-data`, `user-data` and `network-config`, as
 //! cloud-init's NoCloud datasource reads it. The user-data has the shape that Cluster API's
@@ -8,7 +8,7 @@ mod kubeadm;
 mod medium;
 mod user_data;
 
-pub use kubeadm::{KubeadmPlan, POD_MANIFEST, POD_NAME, SENTINEL};
+pub use kubeadm::{KubeadmPlan, POD_MANIFEST, POD_NAME, SENTINEL, node_name};
 
 use nodekiln_words::Result;
 use uuid::Uuid;
@@ -48,9 +48,15 @@ impl Seed<'_> {
     pub fn image(&self) -> Result<Vec<u8>> {
         medium::build(&[
             ("meta-data", self.meta_data()),
-            ("user-data", user_data::render(self)),
+            ("user-data", self.user_data()),
             ("network-config", NETWORK_CONFIG.replace("{MAC}", MAC)),
         ])
+    }
+
+    /// The user-data, which every cloud hands over as it is.
+    #[must_use]
+    pub fn user_data(&self) -> String {
+        user_data::render(self)
     }
 
     fn meta_data(&self) -> String {
@@ -84,6 +90,7 @@ mod tests {
     use super::*;
     use crate::expect::Expectations;
     use crate::keys::KeyPair;
+    use crate::metadata::Cloud;
 
     fn expect(version: &str) -> Expectations {
         let images = [(format!("registry.example/etcd:{version}"), Sha256::of("etcd"))].into();
@@ -99,7 +106,7 @@ mod tests {
             login: KeyPair::from_seed([1; 32]).unwrap(),
             host: KeyPair::from_seed([2; 32]).unwrap(),
         };
-        let plan = KubeadmPlan::of(expect);
+        let plan = KubeadmPlan::of(expect, Cloud::NoCloud);
         let seed =
             Seed { instance: Uuid::nil(), hostname: "node-1", keys: &keys, kubeadm: plan.as_ref() };
         let text = user_data::render(&seed);
@@ -143,13 +150,30 @@ mod tests {
 
     #[test]
     fn preflight_is_only_let_pass_what_a_missing_image_forces() {
-        let plan = KubeadmPlan::of(&expect("1.36.1")).unwrap();
+        let plan = KubeadmPlan::of(&expect("1.36.1"), Cloud::NoCloud).unwrap();
         assert!(plan.skip_phases.is_empty() && plan.ignore_preflight.is_empty());
         assert!(plan.brings_dns());
         let mut without = expect("1.20.2");
         without.unavailable_images.insert("r/coredns:1.7.0".into(), "no source".into());
-        assert!(!KubeadmPlan::of(&without).unwrap().brings_dns());
-        assert_eq!(KubeadmPlan::of(&Expectations::default()), None);
+        assert!(!KubeadmPlan::of(&without, Cloud::NoCloud).unwrap().brings_dns());
+        assert_eq!(KubeadmPlan::of(&Expectations::default(), Cloud::NoCloud), None);
+    }
+
+    #[test]
+    fn the_node_is_named_by_the_template_of_each_clouds_provider() {
+        for cloud in Cloud::ALL {
+            let keys =
+                Keys { login: KeyPair::from_seed([1; 32]).unwrap(), ..Keys::generate().unwrap() };
+            let plan = KubeadmPlan::of(&expect("1.36.1"), cloud);
+            let seed =
+                Seed { instance: Uuid::nil(), hostname: "n", keys: &keys, kubeadm: plan.as_ref() };
+            let text = seed.user_data();
+            assert!(
+                text.contains(&format!("  name: '{}'\n", node_name(cloud))),
+                "{cloud:?}\n{text}"
+            );
+            assert_eq!(text.matches("{{").count(), 1, "{cloud:?}");
+        }
     }
 
     #[test]
@@ -188,7 +212,7 @@ mod tests {
     #[test]
     fn jinja_marks_stand_only_where_they_are_meant() {
         let text = user_data(&expect("1.20.2"));
-        let rest = text.replace(user_data::TEMPLATE, "");
+        let rest = text.replace(node_name(Cloud::NoCloud), "");
         for mark in ["{{", "{%", "{#", "}}", "%}", "#}"] {
             assert!(!rest.contains(mark), "{mark}");
         }

@@ -65,9 +65,6 @@ fn quoted(value: &str) -> String {
     serde_json::Value::from(value).to_string()
 }
 
-/// All that a file of the kubeadm plan may hold of jinja's syntax.
-pub(super) const TEMPLATE: &str = "{{ ds.meta_data.local_hostname }}";
-
 impl kubeadm::KubeadmPlan {
     /// The commands that cloud-init runs, last of all.
     pub(super) fn commands(&self) -> Vec<String> {

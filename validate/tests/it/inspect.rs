@@ -19,7 +19,13 @@ fn succeed(command: &mut Command) {
 }
 
 /// A raw disk whose root file system has `files`.
-fn image(folder: &Path, files: &[(&str, &str)]) -> PathBuf {
+pub(crate) fn image(folder: &Path, files: &[(&str, &str)]) -> PathBuf {
+    let files: Vec<_> = files.iter().map(|(name, text)| (*name, text.as_bytes())).collect();
+    image_with(folder, &files, 0)
+}
+
+/// The same, with as many bytes more behind the partition.
+pub(crate) fn image_with(folder: &Path, files: &[(&str, &[u8])], more: u64) -> PathBuf {
     let (tree, root, path) = (folder.join("tree"), folder.join("root"), folder.join("disk.raw"));
     std::fs::create_dir_all(&tree).unwrap();
     for (name, content) in files {
@@ -33,7 +39,7 @@ fn image(folder: &Path, files: &[(&str, &str)]) -> PathBuf {
             .args([&tree, &root])
             .arg("64M"),
     );
-    let size = START + ROOM + START;
+    let size = START + ROOM + START + more;
     let entry = Entry {
         number: 1,
         kind: TYPE_ROOT_X86_64,

@@ -1,9 +1,16 @@
 //! Whole runs: small guests that boot in a second, and on demand a real image.
 
-#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "tests may fail and tell")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "tests may fail and tell"
+)]
 
+mod formats;
 mod inspect;
 mod metadata;
 mod processes;
 mod real_image;
 mod small_guests;
+mod wrong_pieces;

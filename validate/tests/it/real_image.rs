@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use nodekiln_validate::qemu::arguments::DirectKernel;
-use nodekiln_validate::{Accelerator, Expectations, Firmware, Machine, Request, Tier, validate};
+use nodekiln_validate::{
+    Accelerator, Expectations, Firmware, Machine, Request, Tier, Way, validate,
+};
 use nodekiln_words::{Cancel, Event, Progress};
 
 struct Stderr;
@@ -36,13 +38,16 @@ fn a_real_image_passes() {
     let kept = tempfile::tempdir().unwrap();
     let request = Request {
         image,
+        provider: None,
         tier: if kubeadm { Tier::Kubeadm } else { Tier::Boot },
         machine: Machine {
             firmware: if uefi { Firmware::Uefi } else { Firmware::Bios },
             ..Machine::default()
         },
+        way: Way::Usual,
         expect,
         expected_digest: None,
+        expected_payload: None,
         out: path("NODEKILN_OUT").unwrap_or_else(|| kept.path().to_owned()),
         accelerator: Accelerator::Auto,
         patience: 2,

@@ -1,15 +1,18 @@
 //! Guests of one sector that print to the serial port and then hang, reset or go on: enough to see
 //! how a boot is handled, in seconds.
 
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nodekiln_disk::gpt::Table;
 use nodekiln_validate::deadlines::Stage;
 use nodekiln_validate::report::Outcome;
 use nodekiln_validate::{
-    Accelerator, Expectations, Firmware, Machine, Report, Request, Tier, validate,
+    Accelerator, Expectations, Firmware, Machine, Report, Request, Tier, Way, validate,
 };
 use nodekiln_words::{Bytes, Cancel, Class, Result, Sha256, Silent};
+use uuid::Uuid;
 
 /// What a small guest does after its words.
 #[derive(Clone, Copy)]
@@ -20,10 +23,14 @@ pub(crate) enum Then {
     Reset,
 }
 
-/// A disk of 2 MiB whose boot sector prints `words` on COM1. It carries an MBR with one partition,
-/// so that it is taken for a disk.
+/// A disk of 2 MiB whose boot sector prints `words` on COM1. It has a sound GPT without partitions.
 pub(crate) fn disk(folder: &Path, words: &str, then: Then) -> PathBuf {
-    let mut sector = vec![
+    disk_of(folder, words, then, 2 << 20)
+}
+
+/// The same of `size` bytes.
+pub(crate) fn disk_of(folder: &Path, words: &str, then: Then, size: u64) -> PathBuf {
+    let mut code = vec![
         0xfa, // cli
         0x31, 0xc0, 0x8e, 0xd8, // ds = 0
         0xbe, 0x40, 0x7c, // si = 0x7c40, the words
@@ -34,29 +41,32 @@ pub(crate) fn disk(folder: &Path, words: &str, then: Then) -> PathBuf {
         0xeb, 0xf5, // jmp next
     ];
     match then {
-        Then::Halt => sector.extend([0xf4, 0xeb, 0xfd]), // done: hlt; jmp done
-        Then::Reset => sector.extend([0xb0, 0xfe, 0xe6, 0x64, 0xf4]), // done: al = 0xfe; out 0x64
+        Then::Halt => code.extend([0xf4, 0xeb, 0xfd]), // done: hlt; jmp done
+        Then::Reset => code.extend([0xb0, 0xfe, 0xe6, 0x64, 0xf4]), // done: al = 0xfe; out 0x64
     }
-    sector.resize(0x40, 0);
-    sector.extend_from_slice(words.as_bytes());
-    assert!(sector.len() < 446, "the words fit below the partition table");
-    sector.resize(446, 0);
-    sector.extend([0x80, 0, 2, 0, 0x83, 0, 3, 0, 1, 0, 0, 0, 0xff, 0x0f, 0, 0]);
-    sector.resize(510, 0);
-    sector.extend([0x55, 0xaa]);
-    sector.resize(2 << 20, 0);
+    code.resize(0x40, 0);
+    code.extend_from_slice(words.as_bytes());
+    code.push(0);
+    let table = Table { disk: Uuid::from_u128(1), entries: Vec::new() };
+    let ends = table.encode(size / 512, &code).unwrap();
     let path = folder.join("node.raw");
-    std::fs::write(&path, sector).unwrap();
+    let file = std::fs::File::create(&path).unwrap();
+    file.set_len(size).unwrap();
+    file.write_all_at(&ends.head, 0).unwrap();
+    file.write_all_at(&ends.tail, size - ends.tail.len() as u64).unwrap();
     path
 }
 
 pub(crate) fn request(image: PathBuf, out: &Path) -> Request {
     Request {
         image,
+        provider: None,
         tier: Tier::Boot,
         machine: Machine { memory: Bytes(64 << 20), cpus: 1, ..Machine::default() },
+        way: Way::Usual,
         expect: None,
         expected_digest: None,
+        expected_payload: None,
         out: out.to_owned(),
         accelerator: Accelerator::Tcg,
         patience: 1,

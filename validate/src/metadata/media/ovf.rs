@@ -47,12 +47,14 @@ fn environment(instance: &Instance) -> String {
         .document()
 }
 
-/// cloud-init wants the network's configuration below a key of that name.
+/// cloud-init wants the network's configuration below a key of that name. The default route is named, since
+/// QEMU's closed network announces none.
 fn network(instance: &Instance) -> String {
     let card = json!({
         "match": { "macaddress": instance.mac.to_string() },
         "set-name": "eth0",
         "dhcp4": true,
+        "routes": [{ "to": "0.0.0.0/0", "via": instance.gateway }],
     });
     json!({ "network": { "version": 2, "ethernets": { "primary": card } } }).to_string()
 }

@@ -3,10 +3,15 @@ use std::path::Path;
 use nodekiln_providers::MachineProfile;
 
 use super::*;
+use crate::provisioning::{Way, needs_namespace};
 
 fn text(machine: &Machine, disks: &Disks, engine: Engine) -> String {
-    let wires =
-        Wires { qmp: "/run/a/qmp".into(), console: "/out/console.log".into(), ssh_port: 40022 };
+    let wires = Wires {
+        qmp: "/run/a/qmp".into(),
+        console: "/out/console.log".into(),
+        ssh_port: 40022,
+        services: needs_namespace(&machine.profile, Way::Usual),
+    };
     let setup = Setup { machine, engine, disks, wires: &wires, kernel: None };
     let mut text = String::new();
     for argument in arguments(&setup) {
@@ -18,7 +23,8 @@ fn text(machine: &Machine, disks: &Disks, engine: Engine) -> String {
 }
 
 fn disks() -> Disks {
-    Disks { overlay: "/run/a/root.qcow2".into(), seed: Some("/run/a/seed.img".into()), uefi: None }
+    let seed = Some("/run/a/seed.img".into());
+    Disks { overlay: "/run/a/root.qcow2".into(), seed, cd: None, uefi: None }
 }
 
 /// Compares with the golden file, or rewrites it when `NODEKILN_BLESS` is set.
@@ -43,6 +49,12 @@ fn the_plain_bios_machine_is_as_reviewed() {
 /// A machine of this profile in the way that it is usually started, with this run's UEFI if so.
 fn machine_of(profile: MachineProfile, firmware: Firmware) -> String {
     let mut disks = disks();
+    if profile.data_source != "NoCloud" {
+        disks.seed = None;
+    }
+    if matches!(profile.data_source.as_str(), "Azure" | "VMware") {
+        disks.cd = Some("/run/a/medium.iso".into());
+    }
     if firmware == Firmware::Uefi {
         disks.uefi = Some(("/usr/share/OVMF/CODE.fd".into(), "/run/a/VARS.fd".into()));
     }
@@ -96,6 +108,23 @@ fn every_controller_and_card_has_its_device() {
     ] {
         let text = machine(DiskBus::VirtioBlk, card);
         assert!(text.contains(&format!("-device {device},netdev=net0,")), "{text}");
+    }
+}
+
+#[test]
+fn a_cd_is_where_the_boot_disks_controller_takes_one() {
+    for (bus, devices) in [
+        (DiskBus::VirtioScsi, &["-device scsi-cd,bus=scsi0.0,drive=medium\n"][..]),
+        (DiskBus::Pvscsi, &["-device scsi-cd,bus=scsi0.0,drive=medium\n"]),
+        (DiskBus::Ide, &["-device ide-cd,bus=ide.1,drive=medium\n"]),
+        (DiskBus::Nvme, &["-device virtio-scsi-pci,id=scsi1", "-device scsi-cd,bus=scsi1.0,"]),
+    ] {
+        let profile =
+            MachineProfile { disk: bus, data_source: "VMware".into(), ..MachineProfile::virtio() };
+        let text = machine_of(profile, Firmware::Uefi);
+        for device in devices {
+            assert!(text.contains(device), "{bus:?}\n{text}");
+        }
     }
 }
 

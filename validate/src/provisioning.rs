@@ -1,0 +1,234 @@
+//! What the guest is told about itself in one run, and by which way: a NoCloud seed, the metadata service
+//! of its cloud, or the medium that its cloud attaches.
+
+use std::path::Path;
+
+use nodekiln_providers::MachineProfile;
+use nodekiln_words::{Class, Failure, Result, Sha256};
+use uuid::Uuid;
+
+use crate::artifact::Artifact;
+use crate::evidence;
+use crate::keys::{self, KeyPair, Keys};
+use crate::metadata::{Cloud, Description, Emulation, Instance, Journal, Observed, media};
+use crate::qemu::arguments::MAC;
+use crate::seed::{KubeadmPlan, Seed};
+use crate::{Machine, Request};
+
+/// What the guest's ids are derived from, so that two reports of one image are equal in them.
+const INSTANCES: Uuid = Uuid::from_u128(0x6e6f_6465_6b69_6c6e_5f76_616c_6964_6174);
+
+/// How a guest learns from its cloud who it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    /// As the cloud does it: by its metadata service, its medium, or both.
+    #[default]
+    Usual,
+    /// By OpenStack's config drive in place of its service.
+    ConfigDrive,
+}
+
+/// What the guest is told, which the rules look for in it. Host name and keys are drawn for each run, so
+/// that nothing in an image can be taken for them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Who tells it.
+    pub cloud: Cloud,
+    /// cloud-init's datasource for that, as `datasource_list` has it.
+    pub data_source: &'static str,
+    /// Its host name, without a domain.
+    pub hostname: String,
+    /// The name by which it registers with its cluster.
+    pub node: String,
+    /// Its instance id.
+    pub instance_id: String,
+    /// The public key that is told beside the user-data, where one is: an OpenSSH line.
+    pub ssh_key: Option<String>,
+    /// Digest of the user-data.
+    pub user_data: Sha256,
+}
+
+/// What the guest is told, and what is needed to tell it.
+pub(crate) struct Provisioning {
+    pub(crate) told: Told,
+    /// A disk of raw bytes: NoCloud's seed.
+    pub(crate) seed: Option<Vec<u8>>,
+    /// The bytes of a CD.
+    pub(crate) cd: Option<Vec<u8>>,
+    service: Option<Instance>,
+}
+
+/// The cloud whose part has to be played for machines like `profile`.
+///
+/// # Errors
+/// [`Class::Unsupported`] for a datasource that nothing here can feed; [`Class::Input`] for a way that the
+/// cloud does not have.
+pub(crate) fn cloud_of(profile: &MachineProfile, way: Way) -> Result<Cloud> {
+    let source = &profile.data_source;
+    let cloud = Cloud::of_data_source(source).ok_or_else(|| {
+        let text = format!("the image's machine wants the datasource {source}");
+        Failure::new(Class::Unsupported, text).with_help(
+            "validate plays the part of EC2, Azure, GCE, OpenStack, vSphere (OVF) and NoCloud",
+        )
+    })?;
+    if way == Way::ConfigDrive && cloud != Cloud::OpenStack {
+        let text = format!("there is no config drive on {}", cloud.as_str());
+        return Err(Failure::input(text)
+            .with_help("leave out `--config-drive`, or give an image for openstack"));
+    }
+    Ok(cloud)
+}
+
+impl Provisioning {
+    /// Draws up what the guest of this run is told.
+    ///
+    /// # Errors
+    /// When there is no randomness, or a medium cannot be made.
+    pub(crate) fn draw(
+        request: &Request,
+        artifact: &Artifact,
+        cloud: Cloud,
+        keys: &Keys,
+        plan: Option<&KubeadmPlan>,
+    ) -> Result<Self> {
+        let name = artifact.path.to_string_lossy();
+        let hostname = format!("node-{:08x}", u32::from_ne_bytes(keys::random()?));
+        let instance = nodekiln_words::derive_uuid(INSTANCES, &name);
+        let seed = Seed { instance, hostname: &hostname, keys, kubeadm: plan };
+        let user_data = seed.user_data().into_bytes();
+        let told = Told {
+            cloud,
+            data_source: data_source(cloud, request.way),
+            node: hostname.clone(),
+            instance_id: instance.to_string(),
+            ssh_key: None,
+            user_data: Sha256::of(&user_data),
+            hostname: hostname.clone(),
+        };
+        if cloud == Cloud::NoCloud {
+            let seed = Some(seed.image()?);
+            return Ok(Self { told, seed, cd: None, service: None });
+        }
+        let key = KeyPair::generate()?.public;
+        let mut instance = Instance::of(
+            cloud,
+            Description {
+                seed: Some(name.into_owned()),
+                hostname: Some(hostname),
+                mac: Some(MAC.to_owned()),
+                ssh_keys: vec![key.clone()],
+                ..Description::default()
+            },
+        )?;
+        instance.user_data = Some(user_data);
+        let Machine { profile, seed, .. } = &request.machine;
+        // The cloud knows the machine by the id that its firmware tells.
+        instance.system_uuid = profile.smbios.uuid_of(*seed).unwrap_or(instance.system_uuid);
+        let node = match cloud {
+            Cloud::Aws => instance.fqdn(),
+            _ => told.node,
+        };
+        let instance_id = instance.instance_id();
+        let told = Told { node, instance_id, ssh_key: Some(key), ..told };
+        let (medium, service) = channels(cloud, request.way);
+        let cd = if medium { Some(media::medium(&instance)?.bytes) } else { None };
+        Ok(Self { told, seed: None, cd, service: service.then_some(instance) })
+    }
+
+    /// Starts the cloud's services in a network of their own, where it has any; what they are asked is
+    /// written into the folder `out`.
+    ///
+    /// # Errors
+    /// When this machine does not let us have a network.
+    pub(crate) fn serve(&self, out: &Path) -> Result<Option<Emulation>> {
+        let Some(instance) = &self.service else { return Ok(None) };
+        let journal = Journal::to_file(&out.join(evidence::METADATA))?;
+        let started = Emulation::start(instance.clone(), Vec::new(), journal);
+        started.map(Some).map_err(no_network)
+    }
+}
+
+/// Why a run for a cloud with services has no network for them, with the remedy.
+#[must_use]
+pub fn no_network(failure: Failure) -> Failure {
+    let text = "cannot play the part of the cloud's metadata service";
+    Failure::new(failure.class(), text).with_source(failure).with_help(
+        "run this as root, or let users have namespaces of their own: the service's address exists in a \
+         network namespace alone. The sysctls user.max_user_namespaces and user.max_net_namespaces must not be \
+         0, and where there is kernel.apparmor_restrict_unprivileged_userns, it must be",
+    )
+}
+
+/// Whether the services of `cloud` need a network of their own, which only root can make.
+#[must_use]
+pub fn needs_namespace(profile: &MachineProfile, way: Way) -> bool {
+    Cloud::of_data_source(&profile.data_source).is_some_and(|cloud| channels(cloud, way).1)
+}
+
+/// Whether a cloud tells a guest by a medium, and whether by a service.
+fn channels(cloud: Cloud, way: Way) -> (bool, bool) {
+    match (cloud, way) {
+        (Cloud::VSphere, _) => (true, false),
+        // OpenStack's service is there beside a config drive.
+        (Cloud::Azure, _) | (Cloud::OpenStack, Way::ConfigDrive) => (true, true),
+        (Cloud::Aws | Cloud::Gce | Cloud::OpenStack, _) => (false, true),
+        (Cloud::NoCloud, _) => (false, false),
+    }
+}
+
+/// The datasource that has to be chosen under QEMU. On vSphere the one for VMware needs the hypervisor's
+/// own channel, and the one for the OVF environment is what remains.
+fn data_source(cloud: Cloud, way: Way) -> &'static str {
+    match (cloud, way) {
+        (Cloud::Aws, _) => "Ec2",
+        (Cloud::Azure, _) => "Azure",
+        (Cloud::Gce, _) => "GCE",
+        (Cloud::OpenStack, Way::Usual) => "OpenStack",
+        (Cloud::OpenStack, Way::ConfigDrive) => "ConfigDrive",
+        (Cloud::VSphere, _) => "OVF",
+        (Cloud::NoCloud, _) => "NoCloud",
+    }
+}
+
+/// What the guest asked of its cloud's services and told them, so far.
+pub(crate) fn observed(emulation: Option<&Emulation>) -> Option<Observed> {
+    emulation.map(|emulation| emulation.server().observed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_way_is_the_clouds_own_and_another_is_refused() {
+        let profile = |source: &str| MachineProfile {
+            data_source: source.to_owned(),
+            ..MachineProfile::virtio()
+        };
+        for (source, cloud, needs) in [
+            ("Ec2", Cloud::Aws, true),
+            ("Azure", Cloud::Azure, true),
+            ("GCE", Cloud::Gce, true),
+            ("OpenStack", Cloud::OpenStack, true),
+            ("VMware", Cloud::VSphere, false),
+            ("NoCloud", Cloud::NoCloud, false),
+        ] {
+            let profile = profile(source);
+            assert_eq!(cloud_of(&profile, Way::Usual).unwrap(), cloud);
+            assert_eq!(needs_namespace(&profile, Way::Usual), needs, "{source}");
+            let drive = cloud_of(&profile, Way::ConfigDrive);
+            assert_eq!(drive.is_ok(), cloud == Cloud::OpenStack, "{source}");
+        }
+        let failure = cloud_of(&profile("Scaleway"), Way::Usual).unwrap_err();
+        assert_eq!(failure.class(), Class::Unsupported);
+    }
+
+    #[test]
+    fn a_machine_without_namespaces_is_told_with_what_this_verb_can_do() {
+        let failure = Failure::new(Class::Unsupported, "no").with_help("use --listen");
+        let told = no_network(failure);
+        assert_eq!(told.class(), Class::Unsupported);
+        let help = told.help().unwrap();
+        assert!(help.contains("root") && !help.contains("--listen"), "{help}");
+    }
+}
