@@ -259,15 +259,16 @@ impl Work {
             | Self::Script { .. }
             | Self::Containerd { .. }
             | Self::KubernetesCompile { .. }
-            | Self::KubernetesFiles { .. }
             | Self::ControlPlaneImages { .. }
             | Self::FetchedImages { .. }
             | Self::Remove { .. }
             | Self::Boot { .. }
             | Self::Sysprep { .. } => 1,
-            Self::Packages { .. } | Self::Initramfs | Self::KubernetesInstall { .. } => 2,
-            Self::Preload { .. } => 3,
-            Self::Disk { .. } => 4,
+            Self::Packages { .. }
+            | Self::Initramfs
+            | Self::KubernetesFiles { .. }
+            | Self::KubernetesInstall { .. } => 2,
+            Self::Preload { .. } | Self::Disk { .. } => 4,
         }
     }
 

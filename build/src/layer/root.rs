@@ -1,8 +1,9 @@
 //! A tree to work in: layers from below, and one new layer that takes what is written.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use nodekiln_recipes::inventory::TreeReader;
@@ -102,6 +103,9 @@ impl Root {
         let output = scratch.join("output");
         make_folder(&output)?;
         if lowers.is_empty() {
+            // The root of a tree, whatever anybody's umask is.
+            fs_err::set_permissions(&output, Permissions::from_mode(0o755))
+                .or_io(|| "cannot set the bits of a new tree's root".to_owned())?;
             let confined = open_folder(&output)?;
             return Ok(Self {
                 confined,

@@ -4,7 +4,7 @@ use std::path::Path;
 use nodekiln_words::{Class, Failure, Result, ResultExt, SourceDate};
 
 use super::check::{Preloaded, digests};
-use crate::layer::{Root, is_opaque, is_whiteout};
+use crate::layer::{Attributes, Root, is_opaque, is_whiteout};
 
 /// What of containerd's root is the store itself: blobs, names, unpacked layers. All else is of one
 /// run (leases of shims, temporary mounts) or of one machine (the server's id).
@@ -93,8 +93,10 @@ fn marked(store: &Path, path: &Path) -> Failure {
 pub(super) fn hand_over(store: &Path, scratch: &Path, source_date: SourceDate) -> Result<()> {
     let moving = || "moving the store into the layer".to_owned();
     let output = Root::assemble(&[], scratch)?;
+    for folder in ["/var", "/var/lib"] {
+        output.make_directory(folder, Attributes::root(0o755))?;
+    }
     let parent = output.path().join("var/lib");
-    fs_err::create_dir_all(&parent).or_io(moving)?;
     fs_err::set_permissions(store, std::fs::Permissions::from_mode(MODE)).or_io(moving)?;
     fs_err::rename(store, parent.join("containerd")).or_io(moving)?;
     output.finish(source_date)
