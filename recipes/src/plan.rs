@@ -184,8 +184,8 @@ pub enum Work {
         boot: Option<BootMode>,
         /// What the disk's ids are derived from.
         seed: Uuid,
-        /// How many layers of the tree, from the bottom, the file system is filled with at once; what
-        /// those above change is written into it afterwards.
+        /// How many layers of the tree, from the bottom, change least often: the file system is filled with
+        /// these at once, or with some fewer, and what the others change is written into it afterwards.
         base: usize,
     },
 }
@@ -268,7 +268,8 @@ impl Work {
             | Self::Initramfs
             | Self::KubernetesFiles { .. }
             | Self::KubernetesInstall { .. } => 2,
-            Self::Preload { .. } | Self::Disk { .. } => 4,
+            Self::Preload { .. } => 4,
+            Self::Disk { .. } => 5,
         }
     }
 

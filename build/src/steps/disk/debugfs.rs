@@ -18,18 +18,46 @@ const FOLDER: &str = "/mnt/debugfs";
 /// `BUFSIZ` bytes (8192 with glibc) and each may be two, of both and what else stands there.
 const LONGEST: usize = 1800;
 
-/// How many of `layers`, bottom first, mke2fs has to fill in: at least `least`, and all up to the last
-/// that has something that debugfs cannot write.
+/// Bytes of layers in all that debugfs writes besides those above the planned base: it takes longer than
+/// mke2fs for what neither has to be removed nor moves anything.
+const ROOM: u64 = 256 << 20;
+
+/// How many of `layers`, bottom first, mke2fs fills in. As planned, less the topmost of those for which
+/// there is room: what a recipe's author changes from build to build lies there. And as many as it takes
+/// for all that debugfs cannot write. What lies above the plan's base has no say, so that providers agree.
 ///
 /// # Errors
 /// When a layer cannot be read.
-pub(super) fn base_of(layers: &[PathBuf], least: usize) -> io::Result<usize> {
-    for (number, layer) in layers.iter().enumerate().skip(least).rev() {
+pub(super) fn base_of(layers: &[PathBuf], planned: usize) -> io::Result<usize> {
+    let mut base = planned.min(layers.len());
+    let mut room = ROOM;
+    while let Some(layer) = base.checked_sub(1).filter(|below| *below > 0) {
+        let Some(layer) = layers.get(layer) else { break };
+        let Some(left) = room_beside(layer, room)? else { break };
+        (room, base) = (left, base - 1);
+    }
+    for (number, layer) in layers.iter().enumerate().skip(base).rev() {
         if !can_write(layer, Path::new("/"))? {
             return Ok(number + 1);
         }
     }
-    Ok(least.min(layers.len()))
+    Ok(base)
+}
+
+/// What of `room` bytes is left beside all files in `folder`; `None` where they do not fit.
+fn room_beside(folder: &Path, mut room: u64) -> io::Result<Option<u64>> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        let left = match (metadata.is_dir(), metadata.is_file()) {
+            (true, _) => room_beside(&entry.path(), room)?,
+            (_, true) => room.checked_sub(metadata.len()),
+            _ => Some(room),
+        };
+        let Some(left) = left else { return Ok(None) };
+        room = left;
+    }
+    Ok(Some(room))
 }
 
 /// Whether debugfs can write all that stands at `folder`, seen at `path`.
@@ -286,10 +314,27 @@ mod tests {
             std::fs::create_dir_all(layer.join("etc")).unwrap();
         }
         assert_eq!(base_of(&layers, 1).unwrap(), 1);
-        assert_eq!(base_of(&layers, 7).unwrap(), 4);
+        assert_eq!(base_of(&layers, 7).unwrap(), 1, "there is room for all");
         std::fs::write(layers[2].join("etc/two\nlines"), "").unwrap();
         assert_eq!(base_of(&layers, 1).unwrap(), 3);
         std::os::unix::fs::symlink("x".repeat(LONGEST + 1), layers[3].join("long")).unwrap();
-        assert_eq!(base_of(&layers, 0).unwrap(), 4);
+        assert_eq!(base_of(&layers, 1).unwrap(), 4);
+    }
+
+    #[test]
+    fn layers_below_the_planned_base_come_late_while_there_is_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |number: usize, size: u64| {
+            let layer = folder.path().join(number.to_string());
+            std::fs::create_dir_all(layer.join("usr")).unwrap();
+            std::fs::File::create(layer.join("usr/file")).unwrap().set_len(size).unwrap();
+            layer
+        };
+        let sizes = [1, ROOM / 2 + 1, ROOM / 2, ROOM / 4, 10 * ROOM];
+        let layers: Vec<PathBuf> =
+            sizes.into_iter().enumerate().map(|(number, size)| of(number, size)).collect();
+        assert_eq!(base_of(&layers, 4).unwrap(), 2, "the second has no room beside two others");
+        assert_eq!(base_of(&layers, 2).unwrap(), 1, "the lowest is mke2fs's");
+        assert_eq!(base_of(&layers, 5).unwrap(), 5, "the topmost is larger than the room");
     }
 }
