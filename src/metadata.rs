@@ -23,6 +23,7 @@ use crate::arguments::metadata::{
 };
 use crate::exit::{self, print, print_error};
 use crate::progress::renderer;
+use crate::registry;
 
 /// How often a waiting program looks up.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -121,12 +122,23 @@ fn instance(words: &InstanceWords) -> Result<Instance> {
         CloudWord::Vsphere => Cloud::VSphere,
         CloudWord::Nocloud => Cloud::NoCloud,
     };
-    let mut instance = Instance::of(cloud, description)?;
+    let instance = Instance::of(cloud, description)?;
+    let machine = registry::by_name(machine_of(cloud))?.machine();
+    let id = instance.id;
+    let mut instance = instance.on(&machine.smbios, id);
     if let Some(path) = &words.user_data {
         let read = || format!("cannot read the user-data {}", path.display());
         instance.user_data = Some(fs_err::read(path).or_fail(Class::Input, read)?);
     }
     Ok(instance)
+}
+
+/// The provider whose machines the cloud has.
+fn machine_of(cloud: Cloud) -> &'static str {
+    match cloud {
+        Cloud::NoCloud => "qemu",
+        Cloud::Aws | Cloud::Azure | Cloud::Gce | Cloud::OpenStack | Cloud::VSphere => cloud.as_str(),
+    }
 }
 
 fn text(path: &Path) -> Result<String> {

@@ -24,7 +24,7 @@ pub use nodekiln_recipes::provider::DiskRules;
 pub use openstack::OpenStack;
 pub use qemu::Qemu;
 pub use raw::Raw;
-pub use smbios::{Board, Chassis, Fields, Smbios, System, UuidRule};
+pub use smbios::{Bios, Board, Chassis, Fields, Smbios, System, UuidRule};
 
 /// The layer of providers without a cloud of their own: one text, so that they share one disk.
 const COMMON_LAYER: &str = include_str!("../layer.yaml");
