@@ -23,6 +23,7 @@ use crate::arguments::metadata::{
 };
 use crate::exit::{self, print, print_error};
 use crate::progress::renderer;
+use crate::registry;
 
 /// How often a waiting program looks up.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -122,11 +123,25 @@ fn instance(words: &InstanceWords) -> Result<Instance> {
         CloudWord::Nocloud => Cloud::NoCloud,
     };
     let mut instance = Instance::of(cloud, description)?;
+    if let Some(provider) = registry::own(provider_of(cloud)) {
+        let id = instance.id;
+        instance = instance.on(&provider.machine().smbios, id);
+    }
     if let Some(path) = &words.user_data {
         let read = || format!("cannot read the user-data {}", path.display());
         instance.user_data = Some(fs_err::read(path).or_fail(Class::Input, read)?);
     }
     Ok(instance)
+}
+
+/// The provider whose machines the cloud has.
+fn provider_of(cloud: Cloud) -> &'static str {
+    match cloud {
+        Cloud::NoCloud => "qemu",
+        Cloud::Aws | Cloud::Azure | Cloud::Gce | Cloud::OpenStack | Cloud::VSphere => {
+            cloud.as_str()
+        }
+    }
 }
 
 fn text(path: &Path) -> Result<String> {

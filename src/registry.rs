@@ -31,6 +31,11 @@ pub(crate) fn in_tree() -> Vec<Known> {
     ]
 }
 
+/// The provider in the tree that is called `name`.
+pub(crate) fn own(name: &str) -> Option<Known> {
+    in_tree().into_iter().find(|provider| provider.name() == name)
+}
+
 /// Where plugins are looked for.
 pub(crate) fn search_path() -> OsString {
     std::env::var_os("PATH").unwrap_or_default()
@@ -42,9 +47,8 @@ pub(crate) fn search_path() -> OsString {
 /// # Errors
 /// When there is none, where the help lists those in the tree, and when the plugin does not answer well.
 pub(crate) fn by_name(name: &str, progress: &dyn Progress, cancel: &Cancel) -> Result<Known> {
-    let in_tree = in_tree();
     let plugin = find(name, &search_path());
-    if let Some(own) = in_tree.iter().find(|provider| provider.name() == name) {
+    if let Some(own) = own(name) {
         if let Some(path) = plugin {
             let text = format!(
                 "`{name}` is nodekiln's own provider; the plugin {} is left alone",
@@ -52,9 +56,10 @@ pub(crate) fn by_name(name: &str, progress: &dyn Progress, cancel: &Cancel) -> R
             );
             progress.event(Event::Note(text));
         }
-        return Ok(Arc::clone(own));
+        return Ok(own);
     }
     let Some(path) = plugin else {
+        let in_tree = in_tree();
         let names: Vec<_> = in_tree.iter().map(|provider| provider.name()).collect();
         return Err(Failure::input(format!("there is no provider `{name}`")).with_help(format!(
             "the providers are: {}; others are executables nodekiln-provider-NAME on PATH",

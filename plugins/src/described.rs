@@ -2,8 +2,8 @@
 
 use nodekiln_plugin_protocol as said;
 use nodekiln_providers::{
-    Board, BootMode, Chassis, DiskBus, DiskRules, Firmware, MachineProfile, NetworkCard, Smbios,
-    System, UuidRule,
+    Bios, Board, BootMode, Chassis, DiskBus, DiskRules, Firmware, MachineProfile, NetworkCard,
+    Smbios, System, UuidRule,
 };
 use nodekiln_words::Bytes;
 
@@ -163,13 +163,14 @@ pub(crate) fn boot_said(boot: BootMode) -> said::Boot {
 }
 
 fn smbios(said: &said::Smbios) -> Smbios {
-    let said::Smbios { uuid, system, board, chassis } = said.clone();
+    let said::Smbios { uuid, bios, system, board, chassis } = said.clone();
     Smbios {
         uuid: match uuid {
             said::Uuid::Unset => UuidRule::Unset,
             said::Uuid::Derived => UuidRule::Derived,
             said::Uuid::BeginsWith(digits) => UuidRule::BeginsWith(digits.to_lowercase()),
         },
+        bios: Bios { vendor: bios.vendor },
         system: System {
             manufacturer: system.manufacturer,
             product: system.product,

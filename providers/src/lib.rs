@@ -32,7 +32,7 @@ pub use nodekiln_recipes::recipe::BootMode;
 pub use openstack::OpenStack;
 pub use qemu::Qemu;
 pub use raw::{MetalImage, Raw};
-pub use smbios::{Board, Chassis, Fields, Smbios, System, UuidRule};
+pub use smbios::{Bios, Board, Chassis, Fields, Smbios, System, UuidRule};
 pub use writer::{ArtifactWriter, Made, OneFile, Parameters};
 
 /// The layer of providers without a cloud of their own: one text, so that they share one disk.

@@ -1,4 +1,4 @@
-//! What a machine's firmware says of it (SMBIOS, types 1 to 3), with ids that are derived and not drawn.
+//! What a machine's firmware says of it (SMBIOS, types 0 to 3), with ids that are derived and not drawn.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -18,6 +18,8 @@ use uuid::Uuid;
 pub struct Smbios {
     /// The machine's UUID.
     pub uuid: UuidRule,
+    /// Type 0, the firmware.
+    pub bios: Bios,
     /// Type 1, the system.
     pub system: System,
     /// Type 2, the main board.
@@ -37,6 +39,14 @@ pub enum UuidRule {
     Derived,
     /// Derived, and then begun with these hexadecimal digits, at most eight.
     BeginsWith(String),
+}
+
+/// Type 0, the firmware.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Bios {
+    /// `/sys/class/dmi/id/bios_vendor`.
+    pub vendor: String,
 }
 
 /// Type 1, the system.
@@ -104,22 +114,23 @@ impl Smbios {
         }
     }
 
-    /// The fields of the types 1, 2 and 3, in this order, for the machine whose ids are derived from
+    /// The fields of the types 0, 1, 2 and 3, in this order, for the machine whose ids are derived from
     /// `seed`.
     #[must_use]
-    pub fn fields(&self, seed: Uuid) -> [(u8, Fields); 3] {
+    pub fn fields(&self, seed: Uuid) -> [(u8, Fields); 4] {
         let fill = |(name, text): (&'static str, String)| (name, self.fill(&text, seed));
         self.as_written().map(|(kind, fields)| (kind, fields.into_iter().map(fill).collect()))
     }
 
     /// As [`Smbios::fields`], with the placeholders that stand for ids.
     #[must_use]
-    pub fn as_written(&self) -> [(u8, Fields); 3] {
-        let Self { system, board, chassis, .. } = self;
+    pub fn as_written(&self) -> [(u8, Fields); 4] {
+        let Self { uuid: _, bios, system, board, chassis } = self;
         let own = |fields: &[(&'static str, &String)]| -> Fields {
             let given = fields.iter().filter(|(_, text)| !text.is_empty());
             given.map(|(name, text)| (*name, (*text).clone())).collect()
         };
+        let bios = own(&[("vendor", &bios.vendor)]);
         let system = own(&[
             ("manufacturer", &system.manufacturer),
             ("product", &system.product),
@@ -137,7 +148,7 @@ impl Smbios {
             ("serial", &chassis.serial),
             ("asset", &chassis.asset),
         ]);
-        [(1, system), (2, board), (3, chassis)]
+        [(0, bios), (1, system), (2, board), (3, chassis)]
     }
 
     /// `text` with its placeholders filled in for the machine whose ids are derived from `seed`.
@@ -192,8 +203,8 @@ mod tests {
     fn what_is_not_given_is_not_said() {
         let chassis = Chassis { asset: "tag".to_owned(), ..Chassis::default() };
         let smbios = Smbios { chassis, ..Smbios::default() };
-        let [system, board, chassis] = smbios.fields(SEED);
-        assert_eq!((system, board), ((1, vec![]), (2, vec![])));
+        let [bios, system, board, chassis] = smbios.fields(SEED);
+        assert_eq!((bios, system, board), ((0, vec![]), (1, vec![]), (2, vec![])));
         assert_eq!(chassis, (3, vec![("asset", "tag".to_owned())]));
     }
 }

@@ -53,7 +53,7 @@ pub(crate) struct Instance {
     /// The cloud to stand in for.
     #[arg(long, value_enum, value_name = "CLOUD")]
     pub(crate) provider: Cloud,
-    /// Description of the instance in YAML (docs/metadata.md); the options below override it.
+    /// Description of the instance in YAML (docs/metadata.md); the options below override it, keys are added.
     #[arg(long, value_name = "FILE")]
     pub(crate) instance: Option<PathBuf>,
     /// Host name, without a domain.

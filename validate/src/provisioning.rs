@@ -123,7 +123,7 @@ impl Provisioning {
         instance.user_data = Some(user_data);
         let Machine { profile, seed, .. } = &request.machine;
         // The cloud knows the machine by the id that its firmware tells.
-        instance.system_uuid = profile.smbios.uuid_of(*seed).unwrap_or(instance.system_uuid);
+        let instance = instance.on(&profile.smbios, *seed);
         let node = match cloud {
             Cloud::Aws => instance.fqdn(),
             _ => told.node,

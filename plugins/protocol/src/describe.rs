@@ -202,6 +202,8 @@ words! {
 pub struct Smbios {
     /// How the machine's UUID is found.
     pub uuid: Uuid,
+    /// Type 0, the firmware.
+    pub bios: Bios,
     /// Type 1, the system.
     pub system: System,
     /// Type 2, the main board.
@@ -242,6 +244,13 @@ macro_rules! strings {
     };
 }
 
+strings! {
+    /// Type 0, the firmware.
+    Bios {
+        /// Vendor.
+        vendor,
+    }
+}
 strings! {
     /// Type 1, the system.
     System {

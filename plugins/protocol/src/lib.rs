@@ -27,8 +27,8 @@ mod write;
 use serde::{Deserialize, Serialize};
 
 pub use describe::{
-    Accepts, ArtifactName, Board, Boot, Chassis, Description, Disk, Firmware, Format, Machine,
-    Network, Smbios, System, Uuid,
+    Accepts, ArtifactName, Bios, Board, Boot, Chassis, Description, Disk, Firmware, Format,
+    Machine, Network, Smbios, System, Uuid,
 };
 pub use handshake::Handshake;
 #[cfg(feature = "schema")]

@@ -1,6 +1,6 @@
 use nodekiln_providers::{
-    Board, Chassis, DiskBus, DiskRules, Firmware, MachineProfile, NetworkCard, Smbios, System,
-    UuidRule,
+    Bios, Board, Chassis, DiskBus, DiskRules, Firmware, MachineProfile, NetworkCard, Smbios,
+    System, UuidRule,
 };
 use nodekiln_words::Bytes;
 
@@ -20,6 +20,7 @@ pub(crate) fn machine() -> MachineProfile {
         smbios: Smbios {
             // By this cloud-init tells the platform, and up to 22.4 by a serial number that is the same.
             uuid: UuidRule::BeginsWith("ec2".to_owned()),
+            bios: Bios { vendor: vendor() },
             system: System {
                 manufacturer: vendor(),
                 product: "m5.large".to_owned(),
@@ -55,7 +56,7 @@ mod tests {
         let (machine, seed) = (crate::Aws.machine(), Uuid::from_u128(1));
         let uuid = machine.smbios.uuid_of(seed).unwrap().to_string();
         assert!(uuid.starts_with("ec2"), "{uuid}");
-        let [(_, system), _, _] = machine.smbios.fields(seed);
+        let [_, (_, system), _, _] = machine.smbios.fields(seed);
         assert!(system.contains(&("serial", uuid)), "{system:?}");
         assert_eq!(machine.smbios.fill(&machine.disk_serial, seed).len(), 20);
     }

@@ -34,6 +34,7 @@ pub(crate) fn machine() -> MachineProfile {
                 asset: "7783-7084-3265-9085-8269-3286-77".to_owned(),
                 ..Chassis::default()
             },
+            ..Smbios::default() // BIOS and UEFI are of different makers
         },
         data_source: "Azure".to_owned(),
         // A fixed VHD, whose format ends at 2040 GiB.

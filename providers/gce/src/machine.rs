@@ -1,6 +1,6 @@
 use nodekiln_providers::{
-    Board, Chassis, DiskBus, DiskRules, Firmware, MachineProfile, NetworkCard, Smbios, System,
-    UuidRule,
+    Bios, Board, Chassis, DiskBus, DiskRules, Firmware, MachineProfile, NetworkCard, Smbios,
+    System, UuidRule,
 };
 use nodekiln_words::Bytes;
 
@@ -18,6 +18,7 @@ pub(crate) fn machine() -> MachineProfile {
         network_drivers: MachineProfile::drivers(&["virtio_net", "gve"]),
         smbios: Smbios {
             uuid: UuidRule::Derived,
+            bios: Bios { vendor: vendor() },
             system: System {
                 manufacturer: vendor(),
                 // By this cloud-init tells the platform, or by the serial number.

@@ -33,6 +33,7 @@ pub(crate) fn machine() -> MachineProfile {
                 asset: "No Asset Tag".to_owned(),
                 ..Chassis::default()
             },
+            ..Smbios::default() // BIOS and UEFI are of different makers
         },
         data_source: "VMware".to_owned(),
         // The largest virtual disk of VMFS is 62 TiB.

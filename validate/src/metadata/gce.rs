@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 use super::Observed;
 use super::exchange::{Hold, Request, Response};
 use super::instance::Instance;
+use super::tree::names;
 
 /// The name that guests ask for; they also use the address.
 pub(super) const NAME: &str = "metadata.google.internal";
@@ -116,11 +117,11 @@ fn read(
     let format = request.parameter("alt");
     let response = match (format.as_deref(), folder) {
         (Some("json"), _) | (None, true) if recursive || !folder => as_json(value, verbatim),
-        (Some("json"), true) => as_json(&Value::from(names(value)), true),
+        (Some("json"), true) => as_json(&Value::from(names(value, is_folder)), true),
         (Some("text") | None, true) if recursive => text(&flat(value)),
-        (Some("text") | None, true) => {
-            text(&names(value).iter().map(|name| format!("{name}\n")).collect::<String>())
-        }
+        (Some("text") | None, true) => text(
+            &names(value, is_folder).iter().map(|name| format!("{name}\n")).collect::<String>(),
+        ),
         (Some("text") | None, false) => text(&plain(value)),
         _ => return page(StatusCode::BAD_REQUEST, "alt is json or text."),
     };
@@ -285,22 +286,6 @@ fn is_folder(value: &Value) -> bool {
         Value::Object(_) => true,
         Value::Array(list) => list.first().is_some_and(Value::is_object),
         _ => false,
-    }
-}
-
-/// The entries of a folder, folders among them with a slash.
-fn names(value: &Value) -> Vec<String> {
-    let shown = |name: String, value: &Value| if is_folder(value) { name + "/" } else { name };
-    match value {
-        Value::Object(folder) => {
-            folder.iter().map(|(name, value)| shown(name.clone(), value)).collect()
-        }
-        Value::Array(list) => list
-            .iter()
-            .enumerate()
-            .map(|(number, value)| shown(number.to_string(), value))
-            .collect(),
-        _ => Vec::new(),
     }
 }
 

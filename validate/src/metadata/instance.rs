@@ -8,8 +8,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use nodekiln_providers::Smbios;
 use nodekiln_words::{Failure, Result, derive_uuid};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -64,6 +63,8 @@ pub struct Instance {
     pub id: Uuid,
     /// UUID in the system's SMBIOS table, as the hypervisor is told it.
     pub system_uuid: Uuid,
+    /// The strings of its machine's SMBIOS tables ([`Instance::smbios`]).
+    pub(super) strings: Vec<(u8, &'static str, String)>,
     /// Host name without domain.
     pub hostname: String,
     /// Ethernet address of its only card.
@@ -205,7 +206,8 @@ impl Instance {
         let instance = Self {
             cloud,
             id,
-            system_uuid: system_uuid(cloud, id),
+            system_uuid: derive_uuid(id, "machine"),
+            strings: Vec::new(),
             hostname: description.hostname.unwrap_or_else(name),
             mac,
             address,
@@ -290,47 +292,31 @@ impl Instance {
         derive_uuid(self.id, role).as_u64_pair().0 >> 1
     }
 
-    /// Strings for the guest's SMBIOS tables by which it knows its cloud: table, field and text, in the
-    /// words of QEMU's `-smbios`. The UUID is `-uuid`'s as well.
+    /// The same instance on a machine whose firmware tells `machine`, with ids derived from `seed`.
+    #[must_use]
+    pub fn on(mut self, machine: &Smbios, seed: Uuid) -> Self {
+        self.strings.clear();
+        for (table, fields) in machine.fields(seed) {
+            self.strings.extend(fields.into_iter().map(|(field, text)| (table, field, text)));
+        }
+        if let Some(uuid) = machine.uuid_of(seed) {
+            self.system_uuid = uuid;
+            self.strings.push((1, "uuid", uuid.to_string()));
+        }
+        for (table, field, text) in &mut self.strings {
+            if self.cloud == Cloud::Aws && (*table, *field) == (1, "product") {
+                text.clone_from(&self.machine_type); // the profile has that of one machine
+            }
+        }
+        self
+    }
+
+    /// Strings of the guest's SMBIOS tables by which it knows its cloud: table, field and text, in the words
+    /// of QEMU's `-smbios`. The UUID is `-uuid`'s as well. There are none as long as the instance is not
+    /// [on](Self::on) a machine.
     #[must_use]
     pub fn smbios(&self) -> Vec<(u8, &'static str, String)> {
-        let uuid = self.system_uuid.to_string();
-        let text = str::to_owned;
-        match self.cloud {
-            Cloud::Aws => vec![
-                (0, "vendor", text("Amazon EC2")),
-                (1, "manufacturer", text("Amazon EC2")),
-                (1, "product", self.machine_type.clone()),
-                (1, "serial", uuid.clone()),
-                (1, "uuid", uuid),
-                (3, "asset", text("Amazon EC2")),
-            ],
-            Cloud::Azure => vec![
-                (1, "manufacturer", text("Microsoft Corporation")),
-                (1, "product", text("Virtual Machine")),
-                (1, "uuid", uuid),
-                (3, "manufacturer", text("Microsoft Corporation")),
-                (3, "asset", text("7783-7084-3265-9085-8269-3286-77")),
-            ],
-            Cloud::Gce => vec![
-                (0, "vendor", text("Google")),
-                (1, "manufacturer", text("Google")),
-                (1, "product", text("Google Compute Engine")),
-                (1, "serial", format!("GoogleCloud-{:X}", self.system_uuid.simple())),
-                (1, "uuid", uuid),
-            ],
-            Cloud::OpenStack => vec![
-                (1, "manufacturer", text("OpenStack Foundation")),
-                (1, "product", text("OpenStack Nova")),
-                (1, "uuid", uuid),
-            ],
-            Cloud::VSphere => vec![
-                (1, "manufacturer", text("VMware, Inc.")),
-                (1, "product", text("VMware7,1")),
-                (1, "uuid", uuid),
-            ],
-            Cloud::NoCloud => vec![(1, "uuid", uuid)],
-        }
+        self.strings.clone()
     }
 }
 
@@ -356,15 +342,6 @@ impl Defaults {
             Cloud::NoCloud | Cloud::VSphere => ["none", "none", "none", "none", "nodekiln"],
         };
         Self { region, zone, machine_type, account, admin }
-    }
-}
-
-/// On EC2 the UUID begins with `ec2`, by which guests know the cloud.
-fn system_uuid(cloud: Cloud, id: Uuid) -> Uuid {
-    let uuid = derive_uuid(id, "system");
-    match cloud {
-        Cloud::Aws => Uuid::from_u128((uuid.as_u128() << 12 >> 12) | (0xec2 << 116)),
-        _ => uuid,
     }
 }
 
@@ -413,14 +390,9 @@ fn tag(key: &str) -> Result<()> {
         .with_help("letters, digits and + - = . _ : @ , only"))
 }
 
-/// One line whose second word holds a key of the kind that its first word says (RFC 4253, section 6.6).
+/// One line of OpenSSH's. What follows the key goes into other lines and documents, and must not end them.
 fn public_key(line: &str) -> Result<()> {
-    let mut words = line.split(' ');
-    let (kind, body) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let blob = BASE64_STANDARD.decode(body).unwrap_or_default();
-    let length = blob.first_chunk().map_or(0, |length| u32::from_be_bytes(*length)) as usize;
-    let named = blob.get(4..4_usize.saturating_add(length));
-    if !line.contains(char::is_control) && !kind.is_empty() && named == Some(kind.as_bytes()) {
+    if !line.contains(char::is_control) && ssh_key::PublicKey::from_openssh(line).is_ok() {
         return Ok(());
     }
     let shown: String = line.chars().take(40).collect();
@@ -455,13 +427,30 @@ mod tests {
     }
 
     #[test]
-    fn on_ec2_serial_and_uuid_are_equal_and_begin_with_ec2() {
-        let instance = of(Cloud::Aws, "seed: a").unwrap();
+    fn an_instance_is_the_machine_that_it_is_on() {
+        use nodekiln_providers::Provider as _;
+        let machine = nodekiln_aws::Aws.machine().smbios;
+        let instance = of(Cloud::Aws, "{seed: a, type: c5.large}").unwrap();
+        let seed = instance.id;
+        let instance = instance.on(&machine, seed);
         let strings = instance.smbios();
-        let field = |name| &strings.iter().find(|(_, field, _)| *field == name).unwrap().2;
-        assert_eq!(field("uuid"), field("serial"));
-        assert!(field("uuid").starts_with("ec2"), "{}", field("uuid"));
+        let field = |table, name| {
+            let found = strings.iter().find(|(at, field, _)| (*at, *field) == (table, name));
+            found.map(|(_, _, text)| text.as_str())
+        };
+        let uuid = machine.uuid_of(seed).unwrap();
+        assert_eq!(instance.system_uuid, uuid);
+        assert_eq!(field(1, "uuid"), Some(uuid.to_string().as_str()));
+        assert_eq!(field(1, "uuid"), field(1, "serial")); // as cloud-init up to 22.4 wants it
+        assert_eq!(field(0, "vendor"), Some("Amazon EC2"));
+        assert_eq!(field(1, "product"), Some("c5.large"));
         assert!(instance.instance_id().starts_with("i-") && instance.instance_id().len() == 19);
+        // One whose machine says nothing keeps its own UUID, and that is the one of most machines.
+        let silent = of(Cloud::Azure, "seed: a").unwrap();
+        let own = silent.system_uuid;
+        assert_eq!(nodekiln_azure::Azure.machine().smbios.uuid_of(silent.id), Some(own));
+        let silent = silent.on(&Smbios::default(), seed);
+        assert_eq!((silent.system_uuid, silent.smbios()), (own, vec![]));
     }
 
     #[test]
@@ -505,7 +494,9 @@ mod tests {
             "address: 10.0.2.15",
             "address: 10.0.2.15/31",
             "ssh-keys: [\"ssh-rsa AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQ\"]",
-            "ssh-keys: [\"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQ== a\\nb\"]",
+            "ssh-keys: [\"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f a\\nb\"]",
+            // A key of the right kind and too short.
+            "ssh-keys: [\"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQ== a\"]",
             "tags: {'a/b': c}",
             "zone: 'x/y'",
             "colour: red",

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use hyper::body::Bytes;
+use serde_json::Value;
 
 /// Something with a path.
 #[derive(Clone, Debug)]
@@ -74,13 +75,29 @@ impl Folder {
     }
 
     /// The same as JSON, as OpenStack's config drive keeps it; values that are no text are left out.
-    pub(super) fn to_json(&self) -> serde_json::Value {
+    pub(super) fn to_json(&self) -> Value {
         let value = |node: &Node| match node {
-            Node::Leaf(bytes) => std::str::from_utf8(bytes).ok().map(serde_json::Value::from),
+            Node::Leaf(bytes) => std::str::from_utf8(bytes).ok().map(Value::from),
             Node::Folder(folder) => Some(folder.to_json()),
         };
         let pairs = self.0.iter();
         pairs.filter_map(|(name, entry)| Some((name.clone(), value(&entry.node)?))).collect()
+    }
+}
+
+/// The names in a folder of JSON, an array's are its numbers; those for which `is_folder` holds with a slash.
+pub(super) fn names(folder: &Value, is_folder: fn(&Value) -> bool) -> Vec<String> {
+    let shown = |name: String, value: &Value| if is_folder(value) { name + "/" } else { name };
+    match folder {
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| shown(name.clone(), value)).collect()
+        }
+        Value::Array(list) => list
+            .iter()
+            .enumerate()
+            .map(|(number, value)| shown(number.to_string(), value))
+            .collect(),
+        _ => Vec::new(),
     }
 }
 

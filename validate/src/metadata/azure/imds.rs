@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::exchange::{Request, Response};
 use super::super::instance::Instance;
+use super::super::tree::names;
 
 /// The versions that the service knows, oldest first.
 const VERSIONS: [&str; 32] = [
@@ -130,10 +131,11 @@ fn value(document: &Value, path: &[&str], format: Option<&str>) -> Response {
             None => return error(StatusCode::NOT_FOUND, "Not found"),
         }
     }
-    let folder = found.is_object() || found.is_array();
+    let is_folder = |value: &Value| value.is_object() || value.is_array();
+    let folder = is_folder(found);
     match (format, folder) {
         (None | Some("json"), true) => Response::json(found),
-        (Some("text"), true) => Response::text(names(found)),
+        (Some("text"), true) => Response::text(names(found, is_folder).join("\n")),
         (Some("text"), false) => Response::text(match found {
             Value::String(text) => text.clone(),
             other => other.to_string(),
@@ -144,24 +146,6 @@ fn value(document: &Value, path: &[&str], format: Option<&str>) -> Response {
         ),
         _ => error(StatusCode::BAD_REQUEST, "Bad request. Invalid format specified"),
     }
-}
-
-fn names(folder: &Value) -> String {
-    let shown = |name: String, value: &Value| {
-        if value.is_object() || value.is_array() { name + "/" } else { name }
-    };
-    let names: Vec<String> = match folder {
-        Value::Object(fields) => {
-            fields.iter().map(|(name, value)| shown(name.clone(), value)).collect()
-        }
-        Value::Array(list) => list
-            .iter()
-            .enumerate()
-            .map(|(number, value)| shown(number.to_string(), value))
-            .collect(),
-        _ => Vec::new(),
-    };
-    names.join("\n")
 }
 
 fn document(instance: &Instance, version: &str, extended: bool) -> Value {
