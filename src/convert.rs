@@ -92,7 +92,7 @@ fn there_already(path: &Path) -> Failure {
 /// An empty file in `folder`, locked as long as it is open, so that what a killed conversion left behind is
 /// told from it and swept away by the next.
 fn place_in(folder: &Path) -> Result<NamedTempFile> {
-    sweep(folder);
+    sweep(folder, PREFIX, Path::is_file);
     loop {
         let place = tempfile::Builder::new()
             .prefix(PREFIX)
@@ -268,19 +268,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (image, out) = (raw(folder.path(), 16), folder.path().join("node.vhd"));
         let place = |name: &str| folder.path().join(name);
-        for name in [".nodekiln-convert-dead", ".nodekiln-convert-live", ".nodekiln-other", "file"]
-        {
+        let (dead, live) = (".nodekiln-convert-dEad01", ".nodekiln-convert-live01");
+        let (folder_of_user, link) = (".nodekiln-convert-folder", ".nodekiln-convert-link01");
+        let others = [".nodekiln-other1", ".nodekiln-convert-my-key", ".nodekiln-convert-", "file"];
+        for name in others.into_iter().chain([dead, live]) {
             fs_err::write(place(name), "").unwrap();
         }
-        fs_err::create_dir(place(".nodekiln-folder")).unwrap();
-        std::os::unix::fs::symlink("file", place(".nodekiln-link")).unwrap();
-        let live = std::fs::File::open(place(".nodekiln-convert-live")).unwrap();
-        live.lock().unwrap();
+        fs_err::create_dir(place(folder_of_user)).unwrap();
+        std::os::unix::fs::symlink("file", place(link)).unwrap();
+        let locked = std::fs::File::open(place(live)).unwrap();
+        locked.lock().unwrap();
         convert(&verb(&image, &out), &context()).unwrap();
         let there = |name: &str| place(name).symlink_metadata().is_ok();
-        assert!(!there(".nodekiln-convert-dead") && !there(".nodekiln-other"));
-        assert!(!there(".nodekiln-folder"));
-        assert!(there(".nodekiln-convert-live") && there("file") && there(".nodekiln-link"));
+        assert!(!there(dead));
+        for name in others.into_iter().chain([live, folder_of_user, link]) {
+            assert!(there(name), "{name}");
+        }
     }
 
     #[test]

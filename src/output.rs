@@ -1,6 +1,7 @@
 //! The output folder: staged under a temporary name, renamed when whole, the manifest last.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use nodekiln_providers::{Artifact, Compression, MachineProfile, Parameters, Plugin};
@@ -126,8 +127,11 @@ pub(crate) struct Staging {
 
 /// Where the logs of a build that failed are kept, within its output folder.
 const FAILED_LOGS: &str = "logs.failed";
-/// What hidden folders of unfinished builds are called by; random letters follow.
-const PREFIX: &str = ".nodekiln-";
+/// What hidden folders of unfinished builds begin with; random letters follow.
+const PREFIX: &str = ".nodekiln-build-";
+
+/// How many letters `tempfile` draws.
+const DRAWN: usize = 6;
 
 impl Staging {
     /// Makes a hidden folder beside `target` to write into.
@@ -136,7 +140,7 @@ impl Staging {
         let unwritable = || format!("cannot write to the output folder {}", parent.display());
         let help = "choose another one with `--out FOLDER`";
         fs_err::create_dir_all(parent).or_io(unwritable).map_err(|f| f.with_help(help))?;
-        sweep(parent);
+        sweep(parent, PREFIX, Path::is_dir);
         loop {
             let made =
                 tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent).and_then(|made| {
@@ -208,25 +212,34 @@ impl Staging {
     }
 }
 
-/// Removes the hidden folders and files in `parent` that builds and conversions left when they were killed.
-/// What cannot be removed is left: it is in nobody's way.
-pub(crate) fn sweep(parent: &Path) {
+/// Removes what builds or conversions left in `parent` when they were killed: what is called `prefix` and the
+/// random letters that `tempfile` adds, is of the right kind, and which nobody has locked. Anything else with
+/// a dot may be the user's. What cannot be removed is left: it is in nobody's way.
+pub(crate) fn sweep(parent: &Path, prefix: &str, is_kind: fn(&Path) -> bool) {
     let entries = parent.read_dir().into_iter().flatten().flatten();
-    for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX)) {
-        let Ok(kind) = entry.file_type() else { continue };
-        if !kind.is_dir() && !kind.is_file() {
+    for entry in entries.filter(|entry| is_unfinished(&entry.file_name(), prefix)) {
+        let path = entry.path();
+        if path.is_symlink() || !is_kind(&path) {
             continue;
         }
         // The lock is held until it is gone.
-        if let Ok(abandoned) = fs_err::File::open(entry.path())
+        if let Ok(abandoned) = fs_err::File::open(&path)
             && abandoned.file().try_lock().is_ok()
         {
-            let _ = match kind.is_dir() {
-                true => fs_err::remove_dir_all(entry.path()),
-                false => fs_err::remove_file(entry.path()),
+            let _ = match path.is_dir() {
+                true => fs_err::remove_dir_all(&path),
+                false => fs_err::remove_file(&path),
             };
         }
     }
+}
+
+/// Whether `tempfile` made the name from `prefix`.
+fn is_unfinished(name: &OsStr, prefix: &str) -> bool {
+    let drawn = name.to_str().and_then(|name| name.strip_prefix(prefix));
+    drawn.is_some_and(|drawn| {
+        drawn.len() == DRAWN && drawn.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    })
 }
 
 /// Names of the files that a manifest speaks of.
