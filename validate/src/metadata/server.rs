@@ -33,7 +33,7 @@ use super::{Observed, answer};
 const MOST_BODY: usize = 1 << 20;
 /// Bytes of a request's head, and of what else is buffered of a connection: far more than a token or a path of
 /// these services takes.
-const MOST_HEAD: usize = 16 << 10;
+pub(super) const MOST_HEAD: usize = 16 << 10;
 /// How long a client may take for the head of a request, or be silent between two.
 const HEAD_DEADLINE: Duration = Duration::from_secs(60);
 /// How long a client may take for a body.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::metadata::journal::{Journal, Record};
+use crate::metadata::server::MOST_HEAD;
 use crate::metadata::{Server, serve_at};
 
 fn serve(cloud: Cloud, faults: &[&str]) -> Server {
@@ -36,11 +37,13 @@ fn ask(server: &Server, head: &str, body: &str) -> (String, std::io::Result<()>)
     let mut stream = TcpStream::connect(server.addresses()[0]).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let length = body.len();
-    write!(
-        stream,
-        "{head}\r\nHost: h\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-    )
-    .unwrap();
+    let headers = format!("Host: h\r\nContent-Length: {length}\r\nConnection: close");
+    stream.write_all(format!("{head}\r\n{headers}\r\n\r\n{body}").as_bytes()).unwrap();
+    hear(&mut stream)
+}
+
+/// Reads until the other side is done, as bytes and the way it ended.
+fn hear(stream: &mut TcpStream) -> (String, std::io::Result<()>) {
     let mut told = Vec::new();
     let ended = stream.read_to_end(&mut told).map(drop);
     (String::from_utf8_lossy(&told).into_owned(), ended)
@@ -175,8 +178,12 @@ fn a_body_beyond_reason_is_refused() {
 #[test]
 fn a_head_beyond_reason_is_refused() {
     let server = serve(Cloud::NoCloud, &[]);
-    let path = format!("GET /{} HTTP/1.1", "x".repeat(32 << 10));
-    let (told, _) = ask(&server, &path, "");
+    let mut stream = TcpStream::connect(server.addresses()[0]).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    // Not a byte more: what the server leaves unread makes its end a reset, which may overtake the answer.
+    let head = format!("GET /{:x<1$}", "", MOST_HEAD - "GET /".len());
+    stream.write_all(head.as_bytes()).unwrap();
+    let (told, _) = hear(&mut stream);
     let refused = told.starts_with("HTTP/1.1 431") || told.starts_with("HTTP/1.1 414");
     assert!(refused, "{told:.80}");
     assert_eq!(status(&server, META_DATA), 200);
