@@ -7,6 +7,7 @@
 mod free;
 
 use std::ffi::OsString;
+use std::ops::Add;
 use std::path::Path;
 
 use nodekiln_words::{Bytes, Failure, Result, SourceDate};
@@ -15,7 +16,7 @@ use uuid::Uuid;
 use crate::fields::{bytes, le16, le32};
 use crate::ids::Ids;
 
-pub use free::clear_free_blocks;
+pub use free::clear_free;
 
 /// Bytes of a block.
 pub const BLOCK: u64 = 4096;
@@ -124,6 +125,18 @@ pub struct Totals {
     pub bytes: u64,
     /// Directories.
     pub directories: u64,
+}
+
+impl Add for Totals {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            files: self.files + other.files,
+            bytes: self.bytes + other.bytes,
+            directories: self.directories + other.directories,
+        }
+    }
 }
 
 /// Bytes of the smallest ext4 that surely takes a tree, rounded up to MiB.

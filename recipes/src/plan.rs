@@ -185,7 +185,7 @@ pub enum Work {
         /// What the disk's ids are derived from.
         seed: Uuid,
         /// How many layers of the tree, from the bottom, change least often: the file system is filled with
-        /// these at once, or with some fewer, and what the others change is written into it afterwards.
+        /// about these at once, and what the others change is written into it afterwards.
         base: usize,
     },
 }
@@ -269,7 +269,7 @@ impl Work {
             | Self::KubernetesFiles { .. }
             | Self::KubernetesInstall { .. } => 2,
             Self::Preload { .. } => 4,
-            Self::Disk { .. } => 5,
+            Self::Disk { .. } => 6,
         }
     }
 

@@ -97,10 +97,12 @@ pub struct Bind {
 pub struct Output {
     /// Its standard output, up to [`Output::LIMIT`] bytes; the log has all.
     pub stdout: Vec<u8>,
+    /// Its standard error, likewise.
+    pub stderr: Vec<u8>,
 }
 
 impl Output {
-    /// Bytes of standard output that are kept in memory.
+    /// Bytes of each that are kept in memory.
     pub const LIMIT: usize = 64 << 20;
 }
 

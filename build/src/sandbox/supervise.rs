@@ -47,7 +47,8 @@ pub(crate) fn run(sandbox: &Sandbox, command: &SandboxCommand, cancel: &Cancel) 
     waited.or_io(|| "cannot wait for the sandbox".to_owned())?;
     let report = Report::read(&mut running.line.report);
     let report = report.or_io(|| "cannot read the report".to_owned())?;
-    verdict(report, command, &capture).map(|()| Output { stdout: capture.stdout })
+    verdict(report, command, &capture)?;
+    Ok(Output { stdout: capture.stdout, stderr: capture.stderr })
 }
 
 /// The environment: fixed, apart from what the command declares.
@@ -135,6 +136,7 @@ fn start(sandbox: &Sandbox, request: &Request) -> io::Result<Running> {
 #[derive(Default)]
 struct Capture {
     stdout: Vec<u8>,
+    stderr: Vec<u8>,
     last_lines: VecDeque<Vec<u8>>,
     unfinished: Vec<u8>,
 }
@@ -148,14 +150,15 @@ impl Capture {
             cancel.check()?;
             let [from_stdout, from_stderr] = readable(stdout.as_ref(), stderr.as_ref())
                 .or_io(|| "cannot wait for the sandbox's output".to_owned())?;
-            if from_stdout {
-                let bytes = take(&mut stdout, &mut buffer)?;
-                let room = Output::LIMIT.saturating_sub(self.stdout.len()).min(bytes.len());
-                self.stdout.extend_from_slice(bytes.get(..room).unwrap_or_default());
-                self.keep(bytes, log)?;
-            }
+            // Programs hold back what they write to a pipe, but not their errors: those came first.
             if from_stderr {
                 let bytes = take(&mut stderr, &mut buffer)?;
+                remember(&mut self.stderr, bytes);
+                self.keep(bytes, log)?;
+            }
+            if from_stdout {
+                let bytes = take(&mut stdout, &mut buffer)?;
+                remember(&mut self.stdout, bytes);
                 self.keep(bytes, log)?;
             }
         }
@@ -191,6 +194,12 @@ impl Capture {
         });
         lines.collect::<Vec<_>>().join("\n")
     }
+}
+
+/// Adds `bytes` to `kept` as far as they are kept in memory.
+fn remember(kept: &mut Vec<u8>, bytes: &[u8]) {
+    let room = Output::LIMIT.saturating_sub(kept.len()).min(bytes.len());
+    kept.extend_from_slice(bytes.get(..room).unwrap_or_default());
 }
 
 /// Which of the two can be read without waiting; at most [`PATIENCE`] passes.

@@ -14,7 +14,7 @@ mod debugfs;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -61,9 +61,9 @@ pub fn run(
     let tree = Root::read_only(&execution.below, &folder(execution, "tree")?)?;
     let tools = tools(execution)?;
     let root = RootFileSystem { layout: &layout, ids: &ids, tree: &tree, tools: &tools };
-    let (base, changes) = root.divide(base, execution)?;
-    let room = survey(&tree, changes.removed, execution)?;
-    layout.require_root(ext4::estimate_size(room))?; // 2. whether it fits
+    let needed = survey(&tree, execution)?;
+    layout.require_root(ext4::estimate_size(needed))?; // 2. whether it fits
+    let (base, changes) = root.divide(base, needed, execution)?;
     let file = create(&output.join(FILE), size)?;
     root.make(&base, &output, execution)?; // 3. the root file system, in place
     root.change(&changes, &file, &output, execution)?;
@@ -130,10 +130,10 @@ fn create(path: &Path, size: Bytes) -> Result<File> {
     Ok(file)
 }
 
-/// How much there is in the tree, and `besides`. Files with several names count once for each.
-fn survey(tree: &Root, besides: Totals, execution: &Execution<'_>) -> Result<Totals> {
+/// How much there is in the tree. Files with several names count once for each.
+fn survey(tree: &Root, execution: &Execution<'_>) -> Result<Totals> {
     let cannot = || "cannot read the tree".to_owned();
-    let mut totals = besides;
+    let mut totals = Totals::default();
     let mut folders = vec![tree.path().to_owned()];
     while let Some(folder) = folders.pop() {
         execution.cancel.check()?;
@@ -162,15 +162,32 @@ struct RootFileSystem<'a> {
 }
 
 impl RootFileSystem<'_> {
-    /// The tree of at least `base` layers that mke2fs fills in, and what is changed in it afterwards.
-    fn divide(&self, base: usize, execution: &Execution<'_>) -> Result<(Root, Changes)> {
+    /// The tree that mke2fs fills in, about `base` layers, and what is changed in it afterwards. It has more
+    /// where debugfs cannot make a change, and all where the tree, which has `needed`, fits but not
+    /// together with what is removed from it.
+    fn divide(
+        &self,
+        base: usize,
+        needed: Totals,
+        execution: &Execution<'_>,
+    ) -> Result<(Root, Changes)> {
         let cannot = || "cannot compare the layers".to_owned();
-        let base = debugfs::base_of(&execution.below, base).or_io(cannot)?;
-        let (lower, upper) = execution.below.split_at(base);
-        let base = Root::read_only(lower, &folder(execution, "base")?)?;
-        let changes = changes::between(base.path(), self.tree.path(), upper, execution.cancel);
-        execution.cancel.check()?;
-        Ok((base, changes.or_io(cannot)?))
+        let mut base = debugfs::base_of(&execution.below, base).or_io(cannot)?;
+        loop {
+            let (lower, upper) = execution.below.split_at(base);
+            let root = Root::read_only(lower, &folder(execution, "base")?)?;
+            let changes = changes::between(root.path(), self.tree.path(), upper, execution.cancel);
+            execution.cancel.check()?;
+            let changes = changes.or_io(cannot)?;
+            let fits =
+                self.layout.require_root(ext4::estimate_size(needed + changes.removed)).is_ok();
+            match changes.topmost(|change| !debugfs::can_make(change)) {
+                Some(layer) => base += layer + 1,
+                None if !fits => base = execution.below.len(),
+                None => return Ok((root, changes)),
+            }
+            root.finish(execution.source_date)?;
+        }
     }
 
     /// Runs mke2fs over the tree `base`, into the root partition's place in the disk.
@@ -208,15 +225,8 @@ impl RootFileSystem<'_> {
         let mut command = self.command(&title, &debugfs.argv, execution);
         command.binds = vec![bind(output, OUTPUT, false), bind(self.tree.path(), TREE, true)];
         command.binds.push(debugfs.folder.clone());
-        command.log = debugfs.log.clone();
-        let outcome = execution.run(&command);
-        let text =
-            fs_err::read(&debugfs.log).or_io(|| "cannot read debugfs's output".to_owned())?;
-        let text = String::from_utf8_lossy(&text);
-        append(execution.log, &text).or_io(|| "cannot write the log".to_owned())?;
-        outcome?;
-        debugfs.check(&text)?;
-        ext4::clear_free_blocks(file, offset, execution.cancel)
+        debugfs.check(&execution.sandbox.run(&command, execution.cancel)?)?;
+        ext4::clear_free(file, offset, execution.cancel)
     }
 
     /// A command of e2fsprogs at the source date.
@@ -240,10 +250,6 @@ fn tools(execution: &Execution<'_>) -> Result<Root> {
         Failure::io(format!("the node `{}` is not among the inputs", tree_name::DISK))
     })?;
     Root::assemble(&[tools.output()], &folder(execution, "tools")?)
-}
-
-fn append(path: &Path, text: &str) -> io::Result<()> {
-    File::options().append(true).create(true).open(path)?.write_all(text.as_bytes())
 }
 
 fn bind(host: &Path, guest: &str, read_only: bool) -> Bind {

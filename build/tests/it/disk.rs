@@ -144,6 +144,11 @@ fn changes_of_all_kinds_make_the_tree_that_the_layers_make() {
         write(tree, "was-file", "a file\n");
         write(tree, "secret", &"THE-SECRET-OF-THE-LOWER-LAYER".repeat(20_000));
         symlink("etc/keep", tree.join("link")).unwrap();
+        fs::create_dir(tree.join("links")).unwrap();
+        for number in 0..100 {
+            let link = tree.join(format!("links/{number}")); // more than what the inodes serve for later
+            symlink("THE-SECRET-TARGET", link).unwrap();
+        }
         write(tree, "twice", "two names");
         fs::hard_link(tree.join("twice"), tree.join("again")).unwrap();
         xattr::set(tree.join("etc"), "user.lost", b"x").unwrap();
@@ -162,6 +167,7 @@ fn changes_of_all_kinds_make_the_tree_that_the_layers_make() {
         fs::remove_file(tree.join("secret")).unwrap();
         fs::remove_file(tree.join("again")).unwrap();
         fs::remove_file(tree.join("link")).unwrap();
+        fs::remove_dir_all(tree.join("links")).unwrap();
         symlink("a \"quoted\" target", tree.join("link")).unwrap();
         write(tree, "odd \"name\" <8>/a \"b\"", "quoted");
         fs::hard_link(tree.join("odd \"name\" <8>/a \"b\""), tree.join("etc/hard")).unwrap();
@@ -194,7 +200,9 @@ fn changes_of_all_kinds_make_the_tree_that_the_layers_make() {
     };
     assert!(!has("/etc", "user.own (13) = \"of the folder\"").contains("user.lost"));
     has("/etc/changed", "security.capability (20) = 01 00 00 02 00 20 00 00");
-    assert!(!disk.holds("THE-SECRET-OF-THE-LOWER-LAYER"), "what was removed is in the disk");
+    for secret in ["THE-SECRET-OF-THE-LOWER-LAYER", "THE-SECRET-TARGET"] {
+        assert!(!disk.holds(secret), "{secret}: what was removed is in the disk");
+    }
     // All filled in at once is the same tree, and nothing was ever there to be removed.
     assert_eq!(image.disk("at-once", 3).content(), copied(image.expected()));
 }
@@ -230,12 +238,51 @@ fn disks_share_what_lower_layers_bring_whatever_lies_above() {
 }
 
 #[test]
-fn what_debugfs_cannot_write_is_filled_in_at_once() {
+fn what_debugfs_cannot_write_or_remove_is_filled_in_at_once() {
+    for odd in ["two\nlines", "Icon\r", "folder\r/file"] {
+        let mut image = Image::new();
+        image.layer(|tree| {
+            write(tree, "etc/a", "a");
+            write(tree, &format!("gone/{odd}"), "removed above");
+        });
+        image.layer(|tree| write(tree, odd, "b"));
+        image.layer(|tree| {
+            fs::remove_dir_all(tree.join("gone")).unwrap();
+            write(tree, "gone/c", "an opaque directory");
+        });
+        let disk = image.disk("disk", 1);
+        assert_eq!(disk.content(), copied(image.expected()), "{odd:?}");
+        assert!(!disk.holds("removed above"), "{odd:?}");
+    }
+}
+
+#[test]
+fn a_folder_takes_as_many_names_of_one_file_as_there_are() {
     let mut image = Image::new();
-    image.layer(|tree| write(tree, "etc/a", "a"));
-    image.layer(|tree| write(tree, "two\nlines", "b"));
-    image.layer(|tree| write(tree, "etc/c", "c"));
-    assert_eq!(image.disk("disk", 1).content(), copied(image.expected()));
+    image.layer(|tree| write(tree, "usr/lib/git", "a program"));
+    image.layer(|tree| {
+        write(tree, "usr/lib/core/git", "another one");
+        for number in 0..300 {
+            let name = tree.join(format!("usr/lib/core/git-{number}-with-a-long-name"));
+            fs::hard_link(tree.join("usr/lib/core/git"), name).unwrap();
+        }
+    });
+    let disk = image.disk("disk", 1);
+    assert_eq!(disk.content(), copied(image.expected()));
+    assert!(disk.debugfs("stat /usr/lib/core/git").contains("Links: 301 "));
+}
+
+#[test]
+fn what_has_no_room_beside_what_is_removed_is_filled_in_at_once() {
+    let mut image = Image::new();
+    image.layer(|tree| {
+        write(tree, "etc/a", "a");
+        fs::write(tree.join("gone"), vec![1; 32 << 20]).unwrap();
+    });
+    image.layer(|tree| fs::write(tree.join("large"), vec![2; 32 << 20]).unwrap());
+    image.layer(|tree| fs::remove_file(tree.join("gone")).unwrap());
+    let disk = image.disk("disk", 1);
+    assert_eq!(disk.content(), copied(image.expected()));
 }
 
 #[test]
@@ -265,7 +312,9 @@ enum Deed {
 }
 
 fn path() -> impl Strategy<Value = String> {
-    proptest::collection::vec(prop_oneof!["a", "b", "c"], 1..4).prop_map(|names| names.join("/"))
+    let name = prop_oneof![4 => "[abc]", 1 => prop_oneof![Just("a\r"), Just("q\"x"), Just("#b c")]
+        .prop_map(str::to_owned)];
+    proptest::collection::vec(name, 1..4).prop_map(|names| names.join("/"))
 }
 
 fn deed() -> impl Strategy<Value = Deed> {

@@ -63,8 +63,18 @@ pub(super) struct Item {
 pub(super) struct Changes {
     /// In the order in which they are made.
     pub(super) list: Vec<Change>,
+    /// For each of `list`, the number from the bottom of the layer that brings it.
+    layers: Vec<usize>,
     /// What is removed and takes room until then.
     pub(super) removed: Totals,
+}
+
+impl Changes {
+    /// The topmost layer that brings a change which `is` true of.
+    pub(super) fn topmost(&self, is: impl Fn(&Change) -> bool) -> Option<usize> {
+        let layers = self.list.iter().zip(&self.layers).filter(|(change, _)| is(change));
+        layers.map(|(_, layer)| *layer).max()
+    }
 }
 
 /// What `layers`, bottom first, change in the tree seen at `base`; with them it is the one at `tree`.
@@ -85,9 +95,10 @@ pub(super) fn between(
     comparison.folder(&root)?;
     let Comparison { mut found, removed, .. } = comparison;
     found.sort_by(|a, b| a.order().cmp(&b.order()));
-    let mut list: Vec<_> = found.into_iter().map(|found| found.change).collect();
+    let (layers, mut list): (Vec<_>, Vec<_>) =
+        found.into_iter().map(|found| (found.layer, found.change)).unzip();
     join_names(&mut list);
-    Ok(Changes { list, removed })
+    Ok(Changes { list, layers, removed })
 }
 
 /// A folder of the tree, and what has a say in it.

@@ -10,7 +10,7 @@ use nodekiln_words::{Class, Failure, Result, ResultExt as _};
 
 use super::changes::{Change, Item};
 use crate::execution::Execution;
-use crate::sandbox::Bind;
+use crate::sandbox::{Bind, Output};
 
 /// Where debugfs finds its commands, and the values of extended attributes.
 const FOLDER: &str = "/mnt/debugfs";
@@ -18,13 +18,13 @@ const FOLDER: &str = "/mnt/debugfs";
 /// `BUFSIZ` bytes (8192 with glibc) and each may be two, of both and what else stands there.
 const LONGEST: usize = 1800;
 
-/// Bytes of layers in all that debugfs writes besides those above the planned base: it takes longer than
-/// mke2fs for what neither has to be removed nor moves anything.
+/// Bytes of the layers below the planned base that debugfs writes too. It takes longer than mke2fs, so there
+/// is an end to it.
 const ROOM: u64 = 256 << 20;
 
-/// How many of `layers`, bottom first, mke2fs fills in. As planned, less the topmost of those for which
-/// there is room: what a recipe's author changes from build to build lies there. And as many as it takes
-/// for all that debugfs cannot write. What lies above the plan's base has no say, so that providers agree.
+/// How many of `layers`, bottom first, mke2fs fills in: as many as planned, less the topmost of those for
+/// which there is room, because what a recipe's author changes from build to build lies there. The layers
+/// above the planned base take none of the room, so that providers, which differ in those, agree.
 ///
 /// # Errors
 /// When a layer cannot be read.
@@ -35,11 +35,6 @@ pub(super) fn base_of(layers: &[PathBuf], planned: usize) -> io::Result<usize> {
         let Some(layer) = layers.get(layer) else { break };
         let Some(left) = room_beside(layer, room)? else { break };
         (room, base) = (left, base - 1);
-    }
-    for (number, layer) in layers.iter().enumerate().skip(base).rev() {
-        if !can_write(layer, Path::new("/"))? {
-            return Ok(number + 1);
-        }
     }
     Ok(base)
 }
@@ -60,24 +55,26 @@ fn room_beside(folder: &Path, mut room: u64) -> io::Result<Option<u64>> {
     Ok(Some(room))
 }
 
-/// Whether debugfs can write all that stands at `folder`, seen at `path`.
-fn can_write(folder: &Path, path: &Path) -> io::Result<bool> {
-    let fits = |path: &Path| {
-        let bytes = path.as_os_str().as_bytes();
-        bytes.len() <= LONGEST && !bytes.contains(&b'\n')
+/// Whether there are commands for a change: debugfs ends a line at `\n` and at `\r`, even within quotation
+/// marks, and makes no sockets.
+pub(super) fn can_make(change: &Change) -> bool {
+    let fits =
+        |text: &[u8]| text.len() <= LONGEST && !text.iter().any(|byte| b"\n\r".contains(byte));
+    let path = |path: &Path| fits(path.as_os_str().as_bytes());
+    let item = |item: &Item| {
+        path(&item.path)
+            && item.target.as_deref().is_none_or(path)
+            && !item.metadata.file_type().is_socket()
+            && item.xattrs.keys().all(|name| fits(name.as_bytes()))
     };
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let (kind, path) = (entry.file_type()?, path.join(entry.file_name()));
-        let good = fits(&path)
-            && !kind.is_socket()
-            && (!kind.is_symlink() || fits(&std::fs::read_link(entry.path())?))
-            && (!kind.is_dir() || can_write(&entry.path(), &path)?);
-        if !good {
-            return Ok(false);
+    match change {
+        Change::Remove { path: gone, .. } => path(gone),
+        Change::Add(added) => item(added),
+        Change::Link { path: second, first } => path(second) && path(first),
+        Change::Set { item: set, lost } => {
+            item(set) && lost.iter().all(|name| fits(name.as_bytes()))
         }
     }
-    Ok(true)
 }
 
 /// debugfs and its commands.
@@ -86,8 +83,8 @@ pub(super) struct Debugfs {
     pub(super) argv: Vec<String>,
     /// The folder of its commands, and where debugfs sees it.
     pub(super) folder: Bind,
-    /// Where its output goes, and nothing else.
-    pub(super) log: PathBuf,
+    /// The commands, a line each.
+    commands: Vec<u8>,
     /// How many inodes it is to tell of.
     inodes: usize,
 }
@@ -118,30 +115,45 @@ impl Debugfs {
         Ok(Self {
             argv: argv.map(str::to_owned).to_vec(),
             inodes: commands.inodes,
+            commands: commands.text,
             folder: Bind { host, guest: FOLDER.to_owned(), read_only: true },
-            log: execution.scratch.join("debugfs.log"),
         })
     }
 
     /// Fails unless debugfs did all that was asked: it ends well whatever happens, so its output is
-    /// read. `log` is all that it wrote; what is not known to be good is bad.
+    /// read. What is not known to be good is bad.
     ///
     /// # Errors
-    /// [`Class::Verdict`] with the line that should not be there, or with the number of inodes missing.
-    pub(super) fn check(&self, log: &str) -> Result<()> {
-        check(self.inodes, log)
+    /// [`Class::Verdict`] with the line that should not be there, the command that was not done, or the
+    /// number of inodes missing.
+    pub(super) fn check(&self, output: &Output) -> Result<()> {
+        check(&self.commands, self.inodes, output)
     }
 }
 
-fn check(inodes: usize, log: &str) -> Result<()> {
+/// Its standard error has its version and nothing else; standard output repeats each command, with what
+/// it did behind some of them.
+fn check(commands: &[u8], inodes: usize, output: &Output) -> Result<()> {
+    let bad = |line: &[u8]| {
+        let line = String::from_utf8_lossy(line);
+        let message = format!("the root file system cannot be completed: {}", line.trim());
+        Failure::new(Class::Verdict, message)
+    };
+    let lines = |text| <[u8]>::split(text, |byte| *byte == b'\n').filter(|line| !line.is_empty());
+    if let Some(line) = lines(&output.stderr).find(|line| !line.starts_with(b"debugfs 1.")) {
+        return Err(bad(line));
+    }
     let mut made = 0;
-    for line in log.lines().skip(1).map(str::trim) {
-        made += usize::from(line.starts_with("Allocated inode: "));
-        let echo = ["debugfs: ", "debugfs 1.", "Allocated inode: "];
-        if !line.is_empty() && !echo.iter().any(|start| line.starts_with(start)) {
-            let message = format!("the root file system cannot be completed: {line}");
-            return Err(Failure::new(Class::Verdict, message));
+    let mut expected = lines(commands);
+    for line in lines(&output.stdout) {
+        if line.starts_with(b"Allocated inode: ") {
+            made += 1;
+        } else if line.strip_prefix(b"debugfs: ").is_none_or(|told| expected.next() != Some(told)) {
+            return Err(bad(line));
         }
+    }
+    if let Some(command) = expected.next() {
+        return Err(bad(&[b"debugfs did not come to: ", command].concat()));
     }
     if made != inodes {
         let message = format!("debugfs wrote {made} files, not {inodes}");
@@ -179,6 +191,10 @@ impl<'a> Commands<'a> {
             }
             Change::Link { path, first } => {
                 let name = self.enter(path);
+                // Of the commands that add a name, `ln` alone does not make the folder larger when it is full
+                // (1.47.2, `make_link`); the name of a link that goes again leaves just the room.
+                self.line(&[b"symlink", &name, b"x"]);
+                self.line(&[b"rm", &name]);
                 self.line(&[b"ln", &quoted(first), &name]);
             }
             Change::Add(item) => return self.add(item),
@@ -291,13 +307,28 @@ mod tests {
 
     #[test]
     fn only_what_is_known_to_be_good_is_good() {
-        let good = "# title\ndebugfs 1.47.2 (1-Jan-2025)\ndebugfs: rm \"/a\"\n\n\
-                    Allocated inode: 12\ndebugfs: cd \"/\"\nAllocated inode: 13\n";
-        check(2, good).unwrap();
-        assert!(check(1, good).unwrap_err().to_string().contains("wrote 2 files"));
-        let bad = format!("{good}write: Could not allocate block in ext2 filesystem \n");
-        assert!(check(2, &bad).unwrap_err().to_string().contains("Could not allocate"));
-        assert!(check(2, "# title\n").is_err());
+        let judge = |inodes, stdout: &str, stderr: &str| {
+            let output = Output { stdout: stdout.into(), stderr: stderr.into() };
+            check(b"rm \"/a\"\ncd \"/\"\nwrite \"b\" \"b\"\n", inodes, &output)
+        };
+        let bad = |stdout: &str, stderr: &str| judge(1, stdout, stderr).unwrap_err().to_string();
+        let told = "debugfs 1.47.2 (1-Jan-2025)\n";
+        let good = "debugfs: rm \"/a\"\n\ndebugfs: cd \"/\"\ndebugfs: write \"b\" \"b\"\nAllocated inode: 12\n";
+        judge(1, good, told).unwrap();
+        assert!(judge(2, good, told).unwrap_err().to_string().contains("wrote 1 files, not 2"));
+        let full = format!("{told}write: Could not allocate block in ext2 filesystem \n");
+        assert!(bad(good, &full).contains("Could not allocate"));
+        let unread = format!("{told}debugfs: Unbalanced quotes in command line\n");
+        assert!(bad(good, &unread).contains("Unbalanced"));
+        let (half, _) = good.split_once("debugfs: write").unwrap();
+        assert!(
+            bad(half, told).ends_with("did not come to: write \"b\" \"b\""),
+            "{}",
+            bad(half, told)
+        );
+        assert!(bad(&format!("{good}something else\n"), told).contains("something else"));
+        let other = good.replace("cd \"/\"", "cd \"/d");
+        assert!(bad(&other, told).contains("cd \"/d"), "{}", bad(&other, told));
     }
 
     #[test]
@@ -306,19 +337,34 @@ mod tests {
     }
 
     #[test]
-    fn mke2fs_fills_in_all_that_debugfs_cannot_write() {
-        let folder = tempfile::tempdir().unwrap();
-        let layers: Vec<PathBuf> =
-            (0..4).map(|number| folder.path().join(number.to_string())).collect();
-        for layer in &layers {
-            std::fs::create_dir_all(layer.join("etc")).unwrap();
+    fn what_stands_in_no_line_cannot_be_made() {
+        let remove = |path: &str| Change::Remove { path: path.into(), directory: false };
+        let link =
+            |path: &str, first: &str| Change::Link { path: path.into(), first: first.into() };
+        assert!(can_make(&remove("/a \"quoted\" #name")) && can_make(&link("/a", "/b")));
+        for bad in ["/two\nlines", "/Icon\r", &"/x".repeat(LONGEST)] {
+            assert!(!can_make(&remove(bad)), "{bad:?}");
+            assert!(!can_make(&link("/a", bad)) && !can_make(&link(bad, "/a")), "{bad:?}");
         }
-        assert_eq!(base_of(&layers, 1).unwrap(), 1);
-        assert_eq!(base_of(&layers, 7).unwrap(), 1, "there is room for all");
-        std::fs::write(layers[2].join("etc/two\nlines"), "").unwrap();
-        assert_eq!(base_of(&layers, 1).unwrap(), 3);
-        std::os::unix::fs::symlink("x".repeat(LONGEST + 1), layers[3].join("long")).unwrap();
-        assert_eq!(base_of(&layers, 1).unwrap(), 4);
+        let folder = tempfile::tempdir().unwrap();
+        let metadata = folder.path().metadata().unwrap();
+        let item = |target: Option<&str>, name: &str| Item {
+            path: "/a".into(),
+            metadata: metadata.clone(),
+            names: 1,
+            target: target.map(PathBuf::from),
+            xattrs: [(name.to_owned(), Vec::new())].into(),
+        };
+        assert!(can_make(&Change::Add(item(Some("b"), "user.own"))));
+        assert!(!can_make(&Change::Add(item(Some("b\r"), "user.own"))));
+        assert!(!can_make(&Change::Add(item(None, "user.o\nwn"))));
+        let set =
+            |lost: &str| Change::Set { item: item(None, "user.own"), lost: vec![lost.into()] };
+        assert!(can_make(&set("user.lost")) && !can_make(&set("user.lo\rst")));
+        let socket = folder.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let metadata = socket.symlink_metadata().unwrap();
+        assert!(!can_make(&Change::Add(Item { metadata, ..item(None, "user.own") })));
     }
 
     #[test]
