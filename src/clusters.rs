@@ -24,16 +24,18 @@ impl<'a> KnownClusters<'a> {
         image: &str,
         compression: Compression,
     ) -> Result<Option<Self>> {
-        let way = match compression {
-            Compression::Zlib => "zlib",
-            Compression::Zstd => "zstd",
-            Compression::None => return Ok(None),
-        };
+        if compression == Compression::None {
+            return Ok(None);
+        }
         let mut clusters = Clusters::new(compression.of_clusters())?;
         for (index, file) in store.kept_clusters() {
             clusters.learn(&index, &file);
         }
-        Ok(Some(Self { store, clusters: Arc::new(clusters), name: format!("{image}-{way}") }))
+        Ok(Some(Self {
+            store,
+            clusters: Arc::new(clusters),
+            name: format!("{image}-{}", compression.word()),
+        }))
     }
 
     /// For the writer of an artifact.

@@ -163,7 +163,7 @@ fn writer(
     cancel: &Cancel,
 ) -> Result<Box<dyn FileWriter>> {
     let compression = compression(verb.compression);
-    let (level, created) = (compression.level(), verb.source_date);
+    let (deflate, created) = (compression.of_pieces(), verb.source_date);
     let name = verb.out.file_name().map(|name| name.to_string_lossy().into_owned());
     let name = name.unwrap_or_default();
     Ok(match format {
@@ -173,15 +173,17 @@ fn writer(
             Box::new(qcow2::Writer::create(disk, path, options, None)?)
         }
         ImageFormat::Vhd => Box::new(vhd::Writer::create(disk, path, created)?),
-        ImageFormat::Vmdk => Box::new(vmdk::Alone::create(disk, path, &name, level)?),
+        ImageFormat::Vmdk => Box::new(vmdk::Alone::create(disk, path, &name, deflate)?),
         ImageFormat::Ova => {
             // A machine of the usual size that knows its system.
             let name = name.strip_suffix(".ova").unwrap_or(&name);
             let system = room::system(disk, cancel)?.unwrap_or_default();
             let machine = Machine::new(name, disk.size(), &system.id, &system.name);
-            Box::new(Template::create(disk, path, machine, created, level)?)
+            Box::new(Template::create(disk, path, machine, created, deflate)?)
         }
-        ImageFormat::TarGz => Box::new(tar_gz::Writer::create(disk, path, level, created, cancel)?),
+        ImageFormat::TarGz => {
+            Box::new(tar_gz::Writer::create(disk, path, deflate, created, cancel)?)
+        }
     })
 }
 
@@ -202,7 +204,7 @@ mod tests {
             image: image.to_owned(),
             out: out.to_owned(),
             format: None,
-            compression: Compression::Zlib,
+            compression: Compression::Default,
             source_date: 1_793_491_200,
             force: false,
             json: true,

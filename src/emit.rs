@@ -264,7 +264,9 @@ fn disks<'a>(
 /// What was typed in the providers' words.
 pub(crate) fn compression(typed: arguments::Compression) -> Compression {
     match typed {
-        arguments::Compression::Zlib => Compression::Zlib,
+        arguments::Compression::Fast => Compression::Fast,
+        arguments::Compression::Default => Compression::Default,
+        arguments::Compression::Small => Compression::Small,
         arguments::Compression::Zstd => Compression::Zstd,
         arguments::Compression::None => Compression::None,
     }

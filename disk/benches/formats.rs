@@ -2,7 +2,8 @@
 //!
 //! `cargo bench -p nodekiln-disk --bench formats`; a raw file of whole GiB named by `NODEKILN_BENCH_RAW` is
 //! used in place of one that is made of this machine's programs. `NODEKILN_BENCH_LEVELS=4,3` sets the
-//! levels of qcow2 and of the other compressed formats; `NODEKILN_BENCH_OURS=1` leaves the others out.
+//! levels of qcow2 and of the other compressed formats, with one number that of the form that all share;
+//! `NODEKILN_BENCH_OURS=1` leaves the others out.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 mod source;
@@ -12,7 +13,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use nodekiln_disk::qcow2::{self, Compression, Options};
-use nodekiln_disk::{Disk, FileWriter, Pass, Payload, Written, ova, raw, tar_gz, vhd};
+use nodekiln_disk::{Deflate, Disk, FileWriter, Pass, Payload, Written, ova, raw, tar_gz, vhd};
 use nodekiln_words::{Cancel, Silent};
 
 use source::{Outcome, mib, ratio, run, timed};
@@ -29,16 +30,20 @@ fn main() -> Outcome<()> {
         None => source::make_raw(folder.path(), SIZE)?,
     };
     let levels = std::env::var("NODEKILN_BENCH_LEVELS").unwrap_or_else(|_| "5,5".to_owned());
-    let (first, second) = levels.split_once(',').ok_or("two levels with a comma between them")?;
-    let levels = (first.parse()?, second.parse()?);
+    let ways = match levels.split_once(',') {
+        Some((qcow2, others)) => {
+            (Compression::Zlib { level: qcow2.parse()? }, Deflate::wide(others.parse()?))
+        }
+        None => (Compression::Shared { level: levels.parse()? }, Deflate::narrow(levels.parse()?)),
+    };
     let theirs = if std::env::var_os("NODEKILN_BENCH_OURS").is_some() {
         None
     } else {
         Some(usual(&source, folder.path())?)
     };
     run(&mut Command::new("sync"))?;
-    let (wall, ours) = timed(|| one_pass(&source, folder.path(), levels))?;
-    println!("one pass, levels {levels:?}  {wall:6.2} s, peak {} MiB", peak()?);
+    let (wall, ours) = timed(|| one_pass(&source, folder.path(), ways))?;
+    println!("one pass, levels {levels}  {wall:6.2} s, peak {} MiB", peak()?);
     for (name, written) in &ours {
         let size = mib(written.allocated);
         let theirs = theirs.iter().flat_map(|(_, sizes)| sizes).find(|(other, _)| other == name);
@@ -119,7 +124,7 @@ fn usual(source: &Path, folder: &Path) -> Outcome<(f64, Sizes)> {
 fn one_pass(
     source: &Path,
     folder: &Path,
-    (first, second): (i32, i32),
+    (compression, deflate): (Compression, Deflate),
 ) -> Outcome<Vec<(&'static str, Written)>> {
     let file = std::fs::File::open(source)?;
     let size = file.metadata()?.len();
@@ -133,15 +138,15 @@ fn one_pass(
         extent: "node-disk1.vmdk".to_owned(),
         created: 0,
     };
-    let options = Options { compression: Compression::Zlib { level: first } };
+    let options = Options { compression };
     let mut files: Vec<(&str, Box<dyn FileWriter>)> = vec![
         ("raw", Box::new(raw::Writer::create(&disk, &place("raw"))?)),
         ("qcow2", Box::new(qcow2::Writer::create(&disk, &place("qcow2"), options, None)?)),
         ("vhd", Box::new(vhd::Writer::create(&disk, &place("vhd"), 0)?)),
     ];
-    let tar_gz = tar_gz::Writer::create(&disk, &place("tar.gz"), second, 0, &cancel)?;
+    let tar_gz = tar_gz::Writer::create(&disk, &place("tar.gz"), deflate, 0, &cancel)?;
     files.push(("tar.gz", Box::new(tar_gz)));
-    let mut ova = ova::Writer::create(&disk, &place("ova"), members, second)?;
+    let mut ova = ova::Writer::create(&disk, &place("ova"), members, deflate)?;
     let written = Payload::beside(&[&payload], &Silent, &cancel, || {
         let mut pass = Pass::new();
         files.iter_mut().for_each(|(_, file)| file.join(&disk, &mut pass));

@@ -37,7 +37,7 @@ pub mod vmdk;
 pub use assemble::{BiosBoot, Parts, assemble};
 pub use disk::{CLUSTER, Disk, Extent, ReadAt, Source, is_zero};
 pub use file_writer::{FileWriter, write_file};
-pub use flushed::Piece;
+pub use flushed::{Deflate, Piece};
 pub use ids::Ids;
 pub use image::{Depth, Format, Image, Unpacking, is_packed, open, open_with};
 pub use layout::{BootMode, Layout, Partition, Role, SECTOR};

@@ -16,6 +16,7 @@ use tar::{Archive, EntryType, Header};
 
 use crate::disk::{Disk, file_extents};
 use crate::fields::bytes;
+use crate::flushed::Deflate;
 use crate::image::Depth;
 use crate::metered::Metered;
 use crate::output::{Output, Written};
@@ -62,12 +63,12 @@ impl Writer {
     ///
     /// # Errors
     /// When the file cannot be made, a name is too long for a member, or the disk does not suit VMDK.
-    pub fn create(disk: &Disk, path: &Path, members: Members, level: i32) -> Result<Self> {
+    pub fn create(disk: &Disk, path: &Path, members: Members, deflate: Deflate) -> Result<Self> {
         for name in [&members.descriptor, &members.manifest, &members.extent] {
             member(name, 0, 0)?; // before hours are spent on a disk that has no name
         }
         let output = Arc::new(Output::create(path)?);
-        let extent = vmdk::Writer::new(disk, &output, members.extent_at(), level)?;
+        let extent = vmdk::Writer::new(disk, &output, members.extent_at(), deflate)?;
         Ok(Self { output, members, extent })
     }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use nodekiln_words::{Cancel, Result, Sha256};
 
 use crate::disk::{BATCH, CLUSTER, CLUSTER_LENGTH, Disk, data_runs, is_zero};
-use crate::flushed::{Flusher, Piece};
+use crate::flushed::{Deflate, Flusher, Piece};
 use crate::ordered::{AHEAD, ordered_on};
 use crate::output::Output;
 use crate::qcow2::{self, Clusters, Packer};
@@ -28,29 +28,36 @@ pub enum Form {
         /// Clusters of earlier files with this compression, which need not be compressed again.
         known: Option<Arc<Clusters>>,
     },
-    /// A piece of deflate that VMDK grains and gzip members are made of.
+    /// A piece of deflate that VMDK grains, gzip members and, where it is narrow, qcow2 clusters are made of.
     Piece {
-        /// Level, 1 to 9.
-        level: i32,
+        /// How it is compressed.
+        deflate: Deflate,
+        /// Clusters of earlier files, made of such pieces, which need not be compressed again.
+        known: Option<Arc<Clusters>>,
     },
 }
 
 impl Form {
-    /// Whether one encoding serves both.
+    /// Whether one encoding serves both. What only one of them knows serves the other too: the bytes are the
+    /// same either way.
     fn serves(&self, other: &Self) -> bool {
-        let same = |a: &Option<Arc<Clusters>>, b: &Option<Arc<Clusters>>| match (a, b) {
-            (None, None) => true,
+        let agree = match (self.known(), other.known()) {
             (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-            _ => false,
+            _ => true,
         };
-        match (self, other) {
-            (
-                Self::Cluster { compression, known },
-                Self::Cluster { compression: wanted, known: others },
-            ) => compression == wanted && same(known, others),
-            (Self::Piece { level }, Self::Piece { level: wanted }) => level == wanted,
-            _ => false,
-        }
+        agree
+            && match (self, other) {
+                (Self::Cluster { compression: a, .. }, Self::Cluster { compression: b, .. }) => {
+                    a == b
+                }
+                (Self::Piece { deflate: a, .. }, Self::Piece { deflate: b, .. }) => a == b,
+                _ => false,
+            }
+    }
+
+    fn known(&self) -> Option<&Arc<Clusters>> {
+        let (Self::Cluster { known, .. } | Self::Piece { known, .. }) = self;
+        known.as_ref()
     }
 }
 
@@ -162,11 +169,20 @@ impl<'a> Pass<'a> {
     /// Has the blocks of `disk` handed to `stream`.
     pub fn stream(&mut self, disk: &'a Disk, stream: &'a mut dyn Stream) {
         let (number, form) = (self.track(disk), stream.form());
-        let known = self.forms.iter().position(|other| other.serves(&form));
-        let form = known.unwrap_or_else(|| {
-            self.forms.push(form);
-            self.forms.len() - 1
-        });
+        let found = self.forms.iter().position(|other| other.serves(&form));
+        let form = match found {
+            Some(found) => {
+                // The one that knows more stands for both.
+                if let Some(other) = self.forms.get_mut(found).filter(|_| form.known().is_some()) {
+                    *other = form;
+                }
+                found
+            }
+            None => {
+                self.forms.push(form);
+                self.forms.len() - 1
+            }
+        };
         if let Some(track) = self.tracks.get_mut(number) {
             track.forms.insert(form);
         }
@@ -325,7 +341,7 @@ impl Encoder {
             Form::Cluster { compression, known } => {
                 Self::Cluster(Packer::new(*compression, known.clone())?)
             }
-            Form::Piece { level } => Self::Piece(Flusher::new(*level)),
+            Form::Piece { deflate, known } => Self::Piece(Flusher::new(*deflate, known.clone())),
         })
     }
 

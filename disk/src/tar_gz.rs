@@ -16,7 +16,7 @@ use tar::{EntryType, GnuExtSparseHeader, GnuSparseHeader, Header};
 
 use crate::disk::{BATCH, CLUSTER, Disk, data_runs};
 use crate::file_writer::FileWriter;
-use crate::flushed::{END, Flusher};
+use crate::flushed::{Deflate, END, Flusher};
 use crate::image::Unpacking;
 use crate::metered::{HEADERS, Metered};
 use crate::output::{Output, Written};
@@ -39,7 +39,7 @@ const MAX_SIZE: u64 = 64 << 40;
 #[derive(Debug)]
 pub struct Writer {
     output: Output,
-    level: i32,
+    deflate: Deflate,
     /// Where the next byte goes.
     at: u64,
     /// Of all bytes before compression.
@@ -59,7 +59,7 @@ impl Writer {
     pub fn create(
         disk: &Disk,
         path: &Path,
-        level: i32,
+        deflate: Deflate,
         created: u64,
         cancel: &Cancel,
     ) -> Result<Self> {
@@ -73,7 +73,7 @@ impl Writer {
         let data: u64 = runs.iter().map(|run| run.end - run.start).sum();
         let mut writer = Self {
             output: Output::create(path)?,
-            level,
+            deflate,
             at: 0,
             crc: crc32fast::Hasher::new(),
             length: 0,
@@ -92,7 +92,7 @@ impl Writer {
 
     /// Takes bytes that are none of the disk's.
     fn compress(&mut self, bytes: &[u8]) -> Result<()> {
-        let piece = Flusher::new(self.level).piece(bytes)?;
+        let piece = Flusher::new(self.deflate, None).piece(bytes)?;
         self.crc.update(bytes);
         self.length += bytes.len() as u64;
         self.append(&piece.bytes)
@@ -132,7 +132,7 @@ impl FileWriter for Writer {
 
 impl Stream for Writer {
     fn form(&self) -> Form {
-        Form::Piece { level: self.level }
+        Form::Piece { deflate: self.deflate, known: None }
     }
 
     fn take(&mut self, blocks: &[Block<'_>]) -> Result<()> {

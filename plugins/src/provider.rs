@@ -216,7 +216,7 @@ pub(crate) fn input(
     cancel: &Cancel,
 ) -> Result<Box<dyn FileWriter>> {
     let (compression, created) = (request.compression, request.created);
-    let level = compression.level();
+    let deflate = compression.of_pieces();
     Ok(match format {
         said::Format::Raw => Box::new(raw::Writer::create(disk, path)?),
         said::Format::Qcow2 => {
@@ -226,11 +226,11 @@ pub(crate) fn input(
         said::Format::Vhd => Box::new(vhd::Writer::create(disk, path, created)?),
         said::Format::Vmdk => {
             let name = format!("{}.vmdk", request.name);
-            Box::new(vmdk::Alone::create(disk, path, &name, level)?)
+            Box::new(vmdk::Alone::create(disk, path, &name, deflate)?)
         }
         said::Format::Ova => Box::new(Template::of(disk, path, request)?),
         said::Format::TarGz => {
-            Box::new(tar_gz::Writer::create(disk, path, level, created, cancel)?)
+            Box::new(tar_gz::Writer::create(disk, path, deflate, created, cancel)?)
         }
     })
 }
@@ -254,7 +254,9 @@ pub(crate) fn write_request(
         folder: text(place.folder.path())?,
         disk,
         compression: match request.compression {
-            Compression::Zlib => said::Compression::Zlib,
+            Compression::Fast => said::Compression::Fast,
+            Compression::Default => said::Compression::Default,
+            Compression::Small => said::Compression::Small,
             Compression::Zstd => said::Compression::Zstd,
             Compression::None => said::Compression::None,
         },

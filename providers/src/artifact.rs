@@ -3,21 +3,25 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use nodekiln_disk::qcow2;
+use nodekiln_disk::{Deflate, qcow2};
 use nodekiln_recipes::recipe::BootMode;
 use nodekiln_words::Sha256;
 use serde::{Deserialize, Serialize};
 
-/// How a qcow2 artifact's clusters are stored.
+/// How artifacts are compressed, in formats that have any compression.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Compression {
-    /// Raw deflate, readable by every QEMU.
+    /// Deflate, each block once for all formats.
+    Fast,
+    /// Deflate, each block once for qcow2 and once for the other formats, whose readers remember more.
     #[default]
-    Zlib,
-    /// Zstandard, readable from QEMU 5.1 on.
+    Default,
+    /// As the default, with more effort.
+    Small,
+    /// qcow2 in Zstandard, readable from QEMU 5.1 on; deflate in formats that have nothing else.
     Zstd,
-    /// Stored as they are.
+    /// qcow2 as it is; deflate in formats that have nothing else.
     None,
 }
 
@@ -72,22 +76,42 @@ impl Compression {
     #[must_use]
     pub fn of_clusters(self) -> qcow2::Compression {
         match self {
-            Self::Zlib => qcow2::Compression::zlib(),
+            Self::Fast => qcow2::Compression::Shared { level: FAST },
+            Self::Default => qcow2::Compression::zlib(),
+            Self::Small => qcow2::Compression::Zlib { level: SMALL },
             Self::Zstd => qcow2::Compression::zstd(),
             Self::None => qcow2::Compression::None,
         }
     }
 
-    /// Level of the deflate stream in formats that have no other compression: VMDK and gzip.
+    /// As the writers of VMDK and gzip call it.
     #[must_use]
-    pub fn level(self) -> i32 {
+    pub fn of_pieces(self) -> Deflate {
         match self {
-            Self::Zlib => 5,
-            Self::Zstd => 3,
-            Self::None => 1,
+            Self::Fast => Deflate::narrow(FAST),
+            Self::Default => Deflate::wide(5),
+            Self::Small => Deflate::wide(SMALL),
+            Self::Zstd => Deflate::wide(3),
+            Self::None => Deflate::wide(1),
+        }
+    }
+
+    /// The word for it, as users type it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Fast => "fast",
+            Self::Default => "default",
+            Self::Small => "small",
+            Self::Zstd => "zstd",
+            Self::None => "none",
         }
     }
 }
+
+/// Levels of deflate.
+const FAST: i32 = 3;
+const SMALL: i32 = 9;
 
 /// A file that a provider writes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

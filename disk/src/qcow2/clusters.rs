@@ -41,7 +41,7 @@ pub(super) struct Form {
 
 /// A cluster's compressed form, taken over from an earlier file.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(crate) enum Found {
     /// These bytes.
     Compressed(Vec<u8>, Sha256),
     /// None that is shorter.
@@ -136,7 +136,7 @@ impl Clusters {
     }
 
     /// What a cluster with this content is compressed to, if an earlier file tells.
-    pub(super) fn find(&self, content: &Sha256) -> Option<Found> {
+    pub(crate) fn find(&self, content: &Sha256) -> Option<Found> {
         let (number, form) = self.known.get(content)?;
         let found = if form.length == 0 {
             Found::Incompressible

@@ -11,7 +11,9 @@ mod write;
 
 pub use check::Report;
 pub use clusters::Clusters;
+pub(crate) use clusters::Found;
 pub use codec::Compression;
+pub(crate) use codec::WINDOW_BITS;
 pub use header::{Header, MAGIC};
 pub use overlay::{Backing, write_overlay};
 pub use read::Reader;

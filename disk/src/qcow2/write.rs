@@ -17,6 +17,7 @@ use super::header::Header;
 use super::table::{COPIED, Mapping, encode};
 use crate::disk::{CLUSTER, CLUSTER_LENGTH, Disk};
 use crate::file_writer::{FileWriter, write_file};
+use crate::flushed::{Deflate, Piece};
 use crate::output::{Output, Written};
 use crate::pass::{Block, Encoded, Form, Packed, Pass, Stream};
 use crate::payload::Payload;
@@ -114,6 +115,14 @@ impl Packer {
             }
         };
         Ok(Packed { compressed, noted: Some((content, digest)) })
+    }
+}
+
+impl Packed {
+    /// The cluster `plain` as a piece of deflate.
+    fn of(piece: &Piece, plain: &[u8]) -> Self {
+        let stream = Some(piece.ended()).filter(|stream| stream.len() < plain.len());
+        Self { compressed: stream, noted: piece.noted }
     }
 }
 
@@ -278,13 +287,18 @@ impl FileWriter for Writer {
 
 impl Stream for Writer {
     fn form(&self) -> Form {
-        Form::Cluster { compression: self.compression, known: self.clusters.clone() }
+        let known = self.clusters.clone();
+        match self.compression {
+            Compression::Shared { level } => Form::Piece { deflate: Deflate::narrow(level), known },
+            compression => Form::Cluster { compression, known },
+        }
     }
 
     fn take(&mut self, blocks: &[Block<'_>]) -> Result<()> {
         for block in blocks {
-            if let Encoded::Cluster(packed) = block.encoded {
-                self.place(block, packed)?;
+            match block.encoded {
+                Encoded::Cluster(packed) => self.place(block, packed)?,
+                Encoded::Piece(piece) => self.place(block, &Packed::of(piece, block.plain))?,
             }
         }
         self.flush()

@@ -9,7 +9,7 @@ use super::header::{AT_END, DESCRIPTOR_BYTES, Header, Marker, descriptor};
 use super::{GRAIN, OVERHEAD, SECTOR, TABLE_ENTRIES};
 use crate::disk::Disk;
 use crate::file_writer::FileWriter;
-use crate::flushed::{END, Piece};
+use crate::flushed::{Deflate, END, Piece};
 use crate::output::{Output, Written};
 use crate::pass::{Block, Encoded, Form, Pass, Stream};
 use crate::payload::Payload;
@@ -24,7 +24,7 @@ pub struct Writer {
     output: Arc<Output>,
     /// Where in the file the extent begins, in bytes.
     base: u64,
-    level: i32,
+    deflate: Deflate,
     capacity: u64,
     /// The next free sector of the extent.
     next: u64,
@@ -37,11 +37,11 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Begins an extent of `disk` at `base` bytes of `output`; grains are compressed at a level of 1 to 9.
+    /// Begins an extent of `disk` at `base` bytes of `output`; grains are compressed by `deflate`.
     ///
     /// # Errors
     /// When the disk is no whole number of sectors or larger than 2 TiB.
-    pub fn new(disk: &Disk, output: &Arc<Output>, base: u64, level: i32) -> Result<Self> {
+    pub fn new(disk: &Disk, output: &Arc<Output>, base: u64, deflate: Deflate) -> Result<Self> {
         let size = disk.size();
         if !size.is_multiple_of(SECTOR) {
             return Err(Failure::input(format!("{size} bytes are no whole number of sectors")));
@@ -57,7 +57,7 @@ impl Writer {
         Ok(Self {
             output: Arc::clone(output),
             base,
-            level,
+            deflate,
             capacity,
             next: OVERHEAD,
             directory,
@@ -167,7 +167,7 @@ impl Writer {
 
 impl Stream for Writer {
     fn form(&self) -> Form {
-        Form::Piece { level: self.level }
+        Form::Piece { deflate: self.deflate, known: None }
     }
 
     fn take(&mut self, blocks: &[Block<'_>]) -> Result<()> {
@@ -194,9 +194,9 @@ impl Alone {
     ///
     /// # Errors
     /// When the file cannot be made, and those of [`Writer::new`].
-    pub fn create(disk: &Disk, path: &Path, name: &str, level: i32) -> Result<Self> {
+    pub fn create(disk: &Disk, path: &Path, name: &str, deflate: Deflate) -> Result<Self> {
         let output = Arc::new(Output::create(path)?);
-        let extent = Writer::new(disk, &output, 0, level)?;
+        let extent = Writer::new(disk, &output, 0, deflate)?;
         Ok(Self { output, extent, name: name.to_owned() })
     }
 }

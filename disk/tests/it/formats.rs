@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use nodekiln_disk::qcow2::{self, Backing, Clusters, Compression, Options};
 use nodekiln_disk::{
-    Depth, Disk, Extent, FileWriter, Format, Pass, Payload, Tally, Unpacking, Written, open,
-    open_with, ova, tar_gz, vhd,
+    Deflate, Depth, Disk, Extent, FileWriter, Format, Pass, Payload, Tally, Unpacking, Written,
+    open, open_with, ova, tar_gz, vhd,
 };
 use nodekiln_words::{Cancel, Event, Progress, Sha256, Silent};
 use proptest::prelude::*;
@@ -39,21 +39,36 @@ struct Files {
 
 const NAMES: [&str; 4] = ["node.qcow2", "node.vhd", "node.ova", "node.tar.gz"];
 
+/// How qcow2 clusters and how all other pieces are compressed.
+type Way = (Options, Deflate);
+
+/// In a form for qcow2, and one for the others.
+const TWO_FORMS: Way = (QCOW2, Deflate::wide(LEVEL));
+/// In one form for all.
+const ONE_FORM: Way =
+    (Options { compression: Compression::Shared { level: LEVEL } }, Deflate::narrow(LEVEL));
+
 /// Writes qcow2, VHD, OVA and `.tar.gz` of each disk into the folder beside it, in one pass.
 fn write_all(disks: &[(&Disk, &Path)]) -> Vec<Files> {
+    write_as(TWO_FORMS, disks)
+}
+
+/// As [`write_all`], compressed in this way.
+fn write_as((options, deflate): Way, disks: &[(&Disk, &Path)]) -> Vec<Files> {
     let cancel = Cancel::default();
     let mut writers: Vec<(Vec<Box<dyn FileWriter>>, ova::Writer)> = disks
         .iter()
         .map(|(disk, folder)| {
             let place = |number: usize| folder.join(NAMES[number]);
             let (qcow2, vhd, ova) = (place(0), place(1), place(2));
-            let tar_gz = tar_gz::Writer::create(disk, &place(3), LEVEL, CREATED, &cancel).unwrap();
+            let tar_gz =
+                tar_gz::Writer::create(disk, &place(3), deflate, CREATED, &cancel).unwrap();
             let files: Vec<Box<dyn FileWriter>> = vec![
-                Box::new(qcow2::Writer::create(disk, &qcow2, QCOW2, None).unwrap()),
+                Box::new(qcow2::Writer::create(disk, &qcow2, options, None).unwrap()),
                 Box::new(vhd::Writer::create(disk, &vhd, CREATED).unwrap()),
                 Box::new(tar_gz),
             ];
-            (files, ova::Writer::create(disk, &ova, members(), LEVEL).unwrap())
+            (files, ova::Writer::create(disk, &ova, members(), deflate).unwrap())
         })
         .collect();
     let mut pass = Pass::new();
@@ -211,10 +226,17 @@ fn an_archive_is_unpacked_under_a_name_where_one_is_given() {
 
 #[test]
 fn independent_programs_read_every_format_of_one_pass() {
-    let folder = tempfile::tempdir().unwrap();
     let disk = rounded(&mixed_disk(), 1 << 30);
-    let files = write_all(&[(&disk, folder.path())]).remove(0);
-    judge(&disk, folder.path());
+    let two = judge_as(TWO_FORMS, &disk);
+    let one = judge_as(ONE_FORM, &disk);
+    assert_eq!(two.encoded, 2 * one.encoded);
+    assert!(one.encoded > 0 && (two.shared, one.shared) == (0, 0));
+}
+
+fn judge_as(way: Way, disk: &Disk) -> Tally {
+    let folder = tempfile::tempdir().unwrap();
+    let files = write_as(way, &[(disk, folder.path())]).remove(0);
+    judge(disk, folder.path());
     for (name, written) in NAMES.iter().zip(&files.written) {
         let bytes = std::fs::read(folder.path().join(name)).unwrap();
         assert_eq!(written.bytes, bytes.len() as u64, "{name}");
@@ -226,6 +248,7 @@ fn independent_programs_read_every_format_of_one_pass() {
     let names: Vec<_> = listed.lines().filter_map(|line| line.split_whitespace().last()).collect();
     assert_eq!(names, ["node.ovf", "node.mf", "node-disk1.vmdk"], "{listed}");
     assert!(listed.lines().all(|line| line.starts_with("-rw-r--r-- 0/0")), "{listed}");
+    files.tally
 }
 
 /// Numbers of more than 32 and 33 bits: more than 4 GiB between data, members and maps of more than 8.
@@ -281,13 +304,14 @@ fn what_a_format_cannot_hold_is_refused() {
     let failure = vhd::Writer::create(&odd, &path, CREATED).unwrap_err();
     assert_eq!(failure.to_string(), "1049088 bytes are not a whole number of MiB");
     let cancel = Cancel::default();
-    let failure = tar_gz::Writer::create(&odd, &path, 4, CREATED, &cancel).unwrap_err();
+    let failure =
+        tar_gz::Writer::create(&odd, &path, Deflate::wide(4), CREATED, &cancel).unwrap_err();
     assert_eq!(failure.to_string(), "1049088 bytes are not a whole number of GiB");
     let odd = Disk::new(513, Vec::new()).unwrap();
-    let failure = ova::Writer::create(&odd, &path, members(), 4).unwrap_err();
+    let failure = ova::Writer::create(&odd, &path, members(), Deflate::wide(4)).unwrap_err();
     assert_eq!(failure.to_string(), "513 bytes are no whole number of sectors");
     let huge = Disk::new(3 << 40, Vec::new()).unwrap();
-    let failure = ova::Writer::create(&huge, &path, members(), 4).unwrap_err();
+    let failure = ova::Writer::create(&huge, &path, members(), Deflate::wide(4)).unwrap_err();
     assert!(failure.to_string().contains("2 TiB"), "{failure}");
 }
 
@@ -360,7 +384,8 @@ fn a_disk_that_changes_between_its_map_and_its_bytes_is_refused() {
     let (before, after) =
         (rounded(&mixed_disk(), 1 << 30), Disk::new(1 << 30, Vec::new()).unwrap());
     let cancel = Cancel::default();
-    let mut writer = tar_gz::Writer::create(&before, &path, 4, CREATED, &cancel).unwrap();
+    let mut writer =
+        tar_gz::Writer::create(&before, &path, Deflate::wide(4), CREATED, &cancel).unwrap();
     let mut pass = Pass::new();
     pass.stream(&after, &mut writer);
     pass.run(&|_| {}, &cancel).unwrap();
@@ -373,11 +398,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(8))]
 
     #[test]
-    fn every_format_reads_as_the_disk_it_was_written_from(disk in crate::round_trip::disk()) {
+    fn every_format_reads_as_the_disk_it_was_written_from(
+        disk in crate::round_trip::disk(),
+        way in prop_oneof![Just(TWO_FORMS), Just(ONE_FORM)],
+    ) {
         let folder = tempfile::tempdir().unwrap();
         // A partition table, or else a raw file would be no disk; the rest as it comes.
         let disk = rounded(&disk, 1 << 30);
-        write_all(&[(&disk, folder.path())]);
+        write_as(way, &[(&disk, folder.path())]);
         for name in NAMES {
             let image = read(&folder.path().join(name));
             prop_assert_eq!(image.size(), disk.size());

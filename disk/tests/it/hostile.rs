@@ -5,7 +5,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use nodekiln_disk::{
-    Depth, Disk, Extent, Image, Payload, Unpacking, open, open_with, ova, tar_gz, vmdk, write_file,
+    Deflate, Depth, Disk, Extent, Image, Payload, Unpacking, open, open_with, ova, tar_gz, vmdk,
+    write_file,
 };
 use nodekiln_words::{Cancel, Class, Result, Silent};
 
@@ -36,7 +37,8 @@ fn archive(folder: &Path) -> std::path::PathBuf {
     let path = folder.join("node.tar.gz");
     let disk = Disk::new(1 << 30, vec![Extent::memory(3 << 20, noise(5, 150_000))]).unwrap();
     let cancel = Cancel::default();
-    let writer = Box::new(tar_gz::Writer::create(&disk, &path, 4, 0, &cancel).unwrap());
+    let writer =
+        Box::new(tar_gz::Writer::create(&disk, &path, Deflate::wide(4), 0, &cancel).unwrap());
     write_file(&disk, &Payload::of(&disk), writer, &path, &Silent, &cancel).unwrap();
     path
 }
@@ -150,7 +152,7 @@ fn names_of_members_are_told_without_their_control_characters() {
 }
 
 fn write_vmdk(disk: &Disk, path: &Path) {
-    let writer = Box::new(vmdk::Alone::create(disk, path, "node.vmdk", 4).unwrap());
+    let writer = Box::new(vmdk::Alone::create(disk, path, "node.vmdk", Deflate::wide(4)).unwrap());
     let payload = Payload::of(disk);
     write_file(disk, &payload, writer, path, &Silent, &Cancel::default()).unwrap();
 }
@@ -265,7 +267,7 @@ fn names_that_no_archive_takes_are_refused_before_anything_is_written() {
         extent: "disk.vmdk".to_owned(),
         created: 0,
     };
-    let failure = ova::Writer::create(&mixed_disk(), &path, members, 4).unwrap_err();
+    let failure = ova::Writer::create(&mixed_disk(), &path, members, Deflate::wide(4)).unwrap_err();
     assert!(failure.to_string().contains("cannot be the name of a member"), "{failure}");
     assert_eq!(failure.class(), Class::Input);
     assert!(!path.exists());

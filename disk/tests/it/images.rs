@@ -11,8 +11,12 @@ use nodekiln_words::{Cancel, Event, Progress, Sha256, Silent};
 
 use crate::tools::{mixed_disk, noise, qemu_img, with_threads, write_raw};
 
-const ALL: [Compression; 3] =
-    [Compression::None, Compression::Zlib { level: 5 }, Compression::Zstd { level: 3 }];
+const ALL: [Compression; 4] = [
+    Compression::None,
+    Compression::Zlib { level: 5 },
+    Compression::Shared { level: 3 },
+    Compression::Zstd { level: 3 },
+];
 
 fn write(disk: &Disk, path: &Path, compression: Compression) -> Written {
     let options = Options { compression };

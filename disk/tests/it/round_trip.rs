@@ -37,6 +37,7 @@ fn compression() -> impl Strategy<Value = Compression> {
     prop_oneof![
         Just(Compression::None),
         (1..=9).prop_map(|level| Compression::Zlib { level }),
+        (1..=9).prop_map(|level| Compression::Shared { level }),
         (1..=5).prop_map(|level| Compression::Zstd { level }),
     ]
 }

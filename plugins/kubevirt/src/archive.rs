@@ -222,7 +222,7 @@ mod tests {
             },
             folder: folder.to_str().unwrap().to_owned(),
             disk: Payload { bytes: 1 << 20, sha256, boot: Boot::Hybrid },
-            compression: Compression::Zlib,
+            compression: Compression::Default,
             created: 1_793_491_200,
             date: "2026-11-01T00:00:00Z".to_owned(),
             silence: 60,

@@ -216,7 +216,7 @@ mod tests {
     fn write_of(name: &str) -> String {
         format!(
             r#"{{"request":"write","name":"{name}","input":{{"path":"/in","format":"raw","bytes":0,"sha256":""}},
-            "folder":"/out","disk":{{"bytes":0,"sha256":"","boot":"hybrid"}},"compression":"zlib","created":0,
+            "folder":"/out","disk":{{"bytes":0,"sha256":"","boot":"hybrid"}},"compression":"default","created":0,
             "date":"1970-01-01T00:00:00Z","silence":60,
             "facts":{{"distribution":"debian","distribution-version":"12","architecture":"amd64"}}}}"#
         )

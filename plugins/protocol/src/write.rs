@@ -64,8 +64,12 @@ pub struct Payload {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Compression {
-    /// Deflate, readable by every consumer.
-    Zlib,
+    /// As fast as every consumer can read.
+    Fast,
+    /// What every consumer can read.
+    Default,
+    /// As small as every consumer can read.
+    Small,
     /// Zstandard.
     Zstd,
     /// None.

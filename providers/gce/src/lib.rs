@@ -45,8 +45,8 @@ impl Provider for Gce {
         cancel: &Cancel,
     ) -> Result<Box<dyn ArtifactWriter>> {
         let FileName { file, .. } = file_of(&request.name);
-        let (path, level) = (request.path_of(&file), request.compression.level());
-        let writer = tar_gz::Writer::create(disk, &path, level, request.created, cancel)?;
+        let (path, deflate) = (request.path_of(&file), request.compression.of_pieces());
+        let writer = tar_gz::Writer::create(disk, &path, deflate, request.created, cancel)?;
         let registration = InsertImage::of(request, Bytes(disk.size()));
         Ok(Box::new(OneFile::of(self, request, writer, &registration)?))
     }

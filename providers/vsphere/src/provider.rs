@@ -59,7 +59,7 @@ impl Template {
     /// As [`Template::create`].
     pub fn of(disk: &Disk, path: &std::path::Path, request: &ArtifactRequest) -> Result<Self> {
         let machine = machine_of(&request.name, disk.size(), request.boot, &request.facts);
-        Self::create(disk, path, machine, request.created, request.compression.level())
+        Self::create(disk, path, machine, request.created, request.compression.of_pieces())
     }
 }
 

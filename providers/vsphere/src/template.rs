@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use nodekiln_disk::{Disk, FileWriter, Pass, Payload, Written, ova};
+use nodekiln_disk::{Deflate, Disk, FileWriter, Pass, Payload, Written, ova};
 use nodekiln_words::{Cancel, Progress, Result};
 
 use crate::descriptor::{Machine, members};
@@ -16,7 +16,7 @@ pub struct Template {
 
 impl Template {
     /// Creates the file at `path` for `disk`. The members are called after the machine; `created` is their
-    /// time in seconds since 1970, and the disk is compressed at a level of 1 to 9.
+    /// time in seconds since 1970, and the disk is compressed by `deflate`.
     ///
     /// # Errors
     /// When the file cannot be made, or the disk does not suit VMDK.
@@ -25,13 +25,13 @@ impl Template {
         path: &Path,
         machine: Machine,
         created: u64,
-        level: i32,
+        deflate: Deflate,
     ) -> Result<Self> {
         let mut members = members(&machine.name, 0, created);
         // Numbers of twenty digits are the longest that may come.
         let largest = ova::Extent { length: u64::MAX, populated: u64::MAX };
         members.room = descriptor(&machine, &members, &largest)?.len() as u64;
-        let writer = ova::Writer::create(disk, path, members.clone(), level)?;
+        let writer = ova::Writer::create(disk, path, members.clone(), deflate)?;
         Ok(Self { writer, machine, members })
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nodekiln_disk::{Disk, FileWriter, Payload, ova, qcow2, tar_gz, vhd, write_file};
+use nodekiln_disk::{Deflate, Disk, FileWriter, Payload, ova, qcow2, tar_gz, vhd, write_file};
 use nodekiln_providers::Provider as _;
 use nodekiln_validate::report::Outcome;
 use nodekiln_validate::{Firmware, Machine, MachineProfile, Report, Request, validate};
@@ -27,7 +27,9 @@ pub(crate) fn in_format(raw: &Path, name: &str) -> PathBuf {
             Box::new(qcow2::Writer::create(&disk, &path, options, None).unwrap())
         }
         "vhd" => Box::new(vhd::Writer::create(&disk, &path, 0).unwrap()),
-        "tar.gz" => Box::new(tar_gz::Writer::create(&disk, &path, 1, 0, &cancel).unwrap()),
+        "tar.gz" => {
+            Box::new(tar_gz::Writer::create(&disk, &path, Deflate::wide(1), 0, &cancel).unwrap())
+        }
         "ova" => {
             package(&disk, &path);
             return path;
@@ -47,7 +49,7 @@ fn package(disk: &Disk, path: &Path) {
         created: 0,
     };
     let cancel = Cancel::default();
-    let mut writer = ova::Writer::create(disk, path, members, 1).unwrap();
+    let mut writer = ova::Writer::create(disk, path, members, Deflate::wide(1)).unwrap();
     let mut pass = nodekiln_disk::Pass::new();
     pass.stream(disk, &mut writer.extent);
     pass.run(&|_| {}, &cancel).unwrap();
