@@ -520,6 +520,39 @@ fn each_of_several_qcow2_files_has_an_index_of_its_own() {
     assert_eq!(made.index(&place("none")).len(), made.index(Path::new("")).len());
 }
 
+/// Where all formats share a form, clusters of an earlier qcow2 file serve all of them, whoever joins first.
+#[test]
+fn what_a_qcow2_file_knows_serves_all_that_share_its_form() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let (disk, cancel) = (rounded(&mixed_disk(), 1 << 30), Cancel::default());
+    let (options, deflate) = ONE_FORM;
+    let made = Arc::new(Clusters::new(options.compression).unwrap());
+    let before = place("before.qcow2");
+    qcow2::write_with(&disk, &before, options, Some(&made), &Silent, &cancel).unwrap();
+    let mut known = Clusters::new(options.compression).unwrap();
+    assert!(known.learn(&made.index(&before), &before));
+    let known = Arc::new(known);
+    let write = |name: &str, clusters: Option<Arc<Clusters>>| {
+        let tar_gz = place(&format!("{name}.tar.gz"));
+        let tar_gz = tar_gz::Writer::create(&disk, &tar_gz, deflate, CREATED, &cancel).unwrap();
+        let qcow2 = place(&format!("{name}.qcow2"));
+        let qcow2 = qcow2::Writer::create(&disk, &qcow2, options, clusters).unwrap();
+        let mut files: [Box<dyn FileWriter>; 2] = [Box::new(tar_gz), Box::new(qcow2)];
+        let mut pass = Pass::new();
+        files.iter_mut().for_each(|file| file.join(&disk, &mut pass));
+        pass.run(&|_| {}, &cancel).unwrap();
+        let payload = Payload::of(&disk);
+        files.map(|file| file.finish(&disk, &payload, &Silent, &cancel).unwrap().sha256)
+    };
+    let anew = write("anew", None);
+    assert_eq!(write("again", Some(Arc::clone(&known))), anew);
+    let data: u64 =
+        open(&before).unwrap().disk().extents().iter().map(|extent| extent.length).sum();
+    assert!(data > 0);
+    assert_eq!(known.reused(), data);
+}
+
 /// Lengthens the file that is being written, each time that somebody says how far the digest is.
 struct Appender(PathBuf);
 
