@@ -120,8 +120,14 @@ mod tests {
         fs_err::write(place(".nodekiln-plugin-file00"), "").unwrap();
         fs_err::create_dir(place("elsewhere")).unwrap();
         std::os::unix::fs::symlink("elsewhere", place(".nodekiln-plugin-link00")).unwrap();
+        let foreign = place(".nodekiln-plugin-other0");
+        if rustix::process::geteuid().is_root() {
+            fs_err::create_dir(&foreign).unwrap();
+            std::os::unix::fs::chown(&foreign, Some(65534), None).unwrap();
+        }
         drop(WorkFolder::within(parent.path()).unwrap());
         assert!(!dead.exists());
+        assert_eq!(foreign.exists(), rustix::process::geteuid().is_root(), "it is somebody else's");
         let more = [".nodekiln-plugin-file00", ".nodekiln-plugin-link00", "elsewhere"];
         for name in others.into_iter().chain(more) {
             assert!(place(name).symlink_metadata().is_ok(), "{name} is none of ours");
