@@ -57,7 +57,7 @@ impl Folder {
                 words(&files),
                 words(&expected.iter().map(String::as_str).collect::<Vec<_>>())
             );
-            return Err(lie(name, text));
+            return Err(lie(name, &text));
         }
         let verified = told.iter().map(|artifact| self.verify_file(name, artifact, cancel));
         let verified = verified.collect::<Result<Vec<_>>>()?;
@@ -68,7 +68,7 @@ impl Folder {
                     "provider plugin `{name}` left `{}` beside its artifact",
                     entry.to_string_lossy()
                 );
-                return Err(lie(name, text));
+                return Err(lie(name, &text));
             }
         }
         Ok(verified)
@@ -79,7 +79,7 @@ impl Folder {
         let claimed: Sha256 = sha256.parse().map_err(|_| {
             lie(
                 name,
-                format!(
+                &format!(
                     "provider plugin `{name}` gives `{file}` the digest `{sha256}`, which is none"
                 ),
             )
@@ -90,14 +90,14 @@ impl Folder {
             let text = format!(
                 "provider plugin `{name}` says that `{file}` has {bytes} bytes, and it has {length}"
             );
-            return Err(lie(name, text));
+            return Err(lie(name, &text));
         }
         let found = Sha256::of_stream(&open, cancel, || format!("cannot read {file}"))?;
         if found != claimed {
             let text = format!(
                 "provider plugin `{name}` says that `{file}` has the sha256 {claimed}, and it has {found}"
             );
-            return Err(lie(name, text));
+            return Err(lie(name, &text));
         }
         open.sync_all().or_io(|| format!("cannot write {file}"))?;
         Ok(Verified { file: file.clone(), bytes: length, sha256: found })
@@ -119,7 +119,7 @@ impl Folder {
             Err(rustix::io::Errno::NOENT) => {
                 let text =
                     format!("provider plugin `{name}` says it wrote `{file}`, which is not there");
-                return Err(lie(name, text));
+                return Err(lie(name, &text));
             }
             Err(rustix::io::Errno::LOOP) => return Err(no_file(name, file, "a symbolic link")),
             Err(error) => {
@@ -144,12 +144,12 @@ impl Folder {
 }
 
 fn no_file(name: &str, file: &str, what: &str) -> Failure {
-    lie(name, format!("provider plugin `{name}` wrote `{file}` as {what}"))
+    lie(name, &format!("provider plugin `{name}` wrote `{file}` as {what}"))
 }
 
 /// What the plugin says is not so; `text` may repeat its words as they are.
-fn lie(name: &str, text: String) -> Failure {
-    Failure::io(printable(&text))
+fn lie(name: &str, text: &str) -> Failure {
+    Failure::io(printable(text))
         .with_help(format!("`nodekiln provider check {name}` tells its author more"))
 }
 
