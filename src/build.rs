@@ -9,7 +9,7 @@ use nodekiln_build::layer::private_mounts;
 use nodekiln_build::remote::{Moved, Remote, Shared, Traffic};
 use nodekiln_build::sandbox::{OtherClock, Sandbox};
 use nodekiln_build::store::StoredNode;
-use nodekiln_words::{Bytes, Failure, Progress, Result};
+use nodekiln_words::{Bytes, Cancel, Failure, Progress, Result};
 use serde::Serialize;
 
 use crate::Context;
@@ -35,10 +35,13 @@ pub(crate) fn build(verb: &arguments::Build, context: &Context) -> Result<ExitCo
     let target = verb.out.join(&name);
     let old = Manifest::read(&target.join(crate::output::MANIFEST));
     let old = if verb.force { old.unwrap_or_default() } else { old? };
-    if let Some(old) = old.as_ref().filter(|old| is_current(old, &resolved, verb, &target)) {
+    if let Some(old) =
+        old.as_ref().filter(|old| is_current(old, &resolved, verb, &target, &context.cancel))
+    {
         share_stored(&resolved)?; // 3. nothing to do is the usual case
         return say_unchanged(old, &resolved, &target, verb.json);
     }
+    context.cancel.check()?; // an artifact that was not read to its end is not known to be another
     refuse_foreign(&target, old.as_ref(), verb.force)?;
     let staging = Staging::beside(&target)?;
     let ran = match layers(&resolved, verb, &staging, context, &progress) {
@@ -112,7 +115,13 @@ fn share_stored(resolved: &Resolved) -> Result<()> {
 }
 
 /// Whether the output folder already holds just this build.
-fn is_current(old: &Manifest, resolved: &Resolved, verb: &arguments::Build, target: &Path) -> bool {
+fn is_current(
+    old: &Manifest,
+    resolved: &Resolved,
+    verb: &arguments::Build,
+    target: &Path,
+    cancel: &Cancel,
+) -> bool {
     let mut written: Vec<&str> = old.artifacts.iter().map(|a| a.provider.as_str()).collect();
     written.dedup(); // a plugin may write several files
     let by_the_same = |known: &Known| {
@@ -125,7 +134,7 @@ fn is_current(old: &Manifest, resolved: &Resolved, verb: &arguments::Build, targ
         && old.nodes == node_ids(resolved)
         && written == resolved.providers
         && resolved.chosen.iter().all(by_the_same)
-        && old.stands_in(target)
+        && old.stands_in(target, cancel)
 }
 
 /// What `--json` prints: the manifest, and what went to and from the remote store.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use nodekiln_providers::{Artifact, Compression, MachineProfile, Parameters, Plugin};
 use nodekiln_validate::Expectations;
-use nodekiln_words::{Class, Failure, Result, ResultExt as _, Sha256};
+use nodekiln_words::{Cancel, Class, Failure, Result, ResultExt as _, Sha256};
 use serde::{Deserialize, Serialize};
 
 /// Name of the manifest within an output folder.
@@ -86,7 +86,7 @@ impl Manifest {
 
     /// Whether every file that the manifest names stands in `folder` as it was written. An artifact is
     /// read again only where somebody wrote to it after the manifest, by booting it for instance.
-    pub(crate) fn stands_in(&self, folder: &Path) -> bool {
+    pub(crate) fn stands_in(&self, folder: &Path, cancel: &Cancel) -> bool {
         let written = |path: &Path| fs_err::metadata(path).and_then(|m| m.modified());
         let whole = written(&folder.join(MANIFEST)).ok();
         let sized = |artifact: &Artifact| {
@@ -94,7 +94,7 @@ impl Manifest {
             let size = fs_err::metadata(&path).map(|metadata| metadata.len()).ok();
             let untouched = written(&path).ok() <= whole;
             size == Some(artifact.size)
-                && (untouched || digest(&path).is_ok_and(|found| found == artifact.sha256))
+                && (untouched || digest(&path, cancel).is_ok_and(|found| found == artifact.sha256))
         };
         let read = |(name, digest): (&String, &Sha256)| {
             fs_err::read(folder.join(name)).is_ok_and(|bytes| Sha256::of(bytes) == *digest)
@@ -103,16 +103,10 @@ impl Manifest {
     }
 }
 
-fn digest(path: &Path) -> std::io::Result<Sha256> {
-    let mut digester = nodekiln_words::Digester::default();
-    let mut file = fs_err::File::open(path)?;
-    let mut piece = vec![0; 1 << 20];
-    loop {
-        match std::io::Read::read(&mut file, &mut piece)? {
-            0 => return Ok(digester.finish()),
-            n => digester.update(piece.get(..n).unwrap_or_default()),
-        }
-    }
+fn digest(path: &Path, cancel: &Cancel) -> Result<Sha256> {
+    let cannot = || format!("cannot read {}", path.display());
+    let file = fs_err::File::open(path).or_io(cannot)?;
+    Sha256::of_stream(file, cancel, cannot)
 }
 
 /// An output folder while it is being filled.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use nodekiln_plugins::check::{Outcome, Point, Report, check, is_path};
+use nodekiln_plugins::check::{Outcome, Point, Report, check};
 use nodekiln_plugins::{Executable, Limits, PluginProvider, find, list as plugins};
 use nodekiln_providers::{Fields, FileName, MachineProfile, Plugin, Provider, Smbios, UuidRule};
 use nodekiln_recipes::provider::DiskRules;
@@ -255,6 +255,11 @@ fn check_plugin(plugin: &str, json: bool, context: &Context) -> Result<ExitCode>
     Ok(if kept { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
+/// Whether `text` is a path and not a name of a provider, as cargo and the shell tell them apart.
+fn is_path(text: &str) -> bool {
+    Path::new(text).components().count() > 1 || text.starts_with('.')
+}
+
 fn no_plugin(name: &str) -> Failure {
     Failure::input(format!("there is no plugin `nodekiln-provider-{name}` on PATH")).with_help(
         "give its path, as in ./nodekiln-provider-NAME; `nodekiln provider list` lists plugins",
@@ -283,4 +288,19 @@ fn summary(report: &Report) -> String {
         "{name}{version}, sha256 {}: {passed} passed, {failed} failed, {skipped} skipped\n",
         sha256.short()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_told_from_a_name() {
+        for path in ["./nodekiln-provider-x", "bin/nodekiln-provider-x", "/x", "..", ".x"] {
+            assert!(is_path(path), "{path}");
+        }
+        for name in ["x", "my-cloud", "nodekiln-provider-x", ""] {
+            assert!(!is_path(name), "{name}");
+        }
+    }
 }

@@ -97,7 +97,8 @@ pub(crate) fn refuse_collisions(providers: &[Known], image: &str) -> Result<()> 
     let own = OWN_FILES.iter().map(|file| ((*file).to_owned(), "nodekiln".to_owned()));
     let mut writers: BTreeMap<String, String> = own.collect();
     for provider in providers {
-        for FileName { file, .. } in provider.files(image) {
+        let files = provider.files(image).into_iter().map(|FileName { file, .. }| file);
+        for file in files.chain(provider.documents(image)) {
             let name = provider.name().to_owned();
             if let Some(other) = writers.insert(file.clone(), name.clone()) {
                 let text = format!("`{other}` and `{name}` would both write {file}");
@@ -122,6 +123,8 @@ pub(crate) fn terms(providers: &[Known]) -> Vec<ForProvider> {
 
 #[cfg(test)]
 mod tests {
+    use nodekiln_disk::Disk;
+    use nodekiln_providers::{ArtifactRequest, ArtifactWriter, MachineProfile};
     use nodekiln_words::{Class, Silent};
 
     use super::*;
@@ -142,6 +145,51 @@ mod tests {
         let twins: [Known; 2] = [Arc::new(Raw), Arc::new(Raw)];
         let failure = refuse_collisions(&twins, "x").unwrap_err();
         assert_eq!(failure.to_string(), "`raw` and `raw` would both write x.raw");
+    }
+
+    /// Writes one file, which a document of another provider is called after.
+    struct Documents(&'static str);
+
+    impl Provider for Documents {
+        fn name(&self) -> &str {
+            "documents"
+        }
+        fn description(&self) -> &str {
+            ""
+        }
+        fn layer(&self) -> &str {
+            ""
+        }
+        fn machine(&self) -> MachineProfile {
+            MachineProfile::virtio()
+        }
+        fn files(&self, image: &str) -> Vec<FileName> {
+            vec![FileName::new(format!("{image}{}", self.0), "json")]
+        }
+        fn begin(
+            &self,
+            _: &Disk,
+            _: &ArtifactRequest,
+            _: &Cancel,
+        ) -> Result<Box<dyn ArtifactWriter>> {
+            Err(Failure::io("nobody asks for it"))
+        }
+    }
+
+    #[test]
+    fn documents_are_files_too() {
+        for (own, ending) in [
+            (Arc::new(Qemu) as Known, ".properties.json"),
+            (Arc::new(OpenStack), ".openstack.properties.json"),
+        ] {
+            let name = own.name().to_owned();
+            let both = [own, Arc::new(Documents(ending))];
+            let failure = refuse_collisions(&both, "x").unwrap_err();
+            let expected = format!("`{name}` and `documents` would both write x{ending}");
+            assert_eq!(failure.to_string(), expected);
+        }
+        let apart: [Known; 2] = [Arc::new(Qemu), Arc::new(Documents(".json"))];
+        refuse_collisions(&apart, "x").unwrap();
     }
 
     #[test]

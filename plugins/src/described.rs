@@ -1,5 +1,6 @@
 //! From what a plugin says of itself to nodekiln's own words, or to what is wrong with it.
 
+use nodekiln_disk::tar_gz;
 use nodekiln_plugin_protocol as said;
 use nodekiln_providers::{
     Bios, Board, BootMode, Chassis, DiskBus, DiskRules, Firmware, MachineProfile, NetworkCard,
@@ -7,17 +8,34 @@ use nodekiln_providers::{
 };
 use nodekiln_words::Bytes;
 
+use crate::process::printable;
+
 /// Stands for the image's name in the names of files.
 pub(crate) const IMAGE: &str = "{name}";
 /// The smallest disk that a recipe may have.
-const SMALLEST: Bytes = Bytes(64 * Bytes::MIB);
+pub(crate) const SMALLEST: Bytes = Bytes(64 * Bytes::MIB);
 /// Longest ending of a file's name behind the image's.
 const LONGEST_ENDING: usize = 100;
 /// Variables that say how a program runs rather than what it is told; nodekiln sets some of them itself.
 const OWN_VARIABLES: [&str; 6] = ["PATH", "HOME", "TMPDIR", "LANG", "TZ", "SOURCE_DATE_EPOCH"];
 
-/// What is wrong with a description of the provider `name`, in fragments; nothing where all is well.
+/// What is wrong with a description of the provider `name`, in fragments that may be shown on a terminal; nothing
+/// where all is well.
 pub(crate) fn problems(name: &str, description: &said::Description) -> Vec<String> {
+    let mut problems = text_problems(name, description);
+    problems.extend(disk_problems(description));
+    problems.extend(file_problems(&description.artifacts));
+    for name in &description.environment {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if name.is_empty() || !name.chars().all(plain) || OWN_VARIABLES.contains(&name.as_str()) {
+            problems.push(format!("`environment` names `{name}`, which cannot be asked for"));
+        }
+    }
+    problems.iter().map(|problem| printable(problem)).collect()
+}
+
+/// What is wrong with its texts.
+fn text_problems(name: &str, description: &said::Description) -> Vec<String> {
     let mut problems = Vec::new();
     if description.name != name {
         problems.push(format!("`name` is `{}`, not `{name}`", description.name));
@@ -47,29 +65,52 @@ pub(crate) fn problems(name: &str, description: &said::Description) -> Vec<Strin
     if description.layer.contains(|c: char| c.is_control() && c != '\n' && c != '\t') {
         problems.push("`layer` has control characters".to_owned());
     }
-    if machine.firmware.is_empty() {
-        problems.push("`machine.firmware` is empty".to_owned());
-    }
-    if machine.accepts.boot.is_empty() {
-        problems.push("`machine.accepts.boot` is empty".to_owned());
-    }
-    let multiple = machine.accepts.multiple;
-    if multiple == 0 || !multiple.is_multiple_of(Bytes::MIB) {
-        problems.push(format!("`machine.accepts.multiple` is {multiple}, not a multiple of 1 MiB"));
-    } else if rules(&machine.accepts).fitting(SMALLEST).is_none() {
-        problems.push(format!("`machine.accepts` takes no disk of {SMALLEST} or more"));
-    }
     if let said::Uuid::BeginsWith(digits) = &machine.smbios.uuid
         && (digits.is_empty() || digits.len() > 8 || !digits.chars().all(|c| c.is_ascii_hexdigit()))
     {
         problems.push("`machine.smbios.uuid` begins with no hexadecimal digits".to_owned());
     }
-    problems.extend(file_problems(&description.artifacts));
-    for name in &description.environment {
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        if name.is_empty() || !name.chars().all(plain) || OWN_VARIABLES.contains(&name.as_str()) {
-            problems.push(format!("`environment` names `{name}`, which cannot be asked for"));
+    for module in machine.boot_drivers.iter().chain(&machine.network_drivers) {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        if module.is_empty() || !module.chars().all(plain) {
+            problems.push(format!("a driver of `machine` is `{module}`, which names no module"));
         }
+    }
+    problems
+}
+
+/// Whether there are disks that the provider takes, that nodekiln can hand over in its format, and that its machine
+/// starts: all that a build would find out only when the disk is made.
+fn disk_problems(description: &said::Description) -> Vec<String> {
+    let said::Description { machine, input, .. } = description;
+    let said::Accepts { multiple, boot: boots, .. } = &machine.accepts;
+    let mut problems = Vec::new();
+    if machine.firmware.is_empty() {
+        problems.push("`machine.firmware` is empty".to_owned());
+    }
+    if boots.is_empty() {
+        problems.push("`machine.accepts.boot` is empty".to_owned());
+    }
+    for boot in boots {
+        let alone = self::machine(machine).starting(self::boot(*boot));
+        if alone.firmware.is_empty() && !machine.firmware.is_empty() {
+            let boot = self::boot(*boot).as_str();
+            problems.push(format!(
+                "`machine.accepts.boot` has `{boot}`, which nothing in `machine.firmware` starts"
+            ));
+        }
+    }
+    let (whole, why) = match input {
+        said::Format::TarGz => (tar_gz::ALIGNMENT, ", which the input `tar.gz` asks for"),
+        _ => (Bytes::MIB, ""),
+    };
+    if *multiple == 0 || !multiple.is_multiple_of(whole) {
+        let whole = Bytes(whole);
+        problems.push(format!(
+            "`machine.accepts.multiple` is {multiple}, not a multiple of {whole}{why}"
+        ));
+    } else if rules(&machine.accepts).fitting(SMALLEST).is_none() {
+        problems.push(format!("`machine.accepts` takes no disk of {SMALLEST} or more"));
     }
     problems
 }
@@ -229,7 +270,7 @@ mod tests {
     #[test]
     fn each_flaw_is_named() {
         type Flaw = fn(&mut said::Description);
-        let flaws: [(&str, Flaw); 19] = [
+        let flaws: [(&str, Flaw); 26] = [
             ("`name` is `y`, not `x`", |d| d.name = "y".to_owned()),
             ("`version` is not one line", |d| d.version = " ".to_owned()),
             ("`description` is not one line", |d| d.description = "a\nb".to_owned()),
@@ -238,6 +279,29 @@ mod tests {
             ("not a multiple of 1 MiB", |d| d.machine.accepts.multiple = 0),
             ("not a multiple of 1 MiB", |d| d.machine.accepts.multiple = 1000),
             ("takes no disk of 64 MiB or more", |d| d.machine.accepts.largest = Some(1 << 20)),
+            ("a multiple of 1 GiB, which the input `tar.gz` asks for", |d| {
+                d.input = said::Format::TarGz;
+                d.machine.accepts.multiple = 1 << 20;
+            }),
+            ("a multiple of 1 GiB, which the input `tar.gz` asks for", |d| {
+                d.input = said::Format::TarGz;
+                d.machine.accepts.multiple = 3 << 29;
+            }),
+            ("takes no disk of 64 MiB or more", |d| {
+                d.input = said::Format::TarGz;
+                d.machine.accepts.largest = Some(1 << 29);
+            }),
+            ("`machine.accepts.boot` has `uefi`, which nothing", |d| {
+                d.machine.firmware = vec![said::Firmware::Bios];
+            }),
+            ("`machine.accepts.boot` has `bios`, which nothing", |d| {
+                d.machine.firmware = vec![said::Firmware::Uefi];
+                d.machine.accepts.boot.push(said::Boot::Bios);
+            }),
+            ("a driver of `machine` is ``", |d| d.machine.boot_drivers.push(String::new())),
+            ("a driver of `machine` is `\u{fffd}[1m`", |d| {
+                d.machine.network_drivers.push("\u{1b}[1m".to_owned());
+            }),
             ("no hexadecimal digits", |d| {
                 d.machine.smbios.uuid = said::Uuid::BeginsWith("xyz".to_owned());
             }),
@@ -260,6 +324,31 @@ mod tests {
             let problems = problems("x", &description);
             assert_eq!(problems.len(), 1, "{text}: {problems:?}");
             assert!(problems[0].contains(text), "{text}: {problems:?}");
+        }
+    }
+
+    /// A plugin's words are repeated where they are wrong, and then may be anything.
+    #[test]
+    fn what_is_told_of_a_flaw_is_nothing_that_a_terminal_obeys() {
+        type Flaw = fn(&mut said::Description, String);
+        let flaws: [Flaw; 7] = [
+            |d, text| d.name = text,
+            |d, text| d.artifacts[0].file = text,
+            |d, text| {
+                d.artifacts[0].file = format!("{{name}}.{text}");
+                d.artifacts[0].format = text;
+            },
+            |d, text| d.environment.push(text),
+            |d, text| d.machine.boot_drivers.push(text),
+            |d, text| d.machine.network_drivers.push(text),
+            |d, text| d.machine.smbios.uuid = said::Uuid::BeginsWith(text),
+        ];
+        for (at, flaw) in flaws.into_iter().enumerate() {
+            let mut description = good();
+            flaw(&mut description, "\u{1b}[2J".to_owned());
+            let problems = problems("x", &description);
+            assert!(!problems.is_empty(), "{at}");
+            assert!(!problems.concat().contains(char::is_control), "{at}: {problems:?}");
         }
     }
 }

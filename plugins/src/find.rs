@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use nodekiln_plugin_protocol::PREFIX;
-use nodekiln_words::{Class, Digester, Failure, Result, ResultExt as _, Sha256};
+use nodekiln_words::{Cancel, Class, Failure, Result, ResultExt as _, Sha256};
 
 /// Longest name of a provider, as recipes have them.
 const LONGEST_NAME: usize = 32;
@@ -40,15 +40,16 @@ impl Executable {
                 .with_help(format!("make it one: chmod +x {shown}")));
         }
         let path = std::path::absolute(path).or_io(|| format!("cannot find {shown}"))?;
-        Ok(Self { name: name.to_owned(), sha256: digest(&path)?, path })
+        let sha256 = digest(&path, &Cancel::default())?;
+        Ok(Self { name: name.to_owned(), sha256, path })
     }
 
     /// Fails where the file is no longer what it was: a build does not mix two versions of a plugin.
     ///
     /// # Errors
-    /// When it cannot be read, or has another digest.
-    pub(crate) fn verify(&self) -> Result<()> {
-        if digest(&self.path)? == self.sha256 {
+    /// When it cannot be read, or has another digest, or somebody asked to stop.
+    pub(crate) fn verify(&self, cancel: &Cancel) -> Result<()> {
+        if digest(&self.path, cancel)? == self.sha256 {
             return Ok(());
         }
         let text = format!("{} was replaced while it was in use", self.path.display());
@@ -57,17 +58,10 @@ impl Executable {
 }
 
 /// The digest of the file at `path`.
-pub(crate) fn digest(path: &Path) -> Result<Sha256> {
+pub(crate) fn digest(path: &Path, cancel: &Cancel) -> Result<Sha256> {
     let cannot = || format!("cannot read {}", path.display());
-    let mut digester = Digester::default();
-    let mut file = fs_err::File::open(path).or_fail(Class::Input, cannot)?;
-    let mut piece = vec![0; 1 << 20];
-    loop {
-        match std::io::Read::read(&mut file, &mut piece).or_io(cannot)? {
-            0 => return Ok(digester.finish()),
-            n => digester.update(piece.get(..n).unwrap_or_default()),
-        }
-    }
+    let file = fs_err::File::open(path).or_fail(Class::Input, cannot)?;
+    Sha256::of_stream(file, cancel, cannot)
 }
 
 /// Whether `name` may be that of a provider, as under `providers:` in recipes.
@@ -175,9 +169,9 @@ mod tests {
         let path = place(work.path(), "nodekiln-provider-x", 0o755);
         let executable = Executable::at(&path).unwrap();
         assert_eq!((executable.name.as_str(), executable.sha256), ("x", Sha256::of("#!/bin/sh\n")));
-        executable.verify().unwrap();
+        executable.verify(&Cancel::default()).unwrap();
         fs_err::write(&path, "#!/bin/sh\ntrue\n").unwrap();
-        let failure = executable.verify().unwrap_err();
+        let failure = executable.verify(&Cancel::default()).unwrap_err();
         assert!(failure.to_string().contains("replaced"), "{failure}");
         let other = Executable::at(&place(work.path(), "x", 0o755)).unwrap_err();
         assert!(other.help().unwrap().contains("nodekiln-provider-NAME"), "{other:?}");

@@ -10,7 +10,8 @@
 //! of them. A plugin is not confined: who puts a program on the PATH of somebody who builds images, or
 //! names it to them, is trusted like any other tool. What is guarded against is a plugin that is broken.
 //!
-//! This room may not know how a tree is built, nor which providers there are in the tree.
+//! This room may not know how a tree is built, nor which providers there are in the tree: but for vSphere's OVA,
+//! which is also a format in which plugins take the disk.
 //!
 //! [`Provider`]: nodekiln_providers::Provider
 
@@ -22,6 +23,7 @@ mod process;
 mod provider;
 mod session;
 mod verify;
+mod work_folder;
 
 pub use find::{Executable, find, is_name, list};
 pub use limits::Limits;

@@ -105,19 +105,19 @@ impl Process {
         self.input = None;
     }
 
-    /// What it says next, within `patience`.
+    /// What it says next, within `patience`. Who listens for more than one line within a time of its own has to
+    /// look at that time itself: what was said already is heard without patience, too.
     pub(crate) fn hear(&self, patience: Duration, cancel: &Cancel) -> Heard {
         let since = Instant::now();
         loop {
             if cancel.is_cancelled() {
                 return Heard::Cancelled;
             }
-            match self.output.recv_timeout(INTERVAL) {
+            let left = patience.saturating_sub(since.elapsed());
+            match self.output.recv_timeout(left.min(INTERVAL)) {
                 Ok(heard) => return heard,
                 Err(RecvTimeoutError::Disconnected) => return Heard::End,
-                Err(RecvTimeoutError::Timeout) if since.elapsed() > patience => {
-                    return Heard::Silence;
-                }
+                Err(RecvTimeoutError::Timeout) if left.is_zero() => return Heard::Silence,
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }
@@ -127,7 +127,8 @@ impl Process {
     pub(crate) fn ends_within(&mut self, patience: Duration) -> Option<ExitStatus> {
         let since = Instant::now();
         loop {
-            while self.output.try_recv().is_ok() {} // nobody is kept from ending by a full pipe
+            // Nobody is kept from ending by a full pipe, and nobody is listened to for ever.
+            while self.output.try_recv().is_ok() && since.elapsed() <= patience {}
             if self.has_ended() {
                 return self.reap();
             }

@@ -18,6 +18,7 @@ use nodekiln_words::{
 use crate::described::{self, IMAGE};
 use crate::session::Session;
 use crate::verify::{Folder, Verified};
+use crate::work_folder::WorkFolder;
 use crate::{Executable, Limits};
 
 /// A provider that is a plugin.
@@ -35,25 +36,32 @@ impl PluginProvider {
     /// # Errors
     /// When it does not answer, or not as the protocol has it.
     pub fn load(executable: Executable, limits: Limits, cancel: &Cancel) -> Result<Self> {
+        let name = executable.name.clone();
         let description = describe(&executable, limits, cancel)?;
-        let problems = described::problems(&executable.name, &description);
-        if problems.is_empty() {
-            let machine = described::machine(&description.machine);
-            return Ok(Self { executable, description, machine, limits });
-        }
-        let name = &executable.name;
-        let text = format!(
-            "provider plugin `{name}` does not describe itself well: {}",
-            problems.join("; ")
-        );
-        Err(Failure::io(text)
-            .with_help(format!("`nodekiln provider check {name}` tells its author more")))
+        Self::of(executable, description, limits).map_err(|problems| {
+            let problems = problems.join("; ");
+            Failure::io(format!(
+                "provider plugin `{name}` does not describe itself well: {problems}"
+            ))
+            .with_help(format!("`nodekiln provider check {name}` tells its author more"))
+        })
     }
 
-    /// The same, which may take another time.
-    #[must_use]
-    pub fn with_limits(self, limits: Limits) -> Self {
-        Self { limits, ..self }
+    /// The plugin that said `description` of itself.
+    ///
+    /// # Errors
+    /// What is wrong with the description, in fragments.
+    pub fn of(
+        executable: Executable,
+        description: said::Description,
+        limits: Limits,
+    ) -> std::result::Result<Self, Vec<String>> {
+        let problems = described::problems(&executable.name, &description);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let machine = described::machine(&description.machine);
+        Ok(Self { executable, description, machine, limits })
     }
 
     /// Its executable.
@@ -82,7 +90,7 @@ impl PluginProvider {
         cancel: &Cancel,
     ) -> Result<(Vec<Verified>, said::Done)> {
         let name = &self.executable.name;
-        self.executable.verify()?;
+        self.executable.verify(cancel)?;
         let mut environment = place.environment()?;
         environment.push(("SOURCE_DATE_EPOCH".to_owned(), request.created.to_string().into()));
         environment.extend(
@@ -156,6 +164,7 @@ impl Provider for PluginProvider {
         cancel: &Cancel,
     ) -> Result<Box<dyn ArtifactWriter>> {
         let place = Place::within(&request.folder)?;
+        place.told()?; // what cannot be told later is refused before anything is written
         let input = input(self.description.input, disk, &place.input, request, cancel)?;
         let (provider, request) = (self.clone(), request.clone());
         Ok(Box::new(Writing { provider, request, place, input }))
@@ -166,7 +175,7 @@ impl Provider for PluginProvider {
 /// when this does.
 #[derive(Debug)]
 pub(crate) struct Place {
-    _work: tempfile::TempDir,
+    _work: WorkFolder,
     pub(crate) folder: Folder,
     /// Path of the disk.
     pub(crate) input: PathBuf,
@@ -179,13 +188,20 @@ impl Place {
     pub(crate) fn within(folder: &Path) -> Result<Self> {
         let cannot = || format!("cannot make a folder in {}", folder.display());
         let folder = std::path::absolute(folder).or_io(cannot)?;
-        let mut work = tempfile::Builder::new();
-        let work = work.prefix(".nodekiln-plugin-").tempdir_in(&folder).or_io(cannot)?;
+        let work = WorkFolder::within(&folder)?;
         let [out, scratch] = ["out", "scratch"].map(|name| work.path().join(name));
         fs_err::create_dir(&out).or_io(cannot)?;
         fs_err::create_dir(&scratch).or_io(cannot)?;
         let (folder, input) = (Folder::open(&out)?, work.path().join("disk"));
         Ok(Self { _work: work, folder, input, scratch })
+    }
+
+    /// The paths of the disk and of the artifact's folder, as the plugin is told them.
+    ///
+    /// # Errors
+    /// When they are not UTF-8.
+    fn told(&self) -> Result<(String, String)> {
+        Ok((text(&self.input)?, text(self.folder.path())?))
     }
 
     /// What every plugin finds in its environment.
@@ -243,15 +259,16 @@ pub(crate) fn write_request(
     written: &Written,
     disk: said::Payload,
 ) -> Result<said::Write> {
+    let (path, folder) = place.told()?;
     Ok(said::Write {
         name: request.name.clone(),
         input: said::Input {
-            path: text(&place.input)?,
+            path,
             format: provider.description.input,
             bytes: written.bytes,
             sha256: written.sha256.to_string(),
         },
-        folder: text(place.folder.path())?,
+        folder,
         disk,
         compression: match request.compression {
             Compression::Fast => said::Compression::Fast,

@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitStatus;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nodekiln_plugin_protocol::{
     Answer, Description, Done, Handshake, LONGEST_LINE, Problem, Progress, Request, Write, line,
@@ -142,10 +142,13 @@ impl Session {
     /// itself then.
     pub(crate) fn stop(&mut self) -> Option<Answer> {
         self.process.say(&text(&Request::Cancel {}).ok()?);
-        let deadline = std::time::Instant::now() + self.limits.cancel;
+        let deadline = Instant::now() + self.limits.cancel;
         let mut last = None;
         loop {
-            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None; // however much it still has to say
+            }
             match self.process.hear(left, &Cancel::default()) {
                 Heard::Line(line) => match serde_json::from_slice(&line) {
                     Ok(Answer::Progress(_)) => {}
@@ -157,7 +160,7 @@ impl Session {
             }
         }
         self.process.hang_up();
-        let left = deadline.saturating_duration_since(std::time::Instant::now());
+        let left = deadline.saturating_duration_since(Instant::now());
         self.process.ends_within(left.max(Duration::from_millis(100))).and(last)
     }
 
@@ -247,14 +250,8 @@ impl Session {
     }
 
     fn unexpected(&mut self, answer: &Answer, when: &str) -> Failure {
-        let word = match answer {
-            Answer::Description(_) => "description",
-            Answer::Progress(_) => "progress",
-            Answer::Done(_) => "done",
-            Answer::Cancelled {} => "cancelled",
-            Answer::Error(_) => "error",
-        };
-        let text = format!("provider plugin `{}` answered `{word}` {when}", self.name);
+        let (name, word) = (&self.name, word(answer));
+        let text = format!("provider plugin `{name}` answered `{word}` {when}");
         self.failure(Class::Io, text, Some(self.author()))
     }
 
@@ -262,7 +259,7 @@ impl Session {
         let name = &self.name;
         let text =
             format!("provider plugin `{name}` sent what is no message {when}: {}", shown(line));
-        let help = format!("{error}\n{}", self.author());
+        let help = format!("{}\n{}", printable(&error.to_string()), self.author());
         self.failure(Class::Io, text, Some(help))
     }
 
@@ -283,6 +280,17 @@ impl Session {
             "" => failure,
             errors => failure.with_source(format!("it wrote to standard error: {errors}")),
         }
+    }
+}
+
+/// An answer's word in the protocol.
+pub(crate) fn word(answer: &Answer) -> &'static str {
+    match answer {
+        Answer::Description(_) => "description",
+        Answer::Progress(_) => "progress",
+        Answer::Done(_) => "done",
+        Answer::Cancelled {} => "cancelled",
+        Answer::Error(_) => "error",
     }
 }
 

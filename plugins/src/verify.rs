@@ -1,14 +1,15 @@
 //! Whether a plugin wrote what it says it wrote.
 
 use std::fs::File;
-use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nodekiln_plugin_protocol as said;
-use nodekiln_words::{Cancel, Class, Digester, Failure, Result, ResultExt as _, Sha256};
+use nodekiln_words::{Cancel, Failure, Result, ResultExt as _, Sha256};
 use rustix::fs::{CWD, Mode, OFlags, openat, renameat};
+
+use crate::process::printable;
 
 /// The folder that a plugin writes into, held open so that it cannot be exchanged for another.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ impl Folder {
                 words(&files),
                 words(&expected.iter().map(String::as_str).collect::<Vec<_>>())
             );
-            return Err(lie(name, text));
+            return Err(lie(name, &text));
         }
         let verified = told.iter().map(|artifact| self.verify_file(name, artifact, cancel));
         let verified = verified.collect::<Result<Vec<_>>>()?;
@@ -67,7 +68,7 @@ impl Folder {
                     "provider plugin `{name}` left `{}` beside its artifact",
                     entry.to_string_lossy()
                 );
-                return Err(lie(name, text));
+                return Err(lie(name, &text));
             }
         }
         Ok(verified)
@@ -78,33 +79,25 @@ impl Folder {
         let claimed: Sha256 = sha256.parse().map_err(|_| {
             lie(
                 name,
-                format!(
+                &format!(
                     "provider plugin `{name}` gives `{file}` the digest `{sha256}`, which is none"
                 ),
             )
         })?;
-        let mut open = self.open_file(name, file)?;
+        let open = self.open_file(name, file)?;
         let length = open.metadata().or_io(|| self.unreadable())?.len();
         if length != *bytes {
             let text = format!(
                 "provider plugin `{name}` says that `{file}` has {bytes} bytes, and it has {length}"
             );
-            return Err(lie(name, text));
+            return Err(lie(name, &text));
         }
-        let (mut digester, mut piece) = (Digester::default(), vec![0; 1 << 20]);
-        loop {
-            cancel.check()?;
-            match open.read(&mut piece).or_io(|| format!("cannot read {file}"))? {
-                0 => break,
-                count => digester.update(piece.get(..count).unwrap_or_default()),
-            }
-        }
-        let found = digester.finish();
+        let found = Sha256::of_stream(&open, cancel, || format!("cannot read {file}"))?;
         if found != claimed {
             let text = format!(
                 "provider plugin `{name}` says that `{file}` has the sha256 {claimed}, and it has {found}"
             );
-            return Err(lie(name, text));
+            return Err(lie(name, &text));
         }
         open.sync_all().or_io(|| format!("cannot write {file}"))?;
         Ok(Verified { file: file.clone(), bytes: length, sha256: found })
@@ -126,7 +119,7 @@ impl Folder {
             Err(rustix::io::Errno::NOENT) => {
                 let text =
                     format!("provider plugin `{name}` says it wrote `{file}`, which is not there");
-                return Err(lie(name, text));
+                return Err(lie(name, &text));
             }
             Err(rustix::io::Errno::LOOP) => return Err(no_file(name, file, "a symbolic link")),
             Err(error) => {
@@ -151,12 +144,12 @@ impl Folder {
 }
 
 fn no_file(name: &str, file: &str, what: &str) -> Failure {
-    lie(name, format!("provider plugin `{name}` wrote `{file}` as {what}"))
+    lie(name, &format!("provider plugin `{name}` wrote `{file}` as {what}"))
 }
 
-/// What the plugin says is not so.
-fn lie(name: &str, text: String) -> Failure {
-    Failure::new(Class::Io, text)
+/// What the plugin says is not so; `text` may repeat its words as they are.
+fn lie(name: &str, text: &str) -> Failure {
+    Failure::io(printable(text))
         .with_help(format!("`nodekiln provider check {name}` tells its author more"))
 }
 
@@ -169,6 +162,8 @@ fn words(files: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use nodekiln_words::Class;
+
     use super::*;
 
     struct Place {
@@ -228,6 +223,18 @@ mod tests {
         assert!(failure.to_string().contains("says it wrote nothing"), "{failure}");
         fs_err::write(place.folder.path().join("more"), "").unwrap();
         place.refuses(&told("a.x", "content"), "left `more` beside its artifact");
+    }
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_is_repeated() {
+        let place = place();
+        let artifact = told("a.x", "content");
+        fs_err::write(place.folder.path().join("a.x"), "content").unwrap();
+        let sha256 = "\u{1b}[1m".to_owned();
+        place.refuses(&said::Artifact { sha256, ..artifact.clone() }, "the digest `\u{fffd}[1m`");
+        place.refuses(&told("\u{1b}c", "content"), "says it wrote `\u{fffd}c`");
+        fs_err::write(place.folder.path().join("\u{1b}]0;"), "").unwrap();
+        place.refuses(&artifact, "left `\u{fffd}]0;` beside its artifact");
     }
 
     #[test]

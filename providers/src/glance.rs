@@ -3,7 +3,7 @@
 use nodekiln_words::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{ArtifactRequest, BootMode, DiskBus, Firmware, MachineProfile, NetworkCard};
+use crate::{ArtifactRequest, DiskBus, Firmware, MachineProfile, NetworkCard, Provider};
 
 /// Memory below which kubeadm refuses a control-plane node, in MiB (its preflight check `Mem`).
 const LEAST_MEMORY: u64 = 1700;
@@ -56,11 +56,8 @@ impl GlanceImage {
     #[must_use]
     pub fn of(request: &ArtifactRequest, size: Bytes, machine: &MachineProfile) -> Self {
         let facts = &request.facts;
-        let firmware = match request.boot {
-            BootMode::Bios => Firmware::Bios,
-            BootMode::Uefi => Firmware::Uefi,
-            BootMode::Hybrid => machine.firmware.first().copied().unwrap_or(Firmware::Bios),
-        };
+        let firmware = machine.clone().starting(request.boot).firmware;
+        let firmware = firmware.first().copied().unwrap_or(Firmware::Bios);
         let (bus, scsi) = match machine.disk_under(firmware) {
             DiskBus::VirtioBlk => ("virtio", None),
             DiskBus::VirtioScsi => ("scsi", Some("virtio-scsi")),
@@ -100,15 +97,17 @@ impl GlanceImage {
     }
 }
 
-/// The name of the document with the properties of the image file `file`.
-pub(crate) fn document_name(file: &str) -> String {
-    format!("{}.properties.json", file.strip_suffix(".qcow2").unwrap_or(file))
+/// The names of the documents with the properties of the files that `provider` writes for an image of this name.
+pub(crate) fn document_names(provider: &dyn Provider, image: &str) -> Vec<String> {
+    let name =
+        |file: &str| format!("{}.properties.json", file.strip_suffix(".qcow2").unwrap_or(file));
+    provider.files(image).iter().map(|named| name(&named.file)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ImageFacts;
+    use crate::{BootMode, ImageFacts, OpenStack, Qemu};
 
     fn request(boot: BootMode) -> ArtifactRequest {
         ArtifactRequest {
@@ -153,6 +152,7 @@ mod tests {
 
     #[test]
     fn documents_are_called_after_their_file() {
-        assert_eq!(document_name("node.openstack.qcow2"), "node.openstack.properties.json");
+        assert_eq!(OpenStack.documents("node"), ["node.openstack.properties.json"]);
+        assert_eq!(Qemu.documents("node"), ["node.properties.json"]);
     }
 }

@@ -56,6 +56,11 @@ pub trait Provider: Send + Sync {
     /// The files that [`Provider::begin`] writes for an image of this name, at least one.
     fn files(&self, image: &str) -> Vec<FileName>;
 
+    /// Names of the documents ([`Made::documents`]) that belong beside those files; most have none.
+    fn documents(&self, _image: &str) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Which program it is, if it is not part of nodekiln.
     fn plugin(&self) -> Option<Plugin> {
         None

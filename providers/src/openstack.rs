@@ -1,6 +1,7 @@
 use nodekiln_disk::Disk;
 use nodekiln_words::{Cancel, Result};
 
+use crate::glance::document_names;
 use crate::qemu::begin_qcow2;
 use crate::{
     ArtifactRequest, ArtifactWriter, COMMON_LAYER, Chassis, FileName, MachineProfile, Provider,
@@ -47,6 +48,10 @@ impl Provider for OpenStack {
 
     fn files(&self, image: &str) -> Vec<FileName> {
         vec![FileName::new(format!("{image}.openstack.qcow2"), "qcow2")]
+    }
+
+    fn documents(&self, image: &str) -> Vec<String> {
+        document_names(self, image)
     }
 
     fn begin(

@@ -1,7 +1,7 @@
 use nodekiln_disk::{Disk, qcow2};
 use nodekiln_words::{Bytes, Cancel, Result};
 
-use crate::glance::{GlanceImage, document_name};
+use crate::glance::{GlanceImage, document_names};
 use crate::{
     ArtifactRequest, ArtifactWriter, COMMON_LAYER, FileName, MachineProfile, OneFile, Provider,
 };
@@ -30,6 +30,10 @@ impl Provider for Qemu {
         vec![FileName::new(format!("{image}.qcow2"), "qcow2")]
     }
 
+    fn documents(&self, image: &str) -> Vec<String> {
+        document_names(self, image)
+    }
+
     fn begin(
         &self,
         disk: &Disk,
@@ -53,6 +57,9 @@ pub(crate) fn begin_qcow2(
     let path = request.path_of(&file);
     let writer = qcow2::Writer::create(disk, &path, options, request.clusters.clone())?;
     let image = GlanceImage::of(request, Bytes(disk.size()), &provider.machine());
-    let made = OneFile::of(provider, request, writer, &image)?;
-    Ok(Box::new(made.with_document(document_name(&file), &image)?))
+    let mut made = OneFile::of(provider, request, writer, &image)?;
+    for document in provider.documents(&request.name) {
+        made = made.with_document(document, &image)?;
+    }
+    Ok(Box::new(made))
 }

@@ -6,6 +6,11 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Digest as _;
 
+use crate::{Cancel, Result, ResultExt as _};
+
+/// Bytes read at once: large enough to be fast, small enough for many threads.
+const PIECE: usize = 1 << 18;
+
 /// A SHA-256 digest (FIPS 180-4), written as 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sha256([u8; 32]);
@@ -15,6 +20,28 @@ impl Sha256 {
     #[must_use]
     pub fn of(bytes: impl AsRef<[u8]>) -> Self {
         Self(sha2::Sha256::digest(bytes.as_ref()).into())
+    }
+
+    /// The digest of all bytes that `source` gives until it ends; `what` says what cannot be done where it fails,
+    /// as in `cannot read NAME`.
+    ///
+    /// # Errors
+    /// When `source` cannot be read, or somebody asked to stop.
+    pub fn of_stream(
+        mut source: impl io::Read,
+        cancel: &Cancel,
+        what: impl FnOnce() -> String,
+    ) -> Result<Self> {
+        let (mut digester, mut piece) = (Digester::default(), vec![0; PIECE]);
+        loop {
+            cancel.check()?;
+            match source.read(&mut piece) {
+                Ok(0) => return Ok(digester.finish()),
+                Ok(length) => digester.update(piece.get(..length).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error).or_io(what),
+            }
+        }
     }
 
     /// A digest from its 32 bytes.
@@ -66,7 +93,7 @@ impl FromStr for Sha256 {
     type Err = NotADigest;
 
     /// Takes 64 hexadecimal digits in either case, with or without `sha256:` in front.
-    fn from_str(text: &str) -> Result<Self, NotADigest> {
+    fn from_str(text: &str) -> std::result::Result<Self, NotADigest> {
         let hex = text.strip_prefix("sha256:").unwrap_or(text);
         let mut bytes = [0; 32];
         if hex.len() != 64 || !hex.is_ascii() {
@@ -85,13 +112,13 @@ impl FromStr for Sha256 {
 }
 
 impl Serialize for Sha256 {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
 impl<'de> Deserialize<'de> for Sha256 {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
@@ -149,6 +176,7 @@ impl io::Write for Digester {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Class;
 
     const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
@@ -164,6 +192,46 @@ mod tests {
         for text in ["", "abc", &ABC[1..], &format!("{ABC}0"), &ABC.replace('b', "g")] {
             assert!(text.parse::<Sha256>().is_err(), "{text}");
         }
+    }
+
+    /// Gives its pieces from the last to the first, is interrupted before each, and fails where one says so.
+    struct Halting(Vec<&'static [u8]>, bool);
+
+    impl io::Read for Halting {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.1 = !self.1;
+            if self.1 {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            match self.0.pop() {
+                None => Ok(0),
+                Some(b"fail") => Err(io::ErrorKind::PermissionDenied.into()),
+                Some(piece) => {
+                    buffer[..piece.len()].copy_from_slice(piece);
+                    Ok(piece.len())
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_is_read_to_its_end_until_it_fails_or_somebody_asks_to_stop() {
+        let of = |pieces: &[&'static [u8]], cancel: &Cancel| {
+            Sha256::of_stream(Halting(pieces.to_vec(), false), cancel, || {
+                "cannot read x".to_owned()
+            })
+        };
+        let cancel = Cancel::default();
+        assert_eq!(of(&[b"c", b"b", b"a"], &cancel).unwrap(), Sha256::of("abc"));
+        assert_eq!(of(&[], &cancel).unwrap(), Sha256::of(""));
+        let failure = of(&[b"fail", b"a"], &cancel).unwrap_err();
+        assert_eq!((failure.class(), failure.to_string().as_str()), (Class::Io, "cannot read x"));
+        assert_eq!(failure.chain().len(), 2);
+        let long = vec![7; 3 * PIECE + 1];
+        let found = Sha256::of_stream(long.as_slice(), &cancel, String::new).unwrap();
+        assert_eq!(found, Sha256::of(&long));
+        cancel.cancel();
+        assert_eq!(of(&[b"a"], &cancel).unwrap_err().class(), Class::Interrupted);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, Metadata};
-use std::io::{self, Read as _};
+use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
@@ -12,15 +12,12 @@ use std::sync::Arc;
 use nodekiln_disk::Disk;
 use nodekiln_recipes::Inventory;
 use nodekiln_recipes::inventory::{Entry, EntryKind};
-use nodekiln_words::{Cancel, Digester, Failure, Result, ResultExt as _, Sha256};
+use nodekiln_words::{Cancel, Result, ResultExt as _, Sha256};
 use rayon::prelude::*;
 use rustix::fs::{Mode, OFlags};
 
 use super::extended::{extended, is_opaque};
 use super::layered::is_whiteout;
-
-/// Bytes read at once: large enough to be fast, small enough for many threads.
-const PIECE: usize = 1 << 18;
 
 /// One thing that stands in the layer.
 struct Item {
@@ -135,9 +132,9 @@ impl Scan<'_> {
             .into_par_iter()
             .with_max_len(1)
             .map(|(identity, item)| {
-                let digest =
-                    digest(&item.place, self.cancel).or_io(|| self.cannot("read", &item.path))?;
-                Ok((identity, digest.ok_or_else(Failure::interrupted)?))
+                let cannot = || self.cannot("read", &item.path);
+                let file = File::open(&item.place).or_io(cannot)?;
+                Ok((identity, Sha256::of_stream(file, self.cancel, cannot)?))
             })
             .collect()
     }
@@ -146,24 +143,6 @@ impl Scan<'_> {
 /// Device and inode number: the same for all names of one file.
 fn identity(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
-}
-
-/// The digest of a file; `None` when asked to stop.
-fn digest(file: &Path, cancel: &Cancel) -> io::Result<Option<Sha256>> {
-    let mut file = File::open(file)?;
-    let mut digester = Digester::default();
-    let mut piece = vec![0; PIECE];
-    loop {
-        match file.read(&mut piece) {
-            Ok(0) => return Ok(Some(digester.finish())),
-            Ok(length) => digester.update(piece.get(..length).unwrap_or_default()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-        if cancel.is_cancelled() {
-            return Ok(None);
-        }
-    }
 }
 
 fn entry(item: &Item, digest: Option<Sha256>, whiteouts: bool) -> io::Result<Entry> {

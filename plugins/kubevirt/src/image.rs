@@ -34,19 +34,49 @@ pub(crate) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// Media type of the manifest.
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
+/// Longest tag (OCI distribution specification 1.1, pulling manifests).
+const LONGEST_TAG: usize = 128;
+
 /// Name and tag: `debian-12-container-disk:v1.36.1`, or the image's own name where it has no Kubernetes.
 pub(crate) fn reference(request: &Write) -> String {
     let facts = &request.facts;
-    match &facts.kubernetes {
-        Some(version) => format!(
-            "{}-{}-container-disk:{}",
-            facts.distribution,
-            facts.distribution_version,
-            // A tag may not have the `+` of a build.
-            version.replace('+', "_")
-        ),
-        None => format!("{}-container-disk:latest", request.name),
+    let (name, tag) = match &facts.kubernetes {
+        Some(version) => {
+            (format!("{}-{}", facts.distribution, facts.distribution_version), version.as_str())
+        }
+        None => (request.name.clone(), "latest"),
+    };
+    format!("{}:{}", component(&format!("{name}-container-disk")), tag_of(tag))
+}
+
+/// `text` as a component of a repository's name: `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`. What stands between its words
+/// stays where it is one of those, and is a dash otherwise.
+fn component(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let mut component = String::new();
+    let mut between = String::new();
+    for c in text.to_ascii_lowercase().chars() {
+        if !plain(c) {
+            between.push(c);
+            continue;
+        }
+        if !component.is_empty() && !between.is_empty() {
+            let good =
+                matches!(between.as_str(), "." | "_" | "__") || between.chars().all(|c| c == '-');
+            component.push_str(if good { &between } else { "-" });
+        }
+        between.clear();
+        component.push(c);
     }
+    component
+}
+
+/// `text` as a tag: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`. The `+` of a build becomes `_`.
+fn tag_of(text: &str) -> String {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let tag = text.chars().map(|c| if allowed(c) { c } else { '_' });
+    let tag: String = tag.take(LONGEST_TAG).collect();
+    if tag.starts_with(['.', '-']) { tag.replacen(['.', '-'], "_", 1) } else { tag }
 }
 
 /// The configuration of an image whose one layer is `layer`.
@@ -95,4 +125,60 @@ pub(crate) fn index(manifest: &Blob, reference: &str) -> Value {
 /// What `docker load` reads in place of the index.
 pub(crate) fn docker_manifest(config: &Blob, layer: &Blob, reference: &str) -> Value {
     json!([{ "Config": config.path(), "RepoTags": [reference], "Layers": [layer.path()] }])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(name: &str, version: &str, kubernetes: Option<&str>) -> Write {
+        serde_json::from_value(json!({
+            "name": name,
+            "input": { "path": "/in", "format": "qcow2", "bytes": 0, "sha256": "" },
+            "folder": "/out",
+            "disk": { "bytes": 0, "sha256": "", "boot": "hybrid" },
+            "compression": "zlib",
+            "created": 0,
+            "date": "1970-01-01T00:00:00Z",
+            "silence": 60,
+            "facts": {
+                "distribution": "debian", "distribution-version": version, "architecture": "amd64",
+                "kubernetes": kubernetes,
+            },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_reference_tells_system_and_kubernetes() {
+        let of = |version, kubernetes| reference(&request("node", version, kubernetes));
+        assert_eq!(of("12", Some("v1.36.1")), "debian-12-container-disk:v1.36.1");
+        assert_eq!(of("24.04", Some("v1.36.1+b.7")), "debian-24.04-container-disk:v1.36.1_b.7");
+        assert_eq!(of("12", None), "node-container-disk:latest");
+    }
+
+    /// Names of images are `[a-z0-9][a-z0-9._-]{0,62}`, of which not each is a component.
+    #[test]
+    fn every_name_of_an_image_gives_a_name_that_registries_take() {
+        for (name, expected) in [
+            ("node", "node"),
+            ("a.b_c__d--e", "a.b_c__d--e"),
+            ("a..b", "a-b"),
+            ("a___b", "a-b"),
+            ("a.-b", "a-b"),
+            ("a._b", "a-b"),
+            ("node.", "node"),
+            ("node_", "node"),
+            ("1", "1"),
+        ] {
+            let reference = reference(&request(name, "12", None));
+            assert_eq!(reference, format!("{expected}-container-disk:latest"), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_tag_is_such_as_registries_take() {
+        assert_eq!(tag_of("-a b"), "_a_b");
+        assert_eq!(tag_of(&"v".repeat(200)).len(), 128);
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// What a plugin is. The same plugin says the same each time: a build asks more than once.
+/// What a plugin is. The same plugin says the same each time: every build asks anew, and goes by the answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -126,12 +126,12 @@ pub struct Machine {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Accepts {
-    /// The size of a disk is a multiple of so many bytes; at least 1 MiB.
+    /// The size of a disk is a multiple of so many bytes: whole MiB, and whole GiB where the input is `tar.gz`.
     pub multiple: u64,
     /// The largest size in bytes, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub largest: Option<u64>,
-    /// How the disk may be made to boot.
+    /// How the disk may be made to boot; firmware of the machine has to start each.
     pub boot: Vec<Boot>,
 }
 

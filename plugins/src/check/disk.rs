@@ -7,14 +7,13 @@ use std::sync::Arc;
 use nodekiln_disk::{Disk, Extent, Payload, Source, write_file};
 use nodekiln_plugin_protocol as said;
 use nodekiln_providers::{ArtifactRequest, ImageFacts, Provider as _};
-use nodekiln_words::{Bytes, Cancel, Failure, Result, ResultExt as _, Sha256, Silent};
+use nodekiln_words::{Cancel, Failure, Result, ResultExt as _, Sha256, Silent};
 
-use crate::described::boot_said;
+use crate::described::{SMALLEST, boot_said};
 use crate::find::digest;
 use crate::provider::{Place, PluginProvider, input, write_request};
+use crate::work_folder::WorkFolder;
 
-/// Least size of a trial's disk.
-const SIZE: u64 = 64 * Bytes::MIB;
 /// The image's source date: 2026-11-01T00:00:00Z.
 const CREATED: u64 = 1_793_491_200;
 
@@ -22,21 +21,17 @@ const CREATED: u64 = 1_793_491_200;
 pub(super) struct Trial {
     pub(super) place: Place,
     pub(super) request: said::Write,
-    _folder: tempfile::TempDir,
+    _folder: WorkFolder,
 }
 
 impl Trial {
     /// For `provider`, with a disk that it takes.
     pub(super) fn for_provider(provider: &PluginProvider, cancel: &Cancel) -> Result<Self> {
-        let folder = tempfile::tempdir().or_io(|| "cannot make a temporary folder".to_owned())?;
+        let folder = WorkFolder::within(&std::env::temp_dir())?;
         let rules = provider.machine().accepts;
         let format = provider.description().input;
-        let least = match format {
-            said::Format::TarGz => Bytes::GIB,
-            _ => SIZE,
-        };
-        let size = rules.fitting(Bytes(least)).ok_or_else(|| {
-            Failure::input(format!("the provider takes no disk of {} or more", Bytes(least)))
+        let size = rules.fitting(SMALLEST).ok_or_else(|| {
+            Failure::input(format!("the provider takes no disk of {SMALLEST} or more"))
         })?;
         let disk = disk(size.get())?;
         let request = ArtifactRequest {
@@ -70,11 +65,11 @@ impl Trial {
     }
 
     /// Whether the disk is still what the request says.
-    pub(super) fn is_untouched(&self) -> Result<bool> {
+    pub(super) fn is_untouched(&self, cancel: &Cancel) -> Result<bool> {
         if !self.place.input.exists() {
             return Ok(false);
         }
-        Ok(digest(&self.place.input)?.to_string() == self.request.input.sha256)
+        Ok(digest(&self.place.input, cancel)?.to_string() == self.request.input.sha256)
     }
 }
 
@@ -107,11 +102,12 @@ mod tests {
 
     #[test]
     fn the_disk_has_data_and_holes_and_is_always_the_same() {
-        let disk = disk(SIZE).unwrap();
-        assert_eq!(disk.size(), SIZE);
+        let size = SMALLEST.get();
+        let disk = disk(size).unwrap();
+        assert_eq!(disk.size(), size);
         let runs = disk.data_runs(&Cancel::default()).unwrap();
         assert_eq!(runs.len(), 3, "{runs:?}");
-        let digest = || super::disk(SIZE).unwrap().digest(&Silent, &Cancel::default()).unwrap();
+        let digest = || super::disk(size).unwrap().digest(&Silent, &Cancel::default()).unwrap();
         assert_eq!(digest(), digest());
     }
 }

@@ -5,8 +5,7 @@
 
 mod disk;
 
-use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nodekiln_plugin_protocol as said;
 use nodekiln_plugin_protocol::{Answer, Handshake, Request};
@@ -15,9 +14,8 @@ use nodekiln_recipes::provider::ForProvider;
 use nodekiln_words::{Cancel, Class, Failure, Result, Sha256};
 use serde::Serialize;
 
-use crate::described::problems;
 use crate::provider::{Place, PluginProvider, describe};
-use crate::session::Session;
+use crate::session::{Session, word};
 use crate::verify::Verified;
 use crate::{Executable, Limits, PROGRAM};
 use disk::Trial;
@@ -97,7 +95,7 @@ impl From<Failure> for Trouble {
     }
 }
 
-/// A point and what has to be so before anybody looks at it.
+/// A point, what must be so, and who looks whether it is.
 struct Rule {
     point: &'static str,
     must: &'static str,
@@ -281,20 +279,17 @@ impl Checking {
                 Answer::Error(_) => {
                     session.hang_up().map(drop).ok_or_else(|| "it did not end".to_owned())
                 }
-                other => Err(format!("it answered {}", brief(&other))),
+                other => Err(format!("it answered `{}`", word(&other))),
             },
         )
     }
 
     fn description(&mut self) -> Look {
         let description = describe(&self.executable, self.limits, &self.cancel)?;
-        let problems = problems(&self.executable.name, &description);
-        if !problems.is_empty() {
-            return Ok(Err(problems.join("; ")));
-        }
-        let executable = self.executable.clone();
-        self.provider = Some(PluginProvider::load(executable, self.limits, &self.cancel)?);
-        Ok(Ok(()))
+        let provider = PluginProvider::of(self.executable.clone(), description, self.limits);
+        Ok(provider
+            .map(|provider| self.provider = Some(provider))
+            .map_err(|problems| problems.join("; ")))
     }
 
     fn same_description(&mut self) -> Look {
@@ -334,7 +329,7 @@ impl Checking {
         let (files, done) =
             provider.write(&trial.place, &trial.request, &mut |_| (), &self.cancel)?;
         let registration = done.registration.into_iter().collect();
-        Ok((Written { files, registration }, trial.is_untouched()?))
+        Ok((Written { files, registration }, trial.is_untouched(&self.cancel)?))
     }
 
     fn first(&self) -> std::result::Result<&Written, Trouble> {
@@ -368,14 +363,20 @@ impl Checking {
         request.input.path.push_str(".missing");
         let mut session = self.session(&trial.place)?;
         session.ask(&Request::Write(Box::new(request)))?;
+        let since = Instant::now();
         loop {
             match session.answer(self.limits.silence, "when its disk was missing")? {
+                // Without a disk there is nothing that could go on for long.
+                Answer::Progress(_) if since.elapsed() > self.limits.silence => {
+                    let seconds = self.limits.silence.as_secs_f64();
+                    return Ok(Err(format!("it told of progress for {seconds} s")));
+                }
                 Answer::Progress(_) => {}
                 Answer::Error(said::Problem { message, .. }) if message.trim().is_empty() => {
                     return Ok(Err("the error has no message".to_owned()));
                 }
                 Answer::Error(_) => return Ok(Ok(())),
-                other => return Ok(Err(format!("it answered {}", brief(&other)))),
+                other => return Ok(Err(format!("it answered `{}`", word(&other)))),
             }
         }
     }
@@ -385,9 +386,9 @@ impl Checking {
         let mut session = self.session(&trial.place)?;
         session.ask(&Request::Write(Box::new(trial.request.clone())))?;
         Ok(match session.stop() {
-            // So small a disk may have been done with before.
-            Some(Answer::Cancelled {} | Answer::Done(_)) => Ok(()),
-            Some(other) => Err(format!("it answered {}", brief(&other))),
+            // So small a disk may have been done with before, or was not to be had any more.
+            Some(Answer::Cancelled {} | Answer::Done(_) | Answer::Error(_)) => Ok(()),
+            Some(other) => Err(format!("it answered `{}`", word(&other))),
             None => {
                 Err(format!("it did not end well within {} s", self.limits.cancel.as_secs_f64()))
             }
@@ -405,21 +406,4 @@ impl Checking {
 /// Where a plugin works that is not to write.
 fn place() -> std::result::Result<Place, Trouble> {
     Place::within(&std::env::temp_dir()).map_err(Trouble::Ours)
-}
-
-/// An answer in a word or two.
-fn brief(answer: &Answer) -> String {
-    match answer {
-        Answer::Description(_) => "`description`".to_owned(),
-        Answer::Progress(_) => "`progress`".to_owned(),
-        Answer::Done(_) => "`done`".to_owned(),
-        Answer::Cancelled {} => "`cancelled`".to_owned(),
-        Answer::Error(problem) => format!("`error`: {}", problem.message),
-    }
-}
-
-/// Whether `path` is a path and not a name of a provider, as cargo and the shell tell them apart.
-#[must_use]
-pub fn is_path(text: &str) -> bool {
-    Path::new(text).components().count() > 1 || text.starts_with('.')
 }

@@ -6,7 +6,7 @@ use nodekiln_plugins::check::{Outcome, Report, check};
 use nodekiln_plugins::{Executable, Limits};
 use nodekiln_words::Cancel;
 
-use crate::script::{COPY, Script, description, impatient, patient, write_program};
+use crate::script::{COPY, Script, TALKATIVE, description, impatient, patient, write_program};
 
 fn report(script: &Script, limits: Limits) -> Report {
     check(&script.place().executable(), limits, &Cancel::default(), &mut |_| ()).unwrap()
@@ -112,4 +112,47 @@ fn who_does_not_stop_is_found() {
     let report = report(&Script::writing(&stubborn), limits);
     let failed = points(&report, Outcome::Failed);
     assert!(failed.contains(&"cancel") && failed.contains(&"abandoned"), "{report:#?}");
+}
+
+/// Of a plugin that writes twice as it should, and then ends with `word`: the third write is to be given up.
+fn giving_up_with(word: &str) -> Report {
+    let write = format!(
+        "[ ! -e \"$disk\" ] || echo >>\"$0.writes\"; [ $(wc -l <\"$0.writes\") -le 2 ] || {{ say '{word}'; exit 1; }}\n{COPY}"
+    );
+    report(&Script::writing(&write), patient())
+}
+
+#[test]
+fn a_write_may_be_given_up_with_an_error_and_with_nothing_that_answers_something_else() {
+    let report = giving_up_with("{\"answer\":\"error\",\"message\":\"told to stop\"}");
+    assert_eq!(points(&report, Outcome::Failed), [""; 0], "{report:#?}");
+    let good = description("raw");
+    assert_eq!(points(&giving_up_with(&good), Outcome::Failed), ["cancel"]);
+}
+
+/// Writes twice as it should, and from then on always has something to say.
+#[test]
+fn who_talks_for_ever_is_found() {
+    let write = format!(
+        "echo >>\"$0.writes\"; [ $(wc -l <\"$0.writes\") -le 2 ] || {{ {TALKATIVE}; }}\n{COPY}"
+    );
+    let limits = Limits {
+        silence: Duration::from_secs(10), // the two writes keep to it on a busy machine, too
+        cancel: Duration::from_secs(3),   // until then it has begun to talk
+        end: Duration::from_secs(3),
+        ..patient()
+    };
+    let report = report(&Script::writing(&write), limits);
+    let failed: Vec<(&str, &str)> = report
+        .points
+        .iter()
+        .filter(|point| point.outcome == Outcome::Failed)
+        .map(|point| (point.point, point.detail.as_str()))
+        .collect();
+    let expected = [
+        ("missing-input", "it told of progress for 10 s"),
+        ("cancel", "it did not end well within 3 s"),
+        ("abandoned", "it did not end"),
+    ];
+    assert_eq!(failed, expected);
 }

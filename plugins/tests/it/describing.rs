@@ -91,13 +91,18 @@ fn a_program_that_cannot_be_run_is_told() {
 fn what_goes_wrong_with_a_description_is_told() {
     let good = description("raw");
     let say = |text: &str| format!("say '{text}'");
-    let cases: [(String, Class, &str); 8] = [
+    let cases: [(String, Class, &str); 9] = [
         (
             say(&good.replace("\"x\",\"version\"", "\"y\",\"version\"")),
             Class::Io,
             "`name` is `y`, not `x`",
         ),
         (say(&good.replace("\"version\"", "\"versoin\"")), Class::Io, "versoin"),
+        (
+            say(&good.replace("\"version\"", "\"\\u001b[1m\"")),
+            Class::Io,
+            "unknown field `\u{fffd}[1m`",
+        ),
         (say(&good.replace("nvme", "floppy")), Class::Io, "floppy"),
         (say(&good.replace("{name}.x", "../x")), Class::Io, "the file `../x`"),
         (
@@ -122,6 +127,7 @@ fn what_goes_wrong_with_a_description_is_told() {
         let failure = failure.unwrap_err();
         assert_eq!(failure.class(), class, "{describe}: {}", told(&failure));
         assert!(told(&failure).contains(text), "{describe}: {}", told(&failure));
+        assert!(!told(&failure).contains('\u{1b}'), "{}", told(&failure));
     }
 }
 

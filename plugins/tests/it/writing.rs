@@ -9,7 +9,9 @@ use nodekiln_plugins::{Limits, PluginProvider};
 use nodekiln_providers::{ArtifactRequest, ImageFacts, Made, Provider as _};
 use nodekiln_words::{Bytes, Cancel, Class, Event, Progress, Result, Sha256, Silent};
 
-use crate::script::{COPY, Script, description, impatient, patient, told, write_program};
+use crate::script::{
+    COPY, Script, TALKATIVE, description, impatient, patient, told, write_program,
+};
 
 /// Size of a disk: that of Compute Engine's format is a whole number of GiB.
 const SIZE: u64 = 64 * Bytes::MIB;
@@ -73,9 +75,9 @@ fn write_disk(
 
 fn provider(script: &Script, limits: Limits) -> (PluginProvider, crate::script::Placed) {
     let placed = script.place();
-    let provider =
-        PluginProvider::load(placed.executable(), patient(), &Cancel::default()).unwrap();
-    (provider.with_limits(limits), placed)
+    let loaded = placed.load().unwrap();
+    let (executable, description) = (loaded.executable().clone(), loaded.description().clone());
+    (PluginProvider::of(executable, description, limits).unwrap(), placed)
 }
 
 /// What comes of a plugin that does `write`, and what is in the folder afterwards.
@@ -107,11 +109,16 @@ fn an_artifact_arrives_with_its_digest_and_nothing_else_stays() {
 #[test]
 fn the_disk_comes_in_the_format_that_is_asked_for() {
     for format in ["raw", "qcow2", "vhd", "vmdk", "ova", "tar.gz"] {
-        let describe = format!("say '{}'", description(format));
+        let (size, multiple) = match format {
+            "tar.gz" => (Bytes::GIB, Bytes::GIB),
+            _ => (SIZE, Bytes::MIB),
+        };
+        let describe = description(format).replace("1048576", &multiple.to_string());
+        let describe = format!("say '{describe}'");
         let (provider, _placed) = provider(&Script { describe, ..Script::default() }, patient());
         let folder = tempfile::tempdir().unwrap();
         let cancel = Cancel::default();
-        let disk = disk_of(if format == "tar.gz" { Bytes::GIB } else { SIZE });
+        let disk = disk_of(size);
         write_disk(&disk, &provider, folder.path(), &Silent, &cancel).unwrap();
         let payload = disk.digest(&Silent, &cancel).unwrap();
         let unpacking =
@@ -322,6 +329,8 @@ fn who_does_not_hear_of_the_end_gets_a_signal_and_who_ignores_it_another() {
     let limits = Limits { terminate: Duration::from_millis(200), ..limits };
     let deaf = "trap '' TERM; while :; do sleep 1; done";
     assert_eq!(cancelled(deaf, limits), (Class::Interrupted, vec![]));
+    // One that has always something to say is not listened to for longer than one that says nothing.
+    assert_eq!(cancelled(TALKATIVE, limits), (Class::Interrupted, vec![]));
 }
 
 #[test]
@@ -349,4 +358,20 @@ fn several_files_arrive_in_the_order_in_which_they_were_announced() {
     let made = write_with(&provider, folder.path(), &Silent, &Cancel::default()).unwrap();
     let files: Vec<_> = made.files.iter().map(|file| (file.file.as_str(), file.sha256)).collect();
     assert_eq!(files, [("node.x", Sha256::of("a")), ("node.b.txt", Sha256::of("b"))]);
+}
+
+/// A path stands in the request, whose text is UTF-8. It is known before anything is written for long.
+#[test]
+fn a_folder_that_a_plugin_cannot_be_told_is_refused_at_once() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let (provider, _placed) = provider(&Script::default(), patient());
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join(std::ffi::OsStr::from_bytes(b"\xff"));
+    fs_err::create_dir(&folder).unwrap();
+    let begun = provider.begin(&disk(), &request(&folder), &Cancel::default());
+    let Err(failure) = begun else { panic!("it was begun") };
+    assert_eq!(failure.class(), Class::Input);
+    assert!(told(&failure).contains("is not UTF-8"), "{failure:?}");
+    assert!(failure.help().unwrap().contains("--out FOLDER"), "{failure:?}");
+    assert_eq!(left(&folder), [""; 0]);
 }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use nodekiln_providers::{ArtifactRequest, BootMode};
+use nodekiln_providers::{ArtifactRequest, Firmware};
 use nodekiln_words::SourceDate;
 use serde::{Deserialize, Serialize};
+
+use crate::machine::machine;
 
 /// Definitions and version of an image in a Compute Gallery.
 ///
@@ -73,27 +75,27 @@ pub struct Feature {
     pub value: String,
 }
 
-/// A generation of machines, with the ending of its definition's name.
-const GENERATIONS: [(&str, &str); 2] = [("V2", "-gen2"), ("V1", "")];
+/// The generation of machines that this firmware starts, with the ending of its definition's name.
+fn generation(firmware: Firmware) -> (&'static str, &'static str) {
+    match firmware {
+        Firmware::Uefi => ("V2", "-gen2"),
+        Firmware::Bios => ("V1", ""),
+    }
+}
 
 impl Gallery {
     /// For the image that is asked for.
     #[must_use]
     pub fn of(request: &ArtifactRequest) -> Self {
         let facts = &request.facts;
-        let suits = |generation: &str| match request.boot {
-            BootMode::Hybrid => true,
-            BootMode::Uefi => generation == "V2",
-            BootMode::Bios => generation == "V1",
-        };
-        let generations = GENERATIONS.iter().filter(|(generation, _)| suits(generation));
+        let generations = machine().starting(request.boot).firmware.into_iter().map(generation);
         let mut tags = facts.tags(request.created);
         if let Some(date) = SourceDate::from_unix(request.created) {
             // Who cleans up old images goes by it.
             tags.insert("creationTimestamp".to_owned(), date.to_string());
         }
         Self {
-            definitions: generations.map(|pair| definition(request, *pair)).collect(),
+            definitions: generations.map(|pair| definition(request, pair)).collect(),
             version: facts.kubernetes_number().map(str::to_owned),
             tags,
         }
@@ -135,7 +137,7 @@ fn definition(request: &ArtifactRequest, (generation, ending): (&str, &str)) -> 
 
 #[cfg(test)]
 mod tests {
-    use nodekiln_providers::ImageFacts;
+    use nodekiln_providers::{BootMode, ImageFacts};
 
     use super::*;
 

@@ -1,9 +1,8 @@
 use nodekiln_disk::Disk;
 use nodekiln_providers::{
-    ArtifactRequest, ArtifactWriter, FileName, Firmware, ImageFacts, MachineProfile, OneFile,
-    Provider,
+    ArtifactRequest, ArtifactWriter, BootMode, FileName, Firmware, ImageFacts, MachineProfile,
+    OneFile, Provider,
 };
-use nodekiln_recipes::recipe::BootMode;
 use nodekiln_words::{Cancel, Result};
 
 use crate::descriptor::{Machine, Product, Property};
@@ -41,12 +40,11 @@ impl Provider for Vsphere {
         request: &ArtifactRequest,
         _cancel: &Cancel,
     ) -> Result<Box<dyn ArtifactWriter>> {
-        let registration = ImportTemplate::of(
-            request,
-            &machine_of(&request.name, disk.size(), request.boot, &request.facts),
-        );
-        let path = request.path_of(&registration.file);
-        let writer = Template::of(disk, &path, request)?;
+        let machine = machine_of(&request.name, disk.size(), request.boot, &request.facts);
+        let registration = ImportTemplate::of(request, &machine);
+        let (path, deflate) =
+            (request.path_of(&registration.file), request.compression.of_pieces());
+        let writer = Template::create(disk, &path, machine, request.created, deflate)?;
         Ok(Box::new(OneFile::of(self, request, writer, &registration)?))
     }
 }

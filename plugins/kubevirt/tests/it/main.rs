@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 
 use nodekiln_plugins::check::{Outcome, check};
 use nodekiln_plugins::{Executable, Limits};
+use nodekiln_providers::{OpenStack, Provider, Qemu, Raw};
 use nodekiln_words::Cancel;
 
 const PLUGIN: &str = env!("CARGO_BIN_EXE_nodekiln-provider-kubevirt");
@@ -25,6 +26,17 @@ fn it_keeps_to_the_protocol() {
         report.points.iter().filter(|point| point.outcome != Outcome::Passed).collect();
     assert!(broken.is_empty(), "{broken:#?}");
     assert_eq!(report.version.as_deref(), Some(env!("CARGO_PKG_VERSION")));
+}
+
+/// Not a word of the two may differ but in comments: then their disks would, too.
+#[test]
+fn its_layer_is_that_of_nodekilns_own_providers_of_virtual_machines() {
+    let parsed = |text: &str| serde_saphyr::from_str::<serde_json::Value>(text).unwrap();
+    let own = parsed(include_str!("../../layer.yaml"));
+    assert!(own["files"].as_array().is_some_and(|files| !files.is_empty()), "{own}");
+    for other in [&Qemu as &dyn Provider, &Raw, &OpenStack] {
+        assert_eq!(own, parsed(other.layer()), "{}", other.name());
+    }
 }
 
 #[test]
