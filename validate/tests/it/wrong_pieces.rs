@@ -8,7 +8,7 @@ use nodekiln_providers::{DiskRules, Provider as _};
 use nodekiln_validate::at_rest::{self, Subject};
 use nodekiln_validate::report::Outcome;
 use nodekiln_validate::{Machine, MachineProfile, Report, Request, validate};
-use nodekiln_words::{Cancel, Sha256, Silent};
+use nodekiln_words::{Cancel, Class, Sha256, Silent};
 
 use crate::formats::in_format;
 use crate::inspect::image_with;
@@ -229,6 +229,26 @@ fn an_overlay_is_found_and_what_it_names_is_not_opened() {
     let report = judged(&path, aws());
     let container = report.failed().find(|rule| rule.id == "container").unwrap();
     assert!(container.seen().contains("disk.raw"), "{}", container.seen());
+}
+
+#[test]
+fn a_vmdk_that_hints_at_a_parent_is_refused_in_a_package_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let raw = built(folder.path(), &Pieces { sources: "Ec2", ..Pieces::default() });
+    let path = in_format(&raw, "node.ova");
+    let mut bytes = std::fs::read(&path).unwrap();
+    // In the descriptor within the extent, in place of a line as long as this one.
+    let (line, hint) = (&b"ddb.adapterType = \"lsilogic\""[..], b"parentFileNameHint=\"/x.vmdk\"");
+    let at = bytes.windows(line.len()).position(|window| window == line).unwrap();
+    bytes[at..at + hint.len()].copy_from_slice(hint);
+    bytes[at + hint.len()..at + line.len()].fill(b' ');
+    std::fs::write(&path, bytes).unwrap();
+    let out = path.with_file_name("evidence");
+    let request = Request { machine: aws(), ..request(path, &out) };
+    let failure = validate(&request, &Silent, &Cancel::default()).unwrap_err();
+    assert_eq!(failure.class(), Class::Unsupported);
+    assert!(failure.chain().join(": ").contains("needs its parent"), "{failure:?}");
+    assert!(!out.exists(), "it was booted");
 }
 
 #[test]
