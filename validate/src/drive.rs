@@ -14,8 +14,8 @@ use crate::console::Finding;
 use crate::deadlines::Deadlines;
 use crate::guest::Life as _;
 use crate::keys::Keys;
-use crate::metadata::{Cloud, Emulation};
-use crate::provisioning::{self, Provisioning};
+use crate::metadata::Emulation;
+use crate::provisioning::{self, Part, Provisioning};
 use crate::qemu::{Disks, arguments};
 use crate::report::{Excerpt, Judged, Metadata};
 use crate::run::{Boot, Broken, Cause, Lap, Running};
@@ -42,7 +42,7 @@ pub(crate) fn drive(
     cancel: &Cancel,
 ) -> std::result::Result<Outlook, Broken> {
     let keys = Keys::generate()?;
-    let given = Provisioning::draw(request, subject.artifact, subject.cloud, &keys, plan)?;
+    let given = Provisioning::draw(request, subject.artifact, subject.part, &keys, plan)?;
     let emulation = given.serve(&request.out)?;
     let drive = Drive { request, subject, plan, chosen, keys, given, progress, cancel };
     let outlook = match &emulation {
@@ -65,7 +65,7 @@ pub(crate) fn not_booted(tier: Tier) -> Outlook {
 pub(crate) struct Subject<'a> {
     pub(crate) artifact: &'a Artifact,
     pub(crate) opened: &'a Opened,
-    pub(crate) cloud: Cloud,
+    pub(crate) part: Part,
 }
 
 /// One boot.

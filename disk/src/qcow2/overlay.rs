@@ -90,7 +90,10 @@ impl Backing {
 pub fn write_overlay(path: &Path, backing: &Backing, virtual_size: u64) -> Result<()> {
     let file = backing.file();
     if !file.is_absolute() {
-        return Err(Failure::input(format!("backing file name {} is not absolute", file.display())));
+        return Err(Failure::input(format!(
+            "backing file name {} is not absolute",
+            file.display()
+        )));
     }
     let name = file.to_str().map(|file| backing.described(file));
     let name = name.filter(|name| name.len() <= MAX_NAME).ok_or_else(|| {
