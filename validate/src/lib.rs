@@ -132,10 +132,7 @@ pub fn validate(request: &Request, progress: &dyn Progress, cancel: &Cancel) -> 
     let evidence = Evidence::open(&request.out)?;
     let before = artifact.digest(progress, cancel)?; // 2. what exactly is judged
     artifact::meant(&artifact.path, request.expected_digest, before)?;
-    let scratch = || evidence::scratch(&request.out);
-    let unpacked = artifact.packed.then(scratch).transpose()?;
-    let folder = unpacked.as_ref().map_or(&*request.out, tempfile::TempDir::path);
-    let opened = artifact.open(folder, progress, cancel)?; // 3. the disk inside
+    let opened = artifact.open(&request.out, progress, cancel)?; // 3. the disk inside
     let judgement = at_rest(request, &opened, before, progress, cancel)?; // 4. what its bytes tell
     let Judgement { mut rules, obstacles } = judgement;
     let (chosen, outlook) = if !rules.iter().any(Judged::failed) && obstacles.is_empty() {

@@ -146,9 +146,7 @@ impl Reading<'_> {
         }
         read?;
         let ahead = source.fill_buf().or_fail(Class::Input, || "decompress it".to_owned())?;
-        let end = ahead.is_empty();
-        self.left = source.get_ref().limit();
-        match (end, self.left) {
+        match (ahead.is_empty(), self.left) {
             (true, 1..) => Ok(()),
             (true, 0) => Err(too_large()),
             (false, _) => Err(Failure::input(self.damaged())),

@@ -65,6 +65,9 @@ pub struct Metadata {
     pub log: PathBuf,
     /// How often each method, path and status was seen.
     pub requests: BTreeMap<String, u64>,
+    /// Why lines are missing in the log, if any are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incomplete: Option<String>,
 }
 
 impl Metadata {
@@ -75,6 +78,7 @@ impl Metadata {
             cloud: server.instance().cloud.as_str().to_owned(),
             log: out.join(evidence::METADATA),
             requests: server.journal().counts(),
+            incomplete: None,
         }
     }
 }

@@ -73,12 +73,14 @@ impl Report {
             chosen.why
         );
         if let Some(metadata) = &self.metadata {
+            let incomplete = metadata.incomplete.as_ref().map(|why| format!(", not whole: {why}"));
             let _ = writeln!(
                 text,
-                "metadata     {}: {} requests, told in {}",
+                "metadata     {}: {} requests, told in {}{}",
                 metadata.cloud,
                 metadata.requests.values().sum::<u64>(),
-                metadata.log.display()
+                metadata.log.display(),
+                incomplete.unwrap_or_default()
             );
         }
         let _ = writeln!(text, "console      {}", self.console.display());
