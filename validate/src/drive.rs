@@ -50,8 +50,10 @@ pub(crate) fn drive(
         // QEMU's network, and so the port that leads to the guest, is that of the services.
         Some(emulation) => emulation.inside(|| drive.run(Some(emulation)))?,
     };
-    let journal = emulation.as_ref().map(|emulation| emulation.server().journal());
-    let written = journal.map_or(Ok(()), |journal| journal.finish());
+    let written = match &emulation {
+        None => Ok(()),
+        Some(emulation) => emulation.server().journal().finish(),
+    };
     with_log(outlook, written, progress)
 }
 
