@@ -28,7 +28,7 @@ pub(crate) fn validate(verb: &Validate, context: &Context) -> Result<ExitCode> {
             return Err(provisioning::no_network(failure));
         }
         // The rules before a boot need none; what needs it fails with the remedy.
-        progress.event(Event::Note(format!("nothing can be booted: {failure}")));
+        progress.event(Event::Note(format!("no user namespace for a boot: {failure}")));
     }
     let request = room::Request {
         provider: subject.provider.clone(),
