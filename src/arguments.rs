@@ -432,8 +432,8 @@ pub(crate) struct Validate {
     /// Manifest that says what to expect; by default `manifest.json` beside the image.
     #[arg(long, value_name = "FILE")]
     pub(crate) manifest: Option<PathBuf>,
-    /// Folder for console and reports; by default `evidence/` beside the image, or `evidence/NAME` there for
-    /// the provider of a cloud.
+    /// Folder for console and reports; by default `evidence/NAME` beside the image for its provider's name, else
+    /// `evidence/`.
     #[arg(long, short, value_name = "FOLDER")]
     pub(crate) out: Option<PathBuf>,
     /// Print the report as JSON to standard output.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use nodekiln_providers::Artifact;
 use nodekiln_validate::metadata::namespace;
 use nodekiln_validate::{self as room, Way, provisioning};
-use nodekiln_words::{Event, Failure, Progress, Result, Sha256};
+use nodekiln_words::{Class, Event, Failure, Progress, Result, Sha256};
 
 use crate::Context;
 use crate::arguments::{Accelerator, Firmware, Tier, Validate};
@@ -23,8 +23,12 @@ pub(crate) fn validate(verb: &Validate, context: &Context) -> Result<ExitCode> {
     let way = if verb.config_drive { Way::ConfigDrive } else { Way::Usual };
     if provisioning::needs_namespace(&machine.profile, way) && !namespace::privileged() {
         let arguments = std::env::args_os().skip(1);
-        let failed = provisioning::no_network;
-        match namespace::own_user_namespace(arguments).map_err(failed)? {} // comes back here as root
+        let Err(failure) = namespace::own_user_namespace(arguments); // comes back here as root
+        if failure.class() != Class::Unsupported {
+            return Err(provisioning::no_network(failure));
+        }
+        // The rules before a boot need none; what needs it fails with the remedy.
+        progress.event(Event::Note(format!("no user namespace for a boot: {failure}")));
     }
     let request = room::Request {
         provider: subject.provider.clone(),
@@ -81,6 +85,13 @@ impl Subject {
             _ => None,
         };
         if let Some(path) = build {
+            if let Some(other) = &verb.manifest {
+                let text = format!("{} is judged by {}", named.display(), path.display());
+                return Err(Failure::input(text).with_help(format!(
+                    "leave out `--manifest {}`, or name an image file",
+                    other.display()
+                )));
+            }
             return Self::of_build(&path, verb);
         }
         if !named.is_file() {
@@ -90,10 +101,10 @@ impl Subject {
         }
         let folder = folder_of(named);
         let manifest = manifest(verb, &folder, progress)?;
-        let provider = verb.provider.clone().or_else(|| {
-            let artifact = named_in(manifest.as_ref()?, named);
-            Some(artifact.or(manifest.as_ref()?.artifacts.first())?.provider.clone())
-        });
+        let provider = match (&verb.provider, &manifest) {
+            (None, Some(manifest)) => Some(whose(manifest, named)?),
+            (provider, _) => provider.clone(),
+        };
         Ok(Self { image: named.clone(), folder, provider, manifest })
     }
 
@@ -103,8 +114,6 @@ impl Subject {
             Failure::input(format!("there is no {}", path.display()))
                 .with_help("give an image file, or the folder that `nodekiln build` wrote")
         })?;
-        let names: Vec<&str> =
-            manifest.artifacts.iter().map(|artifact| artifact.provider.as_str()).collect();
         let chosen = match (&verb.provider, &manifest.artifacts[..]) {
             (None, [only]) => Some(only),
             (None, _) => None,
@@ -113,10 +122,9 @@ impl Subject {
         let Some(artifact) = chosen else {
             let text = match &verb.provider {
                 Some(name) => format!("{} has no artifact of `{name}`", path.display()),
-                None => format!("{} has {} artifacts", path.display(), names.len()),
+                None => format!("{} has {} artifacts", path.display(), manifest.artifacts.len()),
             };
-            let help = format!("name one of them: `--provider {}`", names.join("`, `--provider "));
-            return Err(Failure::input(text).with_help(help));
+            return Err(Failure::input(text).with_help(one_of(&manifest)));
         };
         let folder = folder_of(path);
         let (image, provider) = (folder.join(&artifact.file), Some(artifact.provider.clone()));
@@ -140,14 +148,34 @@ impl Subject {
         self.manifest.as_ref()?.providers.get(self.provider.as_ref()?)
     }
 
-    /// Where the evidence goes: artifacts of several clouds lie in one folder, and each keeps its own.
+    /// Where the evidence goes: artifacts of several providers lie in one folder, and each keeps its own.
     fn evidence(&self) -> PathBuf {
         let evidence = self.folder.join("evidence");
-        match self.provider.as_deref() {
-            None | Some("qemu" | "raw") => evidence,
-            Some(name) => evidence.join(name),
-        }
+        self.provider.as_ref().map_or(evidence.clone(), |name| evidence.join(name))
     }
+}
+
+/// Whose artifact the file `named` is: the one of that name, or the only one there is.
+fn whose(manifest: &Manifest, named: &Path) -> Result<String> {
+    let artifact = match (named_in(manifest, named), &manifest.artifacts[..]) {
+        (Some(artifact), _) | (None, [artifact]) => artifact,
+        (None, all) => {
+            let text = format!(
+                "the manifest has {} artifacts, and {} is none of them",
+                all.len(),
+                named.display()
+            );
+            return Err(Failure::input(text).with_help(one_of(manifest)));
+        }
+    };
+    Ok(artifact.provider.clone())
+}
+
+/// The remedy where it is not known which artifact is meant.
+fn one_of(manifest: &Manifest) -> String {
+    let names: Vec<&str> =
+        manifest.artifacts.iter().map(|artifact| artifact.provider.as_str()).collect();
+    format!("name one of them: `--provider {}`", names.join("`, `--provider "))
 }
 
 fn folder_of(file: &Path) -> PathBuf {
@@ -207,4 +235,84 @@ fn manifest(verb: &Validate, folder: &Path, progress: &dyn Progress) -> Result<O
     // A manifest speaks of its own artifacts; an image that merely lies beside one is not judged by it.
     let speaks = |manifest: &Manifest| named_in(manifest, &verb.image).is_some();
     Ok(manifest.filter(|manifest| verb.manifest.is_some() || speaks(manifest)))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use nodekiln_words::Silent;
+
+    use super::*;
+    use crate::arguments::{Arguments, Verb};
+
+    /// A folder with a manifest of artifacts of these providers, and a file of another name.
+    fn build(providers: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let digest = Sha256::of("x");
+        let artifact = |name: &&str| {
+            let file = format!("node.{name}");
+            fs_err::write(folder.path().join(&file), name).unwrap();
+            serde_json::json!({
+                "provider": name, "file": file, "format": "raw", "size": 1, "sha256": digest,
+                "allocated": 1,
+            })
+        };
+        let artifacts: Vec<_> = providers.iter().map(artifact).collect();
+        let manifest = serde_json::json!({
+            "schema": "x", "name": "node", "nodekiln": "0", "recipe": digest, "source_date": "x",
+            "kubernetes": null, "disk_size": 1, "compression": "zlib", "artifacts": artifacts,
+            "files": {}, "nodes": {}, "providers": {}, "expect": {},
+        });
+        fs_err::write(folder.path().join(MANIFEST), manifest.to_string()).unwrap();
+        fs_err::write(folder.path().join("copy.img"), "x").unwrap();
+        folder
+    }
+
+    fn find(folder: &Path, words: &[&str]) -> Result<Subject> {
+        let place = |word: &&str| word.replace("DIR", &folder.display().to_string());
+        let words = ["nodekiln", "validate"].iter().chain(words).map(place);
+        let Verb::Validate(verb) = Arguments::parse_from(words).verb else { panic!("validate") };
+        Subject::find(&verb, &Silent)
+    }
+
+    fn provider(folder: &Path, words: &[&str]) -> Option<String> {
+        find(folder, words).unwrap().provider
+    }
+
+    #[test]
+    fn a_file_that_a_manifest_does_not_name_is_the_only_artifact_or_the_named_providers() {
+        let words = ["DIR/copy.img", "--manifest", "DIR/manifest.json"];
+        let (one, two) = (build(&["aws"]), build(&["aws", "azure"]));
+        assert_eq!(provider(one.path(), &words).as_deref(), Some("aws"));
+        let failure = find(two.path(), &words).err().unwrap();
+        assert_eq!(failure.class(), Class::Input);
+        assert!(failure.to_string().contains("has 2 artifacts"), "{failure}");
+        assert!(failure.help().unwrap().contains("`--provider azure`"), "{failure:?}");
+        let named = [&words[..], &["--provider", "azure"]].concat();
+        assert_eq!(provider(two.path(), &named).as_deref(), Some("azure"));
+        assert_eq!(provider(two.path(), &["DIR/node.azure"]).as_deref(), Some("azure"));
+        // Beside a manifest that does not speak of it, it is nobody's.
+        assert_eq!(provider(two.path(), &words[..1]), None);
+    }
+
+    #[test]
+    fn a_folder_has_its_own_manifest() {
+        let one = build(&["aws"]);
+        for place in ["DIR", "DIR/manifest.json"] {
+            assert_eq!(provider(one.path(), &[place]).as_deref(), Some("aws"));
+            let failure = find(one.path(), &[place, "--manifest", "other.json"]).err().unwrap();
+            assert_eq!(failure.class(), Class::Input);
+            assert!(failure.help().unwrap().contains("--manifest other.json"), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn no_two_artifacts_share_a_folder_of_evidence() {
+        let build = build(&["qemu", "raw", "aws"]);
+        let names = ["node.qemu", "node.raw", "node.aws", "copy.img"];
+        let folder =
+            |name: &&str| find(build.path(), &[&format!("DIR/{name}")]).unwrap().evidence();
+        let folders: std::collections::BTreeSet<_> = names.iter().map(folder).collect();
+        assert_eq!(folders.len(), names.len(), "{folders:?}");
+    }
 }

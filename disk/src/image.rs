@@ -61,6 +61,8 @@ pub struct Image {
 #[derive(Clone, Debug)]
 enum Inside {
     Nothing,
+    /// The bytes of the disk that an archive was unpacked to.
+    Unpacked(Arc<File>),
     Qcow2(Arc<qcow2::Reader>),
     Vmdk(Arc<vmdk::Reader>),
     Ova(ova::Contents, Arc<vmdk::Reader>),
@@ -144,10 +146,10 @@ pub fn open_with(path: &Path, unpacking: Option<Unpacking<'_>>) -> Result<Image>
     } else if ova::looks_like(&start) {
         Image::over_ova(file)
     } else if let (true, Some(unpacking)) = (start.starts_with(&GZIP), unpacking) {
-        return tar_gz::unpack(path, unpacking).map(|disk| Image {
+        return tar_gz::unpack(path, unpacking).map(|(file, disk)| Image {
             format: Format::TarGz,
             disk,
-            inside: Inside::Nothing,
+            inside: Inside::Unpacked(file),
         });
     } else if has_partition_table(&start) {
         let disk = Disk::over_file(&file, length);
@@ -189,6 +191,15 @@ impl Image {
     pub fn package(&self) -> Option<&ova::Contents> {
         match &self.inside {
             Inside::Ova(contents, _) => Some(contents),
+            _ => None,
+        }
+    }
+
+    /// The file that an archive was unpacked to: the bytes of the disk, open as long as the image is.
+    #[must_use]
+    pub fn unpacked(&self) -> Option<&File> {
+        match &self.inside {
+            Inside::Unpacked(file) => Some(file),
             _ => None,
         }
     }
@@ -263,7 +274,7 @@ impl Image {
                 problems
             }
             (Inside::Nothing, _) if self.format == Format::Vhd => vhd::problems(size),
-            (Inside::Nothing, _) if self.format == Format::TarGz => tar_gz::problems(size),
+            (Inside::Unpacked(_), _) => tar_gz::problems(size),
             (Inside::Qcow2(_) | Inside::Vmdk(_), Depth::Tables) | (Inside::Nothing, _) => {
                 Vec::new()
             }

@@ -215,20 +215,24 @@ pub(crate) fn problems(size: u64) -> Vec<String> {
 /// # Errors
 /// When the archive is damaged or has another member than `disk.raw`, the folder cannot be written or
 /// somebody asked to stop.
-pub fn unpack(path: &Path, unpacking: Unpacking<'_>) -> Result<Disk> {
+pub fn unpack(path: &Path, unpacking: Unpacking<'_>) -> Result<(Arc<File>, Disk)> {
     let shown = path.display();
     let progress = unpacking.progress;
     let task = progress.start(&format!("unpack {shown}"), None, "B");
     let unpacked = unpack_into(path, unpacking, &|done| progress.advance(task, done))
         .map_err(|failure| failure.context(shown.to_string()));
     match &unpacked {
-        Ok(disk) => progress.finish(task, &Bytes(disk.size()).to_string()),
+        Ok((_, disk)) => progress.finish(task, &Bytes(disk.size()).to_string()),
         Err(_) => progress.fail(task),
     }
     unpacked
 }
 
-fn unpack_into(path: &Path, unpacking: Unpacking<'_>, advance: &dyn Fn(u64)) -> Result<Disk> {
+fn unpack_into(
+    path: &Path,
+    unpacking: Unpacking<'_>,
+    advance: &dyn Fn(u64),
+) -> Result<(Arc<File>, Disk)> {
     let Unpacking { folder, name, cancel, .. } = unpacking;
     let packed = File::open(path).or_io(|| "cannot open it".to_owned())?;
     let packed = std::io::BufReader::with_capacity(1 << 18, packed);
@@ -286,7 +290,9 @@ fn unpack_into(path: &Path, unpacking: Unpacking<'_>, advance: &dyn Fn(u64)) -> 
         cancel.check()?;
     }
     file.set_len(at).or_io(|| format!("cannot write a disk into {}", folder.display()))?;
-    Ok(Disk::over_file(&Arc::new(file), at))
+    let file = Arc::new(file);
+    let disk = Disk::over_file(&file, at);
+    Ok((file, disk))
 }
 
 /// Fills `buffer` as far as there are bytes.

@@ -1,12 +1,11 @@
 //! The subject: an image file that is only ever read.
 
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
 use nodekiln_disk::qcow2::Backing;
 use nodekiln_disk::{Format, Image, Unpacking};
 use nodekiln_words::{Bytes, Cancel, Class, Failure, Progress, Result, ResultExt as _, Sha256};
-
-use crate::evidence;
 
 /// How much larger than an artifact of `size` the guest's disk is, so that growth can be judged.
 ///
@@ -22,8 +21,6 @@ pub fn growth(size: Bytes) -> Bytes {
 pub struct Artifact {
     /// Absolute path.
     pub path: PathBuf,
-    /// Whether its disk can be read only after the file was unpacked.
-    pub packed: bool,
 }
 
 /// An artifact whose disk can be read, by us and by QEMU.
@@ -40,12 +37,11 @@ pub struct Opened {
 /// # Errors
 /// [`Class::Input`] for a file that is no disk image or whose container cannot be read.
 pub fn identify(path: &Path) -> Result<Artifact> {
-    let packed = nodekiln_disk::is_packed(path)?;
-    if !packed {
+    if !nodekiln_disk::is_packed(path)? {
         nodekiln_disk::open(path)?;
     }
     let path = fs_err::canonicalize(path).or_io(|| format!("resolve {}", path.display()))?;
-    Ok(Artifact { path, packed })
+    Ok(Artifact { path })
 }
 
 impl Opened {
@@ -53,9 +49,9 @@ impl Opened {
     ///
     /// A VHD's and a raw file's bytes are the disk's own, and QEMU is told how many of them. Clusters of
     /// qcow2 and grains of VMDK, also within an OVA, are decompressed by QEMU's own drivers: a second reader
-    /// beside ours, which nobody here wrote. There is none for an archive, so ours unpacks that into
-    /// `folder`, with holes where the disk has zeros.
-    fn new(path: &Path, image: Image, folder: &Path) -> Result<Self> {
+    /// beside ours, which nobody here wrote. There is none for an archive, so ours unpacks that into a
+    /// file without a name, with holes where the disk has zeros; QEMU opens what this process has open.
+    fn new(path: &Path, image: Image) -> Result<Self> {
         let file = path.to_owned();
         let backing = match image.format() {
             Format::Raw => Backing::Raw(file),
@@ -70,7 +66,12 @@ impl Opened {
                     image.package().ok_or_else(|| Failure::input("an OVA without disk"))?;
                 Backing::Vmdk { file, range: package.extent.clone() }
             }
-            Format::TarGz => Backing::Raw(folder.join(evidence::UNPACKED)),
+            Format::TarGz => {
+                let unpacked = image.unpacked();
+                let unpacked = unpacked.ok_or_else(|| Failure::input("an archive unread"))?;
+                let (process, number) = (std::process::id(), unpacked.as_raw_fd());
+                Backing::Raw(format!("/proc/{process}/fd/{number}").into())
+            }
         };
         Ok(Self { image, backing })
     }
@@ -81,7 +82,7 @@ impl Opened {
         Bytes(self.image.size())
     }
 
-    /// Writes an empty overlay, larger than the disk, to `path`.
+    /// Writes an empty overlay, larger than the disk, to `path`. It can be read as long as this value lives.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -93,15 +94,15 @@ impl Opened {
 }
 
 impl Artifact {
-    /// Opens the disk inside; an archive is unpacked into `folder`, where it stays.
+    /// Opens the disk inside; an archive is unpacked into a nameless file of `folder`, which is gone with the
+    /// value, however this process ends.
     ///
     /// # Errors
     /// When the file is damaged, the folder is full, or somebody asked to stop.
     pub fn open(&self, folder: &Path, progress: &dyn Progress, cancel: &Cancel) -> Result<Opened> {
-        let name = Some(evidence::UNPACKED);
-        let unpacking = Unpacking { folder, name, progress, cancel };
+        let unpacking = Unpacking { folder, name: None, progress, cancel };
         let image = nodekiln_disk::open_with(&self.path, Some(unpacking))?;
-        Opened::new(&self.path, image, folder)
+        Opened::new(&self.path, image)
     }
 
     /// SHA-256 of the file's bytes.

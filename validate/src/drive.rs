@@ -5,7 +5,7 @@ mod stages;
 
 use std::path::{Path, PathBuf};
 
-use nodekiln_words::{Cancel, Class, Failure, Progress, Result, ResultExt as _};
+use nodekiln_words::{Cancel, Class, Event, Failure, Progress, Result, ResultExt as _};
 
 use crate::accelerator::Chosen;
 use crate::artifact::{Artifact, Opened};
@@ -14,8 +14,8 @@ use crate::console::Finding;
 use crate::deadlines::Deadlines;
 use crate::guest::Life as _;
 use crate::keys::Keys;
-use crate::metadata::{Cloud, Emulation};
-use crate::provisioning::{self, Provisioning};
+use crate::metadata::Emulation;
+use crate::provisioning::{self, Part, Provisioning};
 use crate::qemu::{Disks, arguments};
 use crate::report::{Excerpt, Judged, Metadata};
 use crate::run::{Boot, Broken, Cause, Lap, Running};
@@ -42,7 +42,7 @@ pub(crate) fn drive(
     cancel: &Cancel,
 ) -> std::result::Result<Outlook, Broken> {
     let keys = Keys::generate()?;
-    let given = Provisioning::draw(request, subject.artifact, subject.cloud, &keys, plan)?;
+    let given = Provisioning::draw(request, subject.artifact, subject.part, &keys, plan)?;
     let emulation = given.serve(&request.out)?;
     let drive = Drive { request, subject, plan, chosen, keys, given, progress, cancel };
     let outlook = match &emulation {
@@ -50,10 +50,29 @@ pub(crate) fn drive(
         // QEMU's network, and so the port that leads to the guest, is that of the services.
         Some(emulation) => emulation.inside(|| drive.run(Some(emulation)))?,
     };
-    if let Some(emulation) = &emulation {
-        emulation.server().journal().finish()?;
+    let written = match &emulation {
+        None => Ok(()),
+        Some(emulation) => emulation.server().journal().finish(),
+    };
+    with_log(outlook, written, progress)
+}
+
+/// What was seen, told how the log of requests was `written`: what became of the guest holds whether that is whole or
+/// not.
+fn with_log(
+    outlook: std::result::Result<Outlook, Broken>,
+    written: Result<()>,
+    progress: &dyn Progress,
+) -> std::result::Result<Outlook, Broken> {
+    let mut outlook = outlook?;
+    if let Err(failure) = written {
+        let why = failure.chain().join(": ");
+        progress.event(Event::Warning(why.clone()));
+        if let Some(metadata) = &mut outlook.metadata {
+            metadata.incomplete = Some(why);
+        }
     }
-    outlook
+    Ok(outlook)
 }
 
 /// What is known of an image that is not booted: why the rules on a running guest are not judged.
@@ -65,7 +84,7 @@ pub(crate) fn not_booted(tier: Tier) -> Outlook {
 pub(crate) struct Subject<'a> {
     pub(crate) artifact: &'a Artifact,
     pub(crate) opened: &'a Opened,
-    pub(crate) cloud: Cloud,
+    pub(crate) part: Part,
 }
 
 /// One boot.
@@ -209,5 +228,34 @@ fn forget(disks: &Disks) {
     let variables = uefi.as_ref().map(|(_, own)| own);
     for file in [Some(overlay), seed.as_ref(), cd.as_ref(), variables].into_iter().flatten() {
         let _ = fs_err::remove_file(file);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use nodekiln_words::Silent;
+
+    use super::*;
+
+    #[test]
+    fn a_log_that_is_not_whole_hides_nothing_of_the_guest() {
+        let full = || Err(Failure::io("cannot write the log of requests"));
+        let died = Broken { failure: Failure::io("QEMU died"), engine: true };
+        let broken = with_log(Err(died), full(), &Silent).err().unwrap();
+        assert!(broken.engine && broken.failure.to_string() == "QEMU died", "{broken:?}");
+        let seen = |written| {
+            let metadata = Metadata {
+                cloud: "aws".to_owned(),
+                log: PathBuf::new(),
+                requests: BTreeMap::new(),
+                incomplete: None,
+            };
+            let outlook = Outlook { metadata: Some(metadata), ..Outlook::default() };
+            with_log(Ok(outlook), written, &Silent).ok().unwrap().metadata.unwrap().incomplete
+        };
+        assert_eq!(seen(full()).as_deref(), Some("cannot write the log of requests"));
+        assert_eq!(seen(Ok(())), None);
     }
 }

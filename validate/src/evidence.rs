@@ -18,8 +18,7 @@ pub(crate) const SCREEN: &str = "screen.ppm";
 pub(crate) const METADATA: &str = "metadata.jsonl";
 /// Folder of the guest's own logs; its files are called by what they are and end in `.log`.
 pub(crate) const GUEST: &str = "guest";
-/// Folders of overlay, seed, medium, UEFI variables and unpacked disk while a guest runs; random letters
-/// follow.
+/// Folders of overlay, seed, medium and UEFI variables while a guest runs; random letters follow.
 const OVERLAY: &str = ".overlay-";
 /// A report while it is being written.
 const PARTIAL: &str = ".partial-";
@@ -95,7 +94,7 @@ fn clear(folder: &Path) -> Result<()> {
 }
 
 /// Names of the files below an overlay's folder.
-const OVERLAY_FILES: [&str; 5] = [OVERLAY_DISK, SEED, MEDIUM, VARIABLES, UNPACKED];
+const OVERLAY_FILES: [&str; 4] = [OVERLAY_DISK, SEED, MEDIUM, VARIABLES];
 /// What the guest wrote to its disk.
 pub(crate) const OVERLAY_DISK: &str = "root.qcow2";
 /// NoCloud's seed.
@@ -104,8 +103,6 @@ pub(crate) const SEED: &str = "seed.img";
 pub(crate) const MEDIUM: &str = "medium.iso";
 /// UEFI's variables.
 pub(crate) const VARIABLES: &str = "VARS.fd";
-/// The disk of an archive, unpacked for QEMU to read.
-pub(crate) const UNPACKED: &str = "disk.raw";
 
 /// Makes a folder for large files that are gone with the run.
 ///
@@ -172,7 +169,6 @@ mod tests {
             "guest/journal.log",
             ".overlay-abc123/root.qcow2",
             ".overlay-abc123/seed.img",
-            ".overlay-abc123/disk.raw",
             ".overlay-mine/letter.txt",
             ".partial-report.json",
             "kept/report.json",

@@ -25,6 +25,7 @@ pub mod inspect;
 pub mod keys;
 pub mod machine;
 pub mod metadata;
+mod printable;
 mod program;
 pub mod provisioning;
 pub mod qemu;
@@ -47,10 +48,12 @@ pub use report::Report;
 
 use accelerator::{Chosen, Engine};
 use artifact::Opened;
+use at_rest::Judgement;
 use deadlines::Stage;
 use drive::{Outlook, Subject};
 use evidence::Evidence;
 use metadata::Cloud;
+use provisioning::Part;
 use qemu::arguments::DirectKernel;
 use report::Judged;
 use run::Broken;
@@ -124,18 +127,16 @@ impl Request {
 /// of it.
 pub fn validate(request: &Request, progress: &dyn Progress, cancel: &Cancel) -> Result<Report> {
     let artifact = artifact::identify(&request.image)?; // 1. is it an image at all?
-    let cloud = provisioning::cloud_of(&request.machine.profile, request.way)?;
-    let plan = kubeadm_plan(request, cloud)?;
+    let part = Part::of(&request.machine.profile, request.way)?;
+    let plan = kubeadm_plan(request, part.cloud)?;
     let evidence = Evidence::open(&request.out)?;
     let before = artifact.digest(progress, cancel)?; // 2. what exactly is judged
     artifact::meant(&artifact.path, request.expected_digest, before)?;
-    let scratch = || evidence::scratch(&request.out);
-    let unpacked = artifact.packed.then(scratch).transpose()?;
-    let folder = unpacked.as_ref().map_or(&*request.out, tempfile::TempDir::path);
-    let opened = artifact.open(folder, progress, cancel)?; // 3. the disk inside
-    let mut rules = at_rest(request, &opened, before, progress, cancel)?; // 4. what its bytes tell
-    let (chosen, outlook) = if !rules.iter().any(Judged::failed) {
-        let subject = Subject { artifact: &artifact, opened: &opened, cloud };
+    let opened = artifact.open(&request.out, progress, cancel)?; // 3. the disk inside
+    let judgement = at_rest(request, &opened, before, progress, cancel)?; // 4. what its bytes tell
+    let Judgement { mut rules, obstacles } = judgement;
+    let (chosen, outlook) = if !rules.iter().any(Judged::failed) && obstacles.is_empty() {
+        let subject = Subject { artifact: &artifact, opened: &opened, part };
         let (chosen, outlook) = boot(request, &subject, plan.as_ref(), progress, cancel)?; // 5. to 9.
         (Some(chosen), outlook)
     } else {
@@ -155,12 +156,13 @@ pub fn validate(request: &Request, progress: &dyn Progress, cancel: &Cancel) -> 
         accelerator: chosen,
         timeline: outlook.laps,
         rules,
+        obstacles,
         cause: outlook.cause,
         findings: outlook.findings,
         metadata: outlook.metadata,
         logs: outlook.logs,
         console: run::console_path(&request.out),
-        fidelity: fidelity(request, cloud),
+        fidelity: fidelity(request, part.cloud),
     };
     evidence.keep(&report)?; // 11. the report
     Ok(report)
@@ -173,15 +175,15 @@ fn at_rest(
     file: Sha256,
     progress: &dyn Progress,
     cancel: &Cancel,
-) -> Result<Vec<Judged>> {
+) -> Result<Judgement> {
     let found = |claimed| {
         let raw = opened.image.format() == nodekiln_disk::Format::Raw;
         let found = if raw { file } else { opened.image.payload_digest(progress, cancel)? };
         Ok::<_, Failure>(at_rest::Payload { claimed, found })
     };
     let payload = request.expected_payload.map(found).transpose()?;
-    let profile = &request.machine.profile;
-    at_rest::judge(&at_rest::Subject::new(&opened.image, profile, payload, cancel)?)
+    let Request { machine, way, .. } = request;
+    at_rest::judge(&at_rest::Subject::new(&opened.image, machine, *way, payload, cancel)?)
 }
 
 /// What the run cannot prove; a kernel that was not started from the disk comes first.

@@ -15,6 +15,9 @@ use crate::qemu::arguments::MAC;
 use crate::seed::{KubeadmPlan, Seed};
 use crate::{Machine, Request};
 
+/// OpenStack's datasource for the config drive, as `datasource_list` has it.
+const CONFIG_DRIVE: &str = "ConfigDrive";
+
 /// What the guest's ids are derived from, so that two reports of one image are equal in them.
 const INSTANCES: Uuid = Uuid::from_u128(0x6e6f_6465_6b69_6c6e_5f76_616c_6964_6174);
 
@@ -58,25 +61,67 @@ pub(crate) struct Provisioning {
     service: Option<Instance>,
 }
 
-/// The cloud whose part has to be played for machines like `profile`.
-///
-/// # Errors
-/// [`Class::Unsupported`] for a datasource that nothing here can feed; [`Class::Input`] for a way that the
-/// cloud does not have.
-pub(crate) fn cloud_of(profile: &MachineProfile, way: Way) -> Result<Cloud> {
-    let source = &profile.data_source;
-    let cloud = Cloud::of_data_source(source).ok_or_else(|| {
-        let text = format!("the image's machine wants the datasource {source}");
-        Failure::new(Class::Unsupported, text).with_help(
-            "validate plays the part of EC2, Azure, GCE, OpenStack, vSphere (OVF) and NoCloud",
-        )
-    })?;
-    if way == Way::ConfigDrive && cloud != Cloud::OpenStack {
-        let text = format!("there is no config drive on {}", cloud.as_str());
-        return Err(Failure::input(text)
-            .with_help("leave out `--config-drive`, or give an image for openstack"));
+/// The part that is played for a guest: whose, and how that cloud tells it who it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) cloud: Cloud,
+    way: Way,
+}
+
+impl Part {
+    /// The part for machines like `profile`. One whose own datasource is the config drive is told by that.
+    ///
+    /// # Errors
+    /// [`Class::Unsupported`] for a datasource that nothing here can feed; [`Class::Input`] for a way that the
+    /// cloud does not have.
+    pub(crate) fn of(profile: &MachineProfile, way: Way) -> Result<Self> {
+        let source = &profile.data_source;
+        let cloud = Cloud::of_data_source(source).ok_or_else(|| {
+            let text = format!("the image's machine wants the datasource {source}");
+            Failure::new(Class::Unsupported, text).with_help(
+                "validate plays the part of EC2, Azure, GCE, OpenStack, vSphere (OVF) and NoCloud",
+            )
+        })?;
+        if way == Way::ConfigDrive && cloud != Cloud::OpenStack {
+            let text = format!("there is no config drive on {}", cloud.as_str());
+            return Err(Failure::input(text)
+                .with_help("leave out `--config-drive`, or give an image for openstack"));
+        }
+        Ok(Self { cloud, way: if source == CONFIG_DRIVE { Way::ConfigDrive } else { way } })
     }
-    Ok(cloud)
+
+    /// The datasource that the image has to have in the cloud itself.
+    pub(crate) fn own(self, profile: &MachineProfile) -> &str {
+        match self.way {
+            Way::ConfigDrive => CONFIG_DRIVE,
+            Way::Usual => &profile.data_source,
+        }
+    }
+
+    /// The datasource that has to be chosen under QEMU. On vSphere the one for VMware needs the hypervisor's
+    /// own channel, and the one for the OVF environment is what remains.
+    pub(crate) fn data_source(self) -> &'static str {
+        match (self.cloud, self.way) {
+            (Cloud::Aws, _) => "Ec2",
+            (Cloud::Azure, _) => "Azure",
+            (Cloud::Gce, _) => "GCE",
+            (Cloud::OpenStack, Way::Usual) => "OpenStack",
+            (Cloud::OpenStack, Way::ConfigDrive) => CONFIG_DRIVE,
+            (Cloud::VSphere, _) => "OVF",
+            (Cloud::NoCloud, _) => "NoCloud",
+        }
+    }
+
+    /// Whether the cloud tells a guest by a medium, and whether by a service.
+    fn channels(self) -> (bool, bool) {
+        match (self.cloud, self.way) {
+            (Cloud::VSphere, _) => (true, false),
+            // OpenStack's service is there beside a config drive.
+            (Cloud::Azure, _) | (Cloud::OpenStack, Way::ConfigDrive) => (true, true),
+            (Cloud::Aws | Cloud::Gce | Cloud::OpenStack, _) => (false, true),
+            (Cloud::NoCloud, _) => (false, false),
+        }
+    }
 }
 
 impl Provisioning {
@@ -87,10 +132,11 @@ impl Provisioning {
     pub(crate) fn draw(
         request: &Request,
         artifact: &Artifact,
-        cloud: Cloud,
+        part: Part,
         keys: &Keys,
         plan: Option<&KubeadmPlan>,
     ) -> Result<Self> {
+        let cloud = part.cloud;
         let name = artifact.path.to_string_lossy();
         let hostname = format!("node-{:08x}", u32::from_ne_bytes(keys::random()?));
         let instance = nodekiln_words::derive_uuid(INSTANCES, &name);
@@ -98,7 +144,7 @@ impl Provisioning {
         let user_data = seed.user_data().into_bytes();
         let told = Told {
             cloud,
-            data_source: data_source(cloud, request.way),
+            data_source: part.data_source(),
             node: hostname.clone(),
             instance_id: instance.to_string(),
             ssh_key: None,
@@ -130,7 +176,7 @@ impl Provisioning {
         };
         let instance_id = instance.instance_id();
         let told = Told { node, instance_id, ssh_key: Some(key), ..told };
-        let (medium, service) = channels(cloud, request.way);
+        let (medium, service) = part.channels();
         let cd = if medium { Some(media::medium(&instance)?.bytes) } else { None };
         Ok(Self { told, seed: None, cd, service: service.then_some(instance) })
     }
@@ -148,46 +194,24 @@ impl Provisioning {
     }
 }
 
-/// Why a run for a cloud with services has no network for them, with the remedy.
+/// A failure to have a network for a cloud's services, with the remedy where this machine does not let us.
 #[must_use]
 pub fn no_network(failure: Failure) -> Failure {
     let text = "cannot play the part of the cloud's metadata service";
-    Failure::new(failure.class(), text).with_source(failure).with_help(
+    if failure.class() != Class::Unsupported {
+        return failure.context(text);
+    }
+    Failure::new(Class::Unsupported, text).with_source(failure).with_help(
         "run this as root, or let users have namespaces of their own: the service's address exists in a \
          network namespace alone. The sysctls user.max_user_namespaces and user.max_net_namespaces must not be \
          0, and where there is kernel.apparmor_restrict_unprivileged_userns, it must be",
     )
 }
 
-/// Whether the services of `cloud` need a network of their own, which only root can make.
+/// Whether the services of the cloud need a network of their own, which takes root or a user namespace.
 #[must_use]
 pub fn needs_namespace(profile: &MachineProfile, way: Way) -> bool {
-    Cloud::of_data_source(&profile.data_source).is_some_and(|cloud| channels(cloud, way).1)
-}
-
-/// Whether a cloud tells a guest by a medium, and whether by a service.
-fn channels(cloud: Cloud, way: Way) -> (bool, bool) {
-    match (cloud, way) {
-        (Cloud::VSphere, _) => (true, false),
-        // OpenStack's service is there beside a config drive.
-        (Cloud::Azure, _) | (Cloud::OpenStack, Way::ConfigDrive) => (true, true),
-        (Cloud::Aws | Cloud::Gce | Cloud::OpenStack, _) => (false, true),
-        (Cloud::NoCloud, _) => (false, false),
-    }
-}
-
-/// The datasource that has to be chosen under QEMU. On vSphere the one for VMware needs the hypervisor's
-/// own channel, and the one for the OVF environment is what remains.
-fn data_source(cloud: Cloud, way: Way) -> &'static str {
-    match (cloud, way) {
-        (Cloud::Aws, _) => "Ec2",
-        (Cloud::Azure, _) => "Azure",
-        (Cloud::Gce, _) => "GCE",
-        (Cloud::OpenStack, Way::Usual) => "OpenStack",
-        (Cloud::OpenStack, Way::ConfigDrive) => "ConfigDrive",
-        (Cloud::VSphere, _) => "OVF",
-        (Cloud::NoCloud, _) => "NoCloud",
-    }
+    Part::of(profile, way).is_ok_and(|part| part.channels().1)
 }
 
 /// What the guest asked of its cloud's services and told them, so far.
@@ -210,17 +234,31 @@ mod tests {
             ("Azure", Cloud::Azure, true),
             ("GCE", Cloud::Gce, true),
             ("OpenStack", Cloud::OpenStack, true),
+            ("ConfigDrive", Cloud::OpenStack, true),
             ("VMware", Cloud::VSphere, false),
             ("NoCloud", Cloud::NoCloud, false),
         ] {
             let profile = profile(source);
-            assert_eq!(cloud_of(&profile, Way::Usual).unwrap(), cloud);
+            assert_eq!(Part::of(&profile, Way::Usual).unwrap().cloud, cloud);
             assert_eq!(needs_namespace(&profile, Way::Usual), needs, "{source}");
-            let drive = cloud_of(&profile, Way::ConfigDrive);
+            let drive = Part::of(&profile, Way::ConfigDrive);
             assert_eq!(drive.is_ok(), cloud == Cloud::OpenStack, "{source}");
         }
-        let failure = cloud_of(&profile("Scaleway"), Way::Usual).unwrap_err();
+        let failure = Part::of(&profile("Scaleway"), Way::Usual).unwrap_err();
         assert_eq!(failure.class(), Class::Unsupported);
+        let told = |source, way| {
+            let (profile, part) = (profile(source), Part::of(&profile(source), way).unwrap());
+            (part.own(&profile).to_owned(), part.data_source(), part.channels().0)
+        };
+        for (source, way) in [
+            ("ConfigDrive", Way::Usual),
+            ("ConfigDrive", Way::ConfigDrive),
+            ("OpenStack", Way::ConfigDrive),
+        ] {
+            assert_eq!(told(source, way), ("ConfigDrive".to_owned(), "ConfigDrive", true));
+        }
+        assert_eq!(told("OpenStack", Way::Usual), ("OpenStack".to_owned(), "OpenStack", false));
+        assert_eq!(told("VMware", Way::Usual), ("VMware".to_owned(), "OVF", true));
     }
 
     #[test]
@@ -230,5 +268,10 @@ mod tests {
         assert_eq!(told.class(), Class::Unsupported);
         let help = told.help().unwrap();
         assert!(help.contains("root") && !help.contains("--listen"), "{help}");
+        // Where a program is missing or a disk is full, namespaces are no remedy.
+        let failure = Failure::new(Class::Missing, "no setpriv").with_help("install it");
+        let told = no_network(failure);
+        assert_eq!((told.class(), told.help()), (Class::Missing, Some("install it")));
+        assert!(told.to_string().contains("metadata service"), "{told}");
     }
 }

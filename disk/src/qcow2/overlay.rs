@@ -16,9 +16,11 @@ const MAX_NAME: usize = 1023;
 
 /// Where an overlay finds what was not written to it.
 ///
-/// The kind is stored with the name, so that nobody has to guess it from content that a guest may have
-/// written. A name that is relative is relative to the folder of the overlay; where the disk is a part of
-/// a file, the name has to be absolute.
+/// Each driver is named, so that nobody has to guess it from content that a guest or a stranger may have
+/// written, and no other file is opened, whatever the image says of a parent. Names of files are absolute.
+///
+/// What a header of VMDK or qcow2 can make QEMU open besides is for [`open`](crate::open) to refuse: a VMDK
+/// without a disk of its own, whose descriptor lists files, and qcow2 with an external data file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Backing {
     /// A file with the bytes of the disk and nothing else.
@@ -59,19 +61,20 @@ impl Backing {
         }
     }
 
-    /// What stands in the overlay's header: a file's name, or QEMU's description of a part of one.
-    fn name(&self, file: &str) -> String {
-        let part = |offset: u64, length: u64| {
-            json!({
-                "driver": "raw", "offset": offset, "size": length,
-                "file": { "driver": "file", "filename": file },
-            })
+    /// What stands in the overlay's header: QEMU's description of the disk below.
+    fn described(&self, file: &str) -> String {
+        let bytes = json!({ "driver": "file", "filename": file });
+        let part = |range: &Range<u64>| {
+            let (offset, size) = (range.start, range.end - range.start);
+            json!({ "driver": "raw", "offset": offset, "size": size, "file": bytes })
         };
+        // Without `backing` QEMU follows the parent that the image itself names.
         let described = match self {
-            Self::Raw(_) | Self::Qcow2(_) => return file.to_owned(),
-            Self::Part { length, .. } => part(0, *length),
+            Self::Raw(_) => json!({ "driver": "raw", "file": bytes }),
+            Self::Qcow2(_) => json!({ "driver": "qcow2", "backing": null, "file": bytes }),
+            Self::Part { length, .. } => part(&(0..*length)),
             Self::Vmdk { range, .. } => {
-                json!({ "driver": "vmdk", "file": part(range.start, range.end - range.start) })
+                json!({ "driver": "vmdk", "backing": null, "file": part(range) })
             }
         };
         format!("json:{described}")
@@ -82,14 +85,20 @@ impl Backing {
 /// the backing disk; the rest reads as zeros.
 ///
 /// # Errors
-/// When the backing file's name is no UTF-8 or takes more than 1023 bytes, the size is no multiple of 512,
-/// or the file cannot be written.
+/// When the backing file's name is not absolute, no UTF-8 or takes, with what is said of it, more than 1023
+/// bytes, the size is no multiple of 512, or the file cannot be written.
 pub fn write_overlay(path: &Path, backing: &Backing, virtual_size: u64) -> Result<()> {
-    let shown = backing.file().display();
-    let name = backing.file().to_str().filter(|file| !file.is_empty());
-    let name = name.map(|file| backing.name(file)).filter(|name| name.len() <= MAX_NAME);
-    let name = name.ok_or_else(|| {
-        Failure::input(format!("backing file name {shown} is no UTF-8 of 1 to {MAX_NAME} bytes"))
+    let file = backing.file();
+    if !file.is_absolute() {
+        return Err(Failure::input(format!(
+            "backing file name {} is not absolute",
+            file.display()
+        )));
+    }
+    let name = file.to_str().map(|file| backing.described(file));
+    let name = name.filter(|name| name.len() <= MAX_NAME).ok_or_else(|| {
+        let shown = file.display();
+        Failure::input(format!("the backing file name {shown} is no UTF-8, or too long for qcow2"))
             .with_help("give the file a shorter path")
     })?;
     if !virtual_size.is_multiple_of(512) {

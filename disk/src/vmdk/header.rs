@@ -108,6 +108,10 @@ impl Header {
             );
             return Err(damaged(&message));
         }
+        // The header of a descriptor's file: QEMU opens what that lists in place of an extent.
+        if decoded.capacity == 0 {
+            return Err(damaged("a disk of no sectors"));
+        }
         if decoded.capacity > (64 << 40) / SECTOR {
             return Err(damaged(&format!("a disk of {} sectors", decoded.capacity)));
         }

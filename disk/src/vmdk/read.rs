@@ -17,6 +17,8 @@ use crate::ordered::ordered;
 
 /// Most bytes that a compressed grain may take: incompressible data grows by little.
 const MAX_GRAIN_BYTES: u64 = 8 << 20;
+/// Bytes behind the header's sector that QEMU takes for the descriptor.
+const QEMU_DESCRIPTOR: u64 = 20 * SECTOR;
 /// Problems beyond which no more are collected.
 const MAX_PROBLEMS: usize = 100;
 
@@ -60,13 +62,10 @@ impl Reader {
             0 => String::new(),
             _ => text(&place.read(at.saturating_mul(SECTOR), sectors.min(128) * SECTOR)?),
         };
-        let parent = value(&descriptor, "parentCID");
-        if parent.is_some_and(|id| !id.eq_ignore_ascii_case("ffffffff")) {
-            return Err(Failure::new(
-                Class::Unsupported,
-                "a VMDK snapshot, which needs its parent",
-            ));
-        }
+        refuse_other_files(&descriptor)?;
+        // QEMU looks for a parent at this place, wherever the header has the descriptor.
+        let length = (range.end - range.start).saturating_sub(SECTOR).min(QEMU_DESCRIPTOR);
+        refuse_other_files(&text(&place.read(SECTOR, length)?))?;
         let tables = tables(&place, &header)?;
         Ok(Self { file, range, header, tables, descriptor })
     }
@@ -264,6 +263,36 @@ fn refuse_shared_tables(sectors: &[u32]) -> Result<()> {
             Err(damaged(&format!("two entries share the grain table at sector {sector}")))
         }
     }
+}
+
+/// Fails where a descriptor says that the disk, or a part of it, is in another file.
+///
+/// # Errors
+/// [`Class::Unsupported`]: a snapshot, or a disk of other extents than the one that the descriptor is in.
+fn refuse_other_files(descriptor: &str) -> Result<()> {
+    let parent = value(descriptor, "parentCID");
+    // QEMU finds the hint anywhere in the text, whatever the parent's id.
+    let hint = descriptor.contains("parentFileNameHint");
+    if hint || parent.is_some_and(|id| !id.eq_ignore_ascii_case("ffffffff")) {
+        return Err(Failure::new(Class::Unsupported, "a VMDK snapshot, which needs its parent"));
+    }
+    let extents = descriptor.lines().filter_map(extent_kind);
+    let kinds: Vec<&str> = extents.collect();
+    if !matches!(kinds[..], [] | ["SPARSE"]) {
+        let text = format!("a VMDK of other files, of the kinds {}", kinds.join(", "));
+        let text = text.escape_debug().to_string();
+        return Err(Failure::new(Class::Unsupported, text).with_help(
+            "make one file of it: `qemu-img convert -O vmdk -o subformat=streamOptimized`",
+        ));
+    }
+    Ok(())
+}
+
+/// The kind of the extent that a line of a descriptor tells of, if it tells of one.
+fn extent_kind(line: &str) -> Option<&str> {
+    let mut words = line.split_whitespace();
+    let access = words.next().filter(|word| matches!(*word, "RW" | "RDONLY" | "NOACCESS"));
+    access.map(|_| words.nth(1).unwrap_or_default())
 }
 
 /// The text before the first zero byte.

@@ -13,6 +13,7 @@ mod files;
 mod formats;
 mod hostile;
 mod images;
+mod other_files;
 mod partitions;
 mod round_trip;
 mod tools;

@@ -3,7 +3,7 @@
 use nodekiln_disk::{Depth, gpt};
 use nodekiln_words::{Bytes, Result};
 
-use super::{Payload, Rule, Subject};
+use super::{Payload, Rule, Said, Subject};
 use crate::checks::{Severity, Verdict};
 
 pub(super) const RULES: &[Rule] = &[
@@ -37,22 +37,23 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-fn container(subject: &Subject) -> Result<Verdict> {
+fn container(subject: &Subject) -> Result<Said> {
     let problems = subject.image.container_problems(Depth::Bytes, subject.cancel)?;
-    Ok(Verdict::of(&problems, format!("a sound {} file", subject.image.format().name())))
+    Ok(Verdict::of(&problems, format!("a sound {} file", subject.image.format().name())).into())
 }
 
-fn payload(subject: &Subject) -> Result<Verdict> {
+fn payload(subject: &Subject) -> Result<Said> {
     let Some(Payload { claimed, found }) = subject.payload else {
-        return Ok(Verdict::Skipped("no manifest gives the disk's digest".into()));
+        return Ok(Verdict::Skipped("no manifest gives the disk's digest".into()).into());
     };
     let wrong = (claimed != found)
         .then(|| format!("the disk inside has sha256 {found}, not {claimed} as it was built"));
-    Ok(Verdict::of(wrong.as_slice(), format!("the disk inside is the one that was built: {found}")))
+    Ok(Verdict::of(wrong.as_slice(), format!("the disk inside is the one that was built: {found}"))
+        .into())
 }
 
-fn disk_size(subject: &Subject) -> Result<Verdict> {
-    let (size, accepts) = (subject.image.size(), &subject.profile.accepts);
+fn disk_size(subject: &Subject) -> Result<Said> {
+    let (size, accepts) = (subject.image.size(), &subject.machine.profile.accepts);
     let mut wrong = Vec::new();
     if !size.is_multiple_of(accepts.multiple.get().max(1)) {
         wrong.push(format!("{size} bytes are not a multiple of {}", accepts.multiple));
@@ -60,10 +61,10 @@ fn disk_size(subject: &Subject) -> Result<Verdict> {
     if let Some(largest) = accepts.largest.filter(|largest| size > largest.get()) {
         wrong.push(format!("{} are more than {largest}", Bytes(size)));
     }
-    Ok(Verdict::of(&wrong, Bytes(size).to_string()))
+    Ok(Verdict::of(&wrong, Bytes(size).to_string()).into())
 }
 
-fn partition_table(subject: &Subject) -> Result<Verdict> {
+fn partition_table(subject: &Subject) -> Result<Said> {
     let problems = gpt::problems(subject.image.disk())?;
-    Ok(Verdict::of(&problems, "GPT and its backup are sound"))
+    Ok(Verdict::of(&problems, "GPT and its backup are sound").into())
 }

@@ -2,7 +2,7 @@
 
 use nodekiln_words::Result;
 
-use super::{Rule, Subject};
+use super::{Rule, Said, Subject};
 use crate::checks::{Severity, Verdict};
 use crate::inspect;
 use crate::metadata::Cloud;
@@ -15,26 +15,32 @@ pub(super) const RULES: &[Rule] = &[Rule {
     judge: list,
 }];
 
-fn list(subject: &Subject) -> Result<Verdict> {
+fn list(subject: &Subject) -> Result<Said> {
     let files = match subject.root()? {
-        Ok(files) => files,
-        Err(verdict) => return Ok(verdict),
+        Ok(root) => &subject.systems[root].1,
+        Err(verdict) => return Ok(verdict.into()),
     };
     if !files.exists("/etc/cloud/cloud.cfg")? {
-        return Ok(Verdict::NotProven("the image has no cloud-init".into()));
+        return Ok(Verdict::NotProven("the image has no cloud-init".into()).into());
     }
-    let own = &subject.profile.data_source;
-    Ok(verdict(&inspect::data_sources(files)?, own))
+    let list = inspect::data_sources(files)?;
+    Ok(said(&list, subject.part.own(&subject.machine.profile), subject.part.data_source()))
 }
 
-/// Judges a list for a machine whose datasource is `own`.
-fn verdict(list: &[String], own: &str) -> Verdict {
+/// Judges a list for a machine whose datasource is `own`, and whose guest is told by the one called `told` in this
+/// run.
+fn said(list: &[String], own: &str, told: &str) -> Said {
     let shown = list.join(", ");
     if list.is_empty() {
-        return Verdict::Pass("no list: cloud-init looks for every datasource".into());
+        return Verdict::Pass("no list: cloud-init looks for every datasource".into()).into();
     }
     if !list.iter().any(|source| source == own) {
-        return Verdict::Fail(format!("datasource_list is [{shown}], without {own}"));
+        return Verdict::Fail(format!("datasource_list is [{shown}], without {own}")).into();
+    }
+    if !list.iter().any(|source| source == told) {
+        return Said::NotHere(format!(
+            "datasource_list is [{shown}]: QEMU cannot do what {own} needs, and {told} is not in it"
+        ));
     }
     let cloud = Cloud::of_data_source(own);
     let foreign: Vec<&str> =
@@ -45,9 +51,9 @@ fn verdict(list: &[String], own: &str) -> Verdict {
             "datasource_list is [{shown}]: {} may answer in place of {own}",
             foreign.join(" and ")
         );
-        return Verdict::Warn(text);
+        return Verdict::Warn(text).into();
     }
-    Verdict::Pass(shown)
+    Verdict::Pass(shown).into()
 }
 
 fn other_cloud(source: &str, own: Option<Cloud>) -> bool {
@@ -58,23 +64,38 @@ fn other_cloud(source: &str, own: Option<Cloud>) -> bool {
 mod tests {
     use super::*;
 
-    fn judged(list: &[&str], own: &str) -> Verdict {
-        verdict(&list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>(), own)
+    fn judged(list: &[&str], own: &str, told: &str) -> Said {
+        said(&list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>(), own, told)
+    }
+
+    fn fails(said: &Said, words: &str) -> bool {
+        matches!(said, Said::Verdict(Verdict::Fail(seen)) if seen.contains(words))
+    }
+
+    fn passes(said: &Said) -> bool {
+        matches!(said, Said::Verdict(Verdict::Pass(_)))
     }
 
     #[test]
     fn the_own_datasource_has_to_be_there_and_others_are_told() {
-        assert!(
-            matches!(judged(&["Azure"], "Ec2"), Verdict::Fail(seen) if seen.contains("[Azure], without Ec2"))
-        );
-        assert!(matches!(judged(&["Ec2"], "Ec2"), Verdict::Pass(_)));
-        assert!(matches!(judged(&["Ec2", "None"], "Ec2"), Verdict::Pass(_)));
-        assert!(matches!(judged(&["VMware", "OVF"], "VMware"), Verdict::Pass(_)));
-        assert!(matches!(judged(&["OVF"], "VMware"), Verdict::Fail(_)));
-        assert!(
-            matches!(judged(&["Azure", "Ec2"], "Ec2"), Verdict::Warn(seen) if seen.contains("Azure may answer"))
-        );
-        assert!(matches!(judged(&["NoCloud", "Ec2"], "NoCloud"), Verdict::Pass(_)));
-        assert!(matches!(judged(&[], "Ec2"), Verdict::Pass(_)));
+        assert!(fails(&judged(&["Azure"], "Ec2", "Ec2"), "[Azure], without Ec2"));
+        assert!(passes(&judged(&["Ec2"], "Ec2", "Ec2")));
+        assert!(passes(&judged(&["Ec2", "None"], "Ec2", "Ec2")));
+        assert!(matches!(
+            judged(&["Azure", "Ec2"], "Ec2", "Ec2"),
+            Said::Verdict(Verdict::Warn(seen)) if seen.contains("Azure may answer")
+        ));
+        assert!(passes(&judged(&["NoCloud", "Ec2"], "NoCloud", "NoCloud")));
+        assert!(passes(&judged(&[], "Ec2", "Ec2")));
+    }
+
+    #[test]
+    fn the_list_has_to_have_what_this_run_tells_by_too() {
+        assert!(passes(&judged(&["VMware", "OVF"], "VMware", "OVF")));
+        assert!(fails(&judged(&["OVF"], "VMware", "OVF"), "without VMware"));
+        assert!(matches!(
+            judged(&["VMware"], "VMware", "OVF"),
+            Said::NotHere(why) if why.contains("OVF is not in it")
+        ));
     }
 }

@@ -1,7 +1,8 @@
 //! Rules on an image as it lies in its file: judged before anything boots, from its bytes alone.
 //!
 //! Each rule is a record in a table, a pure function of the image and of the machine that its provider has.
-//! An image that one of them fails is not booted: the guest could only tell the same later and worse.
+//! An image that one of them fails is not booted: the guest could only tell the same later and worse. Nor is one
+//! that QEMU lacks a device or a datasource for.
 
 mod container;
 mod data_sources;
@@ -9,15 +10,17 @@ mod drivers;
 mod initrd;
 mod kernels;
 
-use nodekiln_disk::Image;
-use nodekiln_disk::files::FileSystem;
-use nodekiln_providers::MachineProfile;
-use nodekiln_words::{Cancel, Class, Result, Sha256};
+use std::cell::OnceCell;
 
-use crate::Tier;
+use kernels::Kernels;
+use nodekiln_disk::Image;
+use nodekiln_words::{Cancel, Class, Failure, Result, Sha256};
+
 use crate::checks::{Severity, Verdict};
-use crate::inspect;
+use crate::inspect::{self, FileSystems};
+use crate::provisioning::Part;
 use crate::report::{Judged, Outcome};
+use crate::{Machine, Tier, Way};
 
 /// One rule.
 #[derive(Clone, Copy, Debug)]
@@ -31,18 +34,48 @@ pub struct Rule {
     /// Where it comes from.
     pub source: &'static str,
     /// Judges an image.
-    judge: fn(&Subject) -> Result<Verdict>,
+    judge: fn(&Subject) -> Result<Said>,
+}
+
+/// What a rule says of an image.
+#[derive(Debug)]
+enum Said {
+    /// Whether it is as it should be.
+    Verdict(Verdict),
+    /// It may be, and QEMU lacks what would show it: a guest could only fail, and by no fault of the image.
+    NotHere(String),
+}
+
+impl From<Verdict> for Said {
+    fn from(verdict: Verdict) -> Self {
+        Self::Verdict(verdict)
+    }
+}
+
+/// What is known of an image before a boot.
+#[derive(Clone, Debug)]
+pub struct Judgement {
+    /// The rules, in order.
+    pub rules: Vec<Judged>,
+    /// Why it cannot be booted in QEMU, though it may be sound; empty where it can.
+    pub obstacles: Vec<String>,
 }
 
 /// An image and what is known of it.
 pub struct Subject<'a> {
     image: &'a Image,
-    profile: &'a MachineProfile,
+    /// The machine of this run.
+    machine: &'a Machine,
+    /// How its guest is told who it is.
+    part: Part,
     /// Digest of the disk's bytes as our reader has them, where somebody claimed one to compare it with.
     payload: Option<Payload>,
-    systems: Vec<(u32, FileSystem)>,
+    systems: FileSystems,
+    /// Which of them has the operating system, if any has; empty until a rule asks.
+    root: OnceCell<Option<usize>>,
     /// Partitions whose file systems cannot be read, and why.
     unreadable: Vec<String>,
+    kernels: OnceCell<Kernels>,
     cancel: &'a Cancel,
 }
 
@@ -61,35 +94,61 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
 }
 
 impl<'a> Subject<'a> {
-    /// The image on a machine like `profile`.
+    /// The image on `machine`, whose guest learns by this `way` who it is.
     ///
     /// # Errors
-    /// When somebody asked to stop.
+    /// When nothing here can tell it by its datasource or this way, or somebody asked to stop.
     pub fn new(
         image: &'a Image,
-        profile: &'a MachineProfile,
+        machine: &'a Machine,
+        way: Way,
         payload: Option<Payload>,
         cancel: &'a Cancel,
     ) -> Result<Self> {
+        let part = Part::of(&machine.profile, way)?;
         let mut unreadable = Vec::new();
         // Without a table there are no partitions; why there is none is for other rules to say.
         let systems = inspect::file_systems(image.disk(), &mut unreadable, cancel)?;
-        Ok(Self { image, profile, payload, systems, unreadable, cancel })
+        let (root, kernels) = (OnceCell::new(), OnceCell::new());
+        Ok(Self { image, machine, part, payload, systems, root, unreadable, kernels, cancel })
     }
 
-    /// The file system with the operating system, or why there is none.
-    fn root(&self) -> Result<std::result::Result<&FileSystem, Verdict>> {
-        for (_, files) in &self.systems {
-            for path in ["/etc/os-release", "/usr/lib/os-release"] {
-                if files.exists(path)? {
-                    return Ok(Ok(files));
-                }
+    /// The place of the file system with the operating system, or why there is none.
+    fn root(&self) -> Result<std::result::Result<usize, Verdict>> {
+        let place = match self.root.get() {
+            Some(known) => *known,
+            None => {
+                let found = root(&self.systems)?;
+                *self.root.get_or_init(|| found)
+            }
+        };
+        Ok(place.ok_or_else(|| {
+            let mut why = vec!["no file system with an os-release can be read".to_owned()];
+            why.extend(self.unreadable.iter().cloned());
+            Verdict::NotProven(why.join("; "))
+        }))
+    }
+
+    /// The kernels whose modules are on the file system `root`.
+    fn kernels(&self, root: usize) -> Result<&Kernels> {
+        if let Some(known) = self.kernels.get() {
+            return Ok(known);
+        }
+        let found = kernels::of(&self.systems, root, &drivers::wanted(self.machine))?;
+        Ok(self.kernels.get_or_init(|| found))
+    }
+}
+
+/// The place of the file system that has the operating system.
+fn root(systems: &FileSystems) -> Result<Option<usize>> {
+    for (place, (_, files)) in systems.iter().enumerate() {
+        for path in ["/etc/os-release", "/usr/lib/os-release"] {
+            if files.exists(path)? {
+                return Ok(Some(place));
             }
         }
-        let mut why = vec!["no file system with an os-release can be read".to_owned()];
-        why.extend(self.unreadable.iter().cloned());
-        Ok(Err(Verdict::NotProven(why.join("; "))))
     }
+    Ok(None)
 }
 
 /// Judges every rule. Bytes that are damaged where a rule looks are a "no"; what is not read here, such as a
@@ -97,23 +156,18 @@ impl<'a> Subject<'a> {
 ///
 /// # Errors
 /// When the image cannot be read, or somebody asked to stop.
-pub fn judge(subject: &Subject) -> Result<Vec<Judged>> {
-    let mut judged = Vec::new();
+pub fn judge(subject: &Subject) -> Result<Judgement> {
+    let mut judgement = Judgement { rules: Vec::new(), obstacles: Vec::new() };
     for rule in rules() {
         subject.cancel.check()?;
-        let verdict = match (rule.judge)(subject) {
-            Ok(verdict) => verdict,
-            Err(failure) => match failure.class() {
-                Class::Input => Verdict::Fail(failure.chain().join(": ")),
-                Class::Unsupported => Verdict::NotProven(failure.chain().join(": ")),
-                _ => return Err(failure.context(format!("rule {}", rule.id))),
-            },
+        let verdict = match (rule.judge)(subject).or_else(|failure| unread(rule, failure))? {
+            Said::Verdict(verdict) => rule.severity.weigh(verdict),
+            Said::NotHere(why) => {
+                judgement.obstacles.push(format!("{}: {why}", rule.id));
+                Verdict::NotProven(why)
+            }
         };
-        let verdict = match (rule.severity, verdict) {
-            (Severity::Advisory, Verdict::Fail(seen)) => Verdict::Warn(seen),
-            (_, verdict) => verdict,
-        };
-        judged.push(Judged {
+        judgement.rules.push(Judged {
             id: rule.id.into(),
             tier: Tier::Boot,
             severity: rule.severity,
@@ -122,5 +176,15 @@ pub fn judge(subject: &Subject) -> Result<Vec<Judged>> {
             outcome: Outcome::Judged(verdict),
         });
     }
-    Ok(judged)
+    Ok(judgement)
+}
+
+/// What it says of an image that a rule cannot read it.
+fn unread(rule: &Rule, failure: Failure) -> Result<Said> {
+    let told = failure.chain().join(": ");
+    match failure.class() {
+        Class::Input => Ok(Verdict::Fail(told).into()),
+        Class::Unsupported => Ok(Verdict::NotProven(told).into()),
+        _ => Err(failure.context(format!("rule {}", rule.id))),
+    }
 }

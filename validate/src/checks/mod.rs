@@ -130,11 +130,17 @@ impl Rule {
     /// # Errors
     /// When the answer is no answer to the question.
     pub fn verdict(&self, answer: &Output, context: &Context) -> Result<Verdict> {
-        let verdict = (self.judge)(answer, context)?;
-        Ok(match (self.severity, verdict) {
-            (Severity::Advisory, Verdict::Fail(seen)) => Verdict::Warn(seen),
+        Ok(self.severity.weigh((self.judge)(answer, context)?))
+    }
+}
+
+impl Severity {
+    /// What a rule of this severity says: an advisory one's "no" is a warning.
+    pub(crate) fn weigh(self, verdict: Verdict) -> Verdict {
+        match (self, verdict) {
+            (Self::Advisory, Verdict::Fail(seen)) => Verdict::Warn(seen),
             (_, verdict) => verdict,
-        })
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! Rules on what the guest took from its cloud: each value is drawn for one run, so that it can have come
-//! from nowhere else.
+//! Rules on what the guest took from its cloud. Host name and keys are drawn for one run, so that they can have come
+//! from nowhere else; ids follow from the file's path and the machine's seed.
 
 use nodekiln_words::Result;
 

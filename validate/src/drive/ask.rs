@@ -95,9 +95,9 @@ pub(super) fn unreachable(context: &Context) -> Vec<Judged> {
     rules_of(context.tier).map(|rule| Judged::new(rule, outcome(rule))).collect()
 }
 
-/// The outcomes for an image whose faults were found before a boot.
+/// The outcomes for an image that was not booted, for what was found before.
 pub(super) fn not_booted(tier: Tier) -> Vec<Judged> {
-    let why = "not booted: the image failed before";
+    let why = "not booted";
     let skipped = || Outcome::Judged(Verdict::Skipped(why.into()));
     rules_of(tier).map(|rule| Judged::new(rule, skipped())).collect()
 }

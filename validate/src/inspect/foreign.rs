@@ -11,7 +11,7 @@ use nodekiln_disk::Image;
 use nodekiln_words::{Cancel, Class, Failure, Result, ResultExt as _};
 
 use super::Looking;
-use crate::program::{Program, SETPRIV};
+use crate::program::{self, Program};
 
 const QEMU_IMG: Program = Program { name: "qemu-img", package: "qemu-utils" };
 
@@ -44,7 +44,7 @@ pub(super) fn format(path: &Path) -> Result<Option<&'static str>> {
 /// # Errors
 /// When qemu-img is missing or refuses the file.
 pub(super) fn open(path: &Path, format: &str, looking: Looking<'_>) -> Result<Image> {
-    let program = QEMU_IMG.find().map_err(|failure| {
+    let qemu_img = QEMU_IMG.find().map_err(|failure| {
         let message = format!("{} is a {format} file, which qemu-img would read", path.display());
         Failure::new(failure.class(), message).with_source(failure)
     })?;
@@ -55,10 +55,8 @@ pub(super) fn open(path: &Path, format: &str, looking: Looking<'_>) -> Result<Im
     // As an absolute path the name is neither an option nor a protocol: qemu-img takes what stands before a
     // colon for one.
     let source = std::path::absolute(path).or_io(|| format!("resolve {}", path.display()))?;
-    let mut command = Command::new(SETPRIV.find()?);
+    let mut command = program::mortal(&qemu_img)?;
     command
-        .args(["--pdeathsig", "KILL", "--"])
-        .arg(program)
         .args(["convert", "-f", format, "-O", "raw"])
         .arg(source)
         .arg(format!("/proc/{}/fd/{}", std::process::id(), raw.as_raw_fd()))

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use nodekiln_words::Bytes;
 
 use super::{Inspection, Package, System};
+use crate::printable::printable;
 
 /// The inspection as text, one thing a line.
 #[must_use]
@@ -12,9 +13,7 @@ pub fn text(found: &Inspection) -> String {
     let mut out = String::new();
     let mut line = |key: &str, value: &str| {
         if !value.is_empty() {
-            // What comes from an image is no command to a terminal, and no line of its own.
-            let value = value.replace(char::is_control, "\u{FFFD}");
-            writeln!(out, "{key:<13} {value}").ok();
+            writeln!(out, "{key:<13} {}", printable(value)).ok();
         }
     };
     line("format", &found.format);

@@ -42,7 +42,12 @@ impl Report {
     /// Whether the run got to its end is a test case too, or a guest that died early would look green.
     fn whole_run(&self) -> TestCase {
         let status = match &self.cause {
-            None => TestCaseStatus::success(),
+            None if self.obstacles.is_empty() => TestCaseStatus::success(),
+            None => {
+                let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
+                status.set_message(self.obstacles.join("; "));
+                status
+            }
             Some(cause) => {
                 let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
                 status.set_message(cause.text.clone()).set_description(cause.tail.join("\n"));
@@ -90,5 +95,12 @@ mod tests {
         assert!(xml.contains("failures=\"1\"") && xml.contains("errors=\"1\""), "{xml}");
         assert!(xml.contains("<skipped message=\"no CoreDNS\"/>"), "{xml}");
         assert!(xml.contains("name=\"sha256\""), "{xml}");
+        let mut report = sample();
+        report.obstacles.push("no virtio_scsi".into());
+        let xml = report.junit();
+        assert!(
+            xml.contains("errors=\"2\"") && xml.contains("message=\"no virtio_scsi\""),
+            "{xml}"
+        );
     }
 }

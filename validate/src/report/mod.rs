@@ -33,12 +33,15 @@ pub struct Report {
     pub tier: Tier,
     /// The firmware that it was booted by.
     pub firmware: Firmware,
-    /// What ran the guest's processors, and why; nothing where the image failed before a boot.
+    /// What ran the guest's processors, and why; nothing where the image was not booted.
     pub accelerator: Option<Chosen>,
     /// When each stage ended.
     pub timeline: Vec<Lap>,
     /// The rules in order.
     pub rules: Vec<Judged>,
+    /// Why QEMU cannot boot it, though it may be sound; it was not booted then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub obstacles: Vec<String>,
     /// Why the run did not get to its end, if it did not.
     pub cause: Option<Cause>,
     /// What the console scan found.
@@ -62,6 +65,9 @@ pub struct Metadata {
     pub log: PathBuf,
     /// How often each method, path and status was seen.
     pub requests: BTreeMap<String, u64>,
+    /// Why lines are missing in the log, if any are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incomplete: Option<String>,
 }
 
 impl Metadata {
@@ -72,6 +78,7 @@ impl Metadata {
             cloud: server.instance().cloud.as_str().to_owned(),
             log: out.join(evidence::METADATA),
             requests: server.journal().counts(),
+            incomplete: None,
         }
     }
 }
@@ -155,16 +162,20 @@ impl Report {
         self.rules.iter().filter(|rule| matches!(rule.outcome, Outcome::Unasked(_)))
     }
 
-    /// Whether the image passed: it got to the end, every rule was asked and none says no.
+    /// Whether the image passed: it was booted, got to the end, every rule was asked and none says no.
     #[must_use]
     pub fn passed(&self) -> bool {
-        self.cause.is_none() && self.failed().next().is_none() && self.unasked().next().is_none()
+        self.obstacles.is_empty()
+            && self.cause.is_none()
+            && self.failed().next().is_none()
+            && self.unasked().next().is_none()
     }
 
     /// The report as a result, for an exit code.
     ///
     /// # Errors
-    /// [`Class::Verdict`] when the image failed; [`Class::Io`] when a rule could not be asked.
+    /// [`Class::Verdict`] when the image failed; [`Class::Unsupported`] when QEMU cannot boot it; [`Class::Io`]
+    /// when a rule could not be asked.
     pub fn result(&self) -> Result<()> {
         let image = self.image.display();
         let failed: Vec<&str> = self.failed().map(|rule| rule.id.as_str()).collect();
@@ -175,6 +186,12 @@ impl Report {
             return Err(Failure::new(
                 Class::Verdict,
                 format!("{image} failed: {}", failed.join(", ")),
+            ));
+        }
+        if !self.obstacles.is_empty() {
+            let text = format!("{image} cannot be booted here: {}", self.obstacles.join("; "));
+            return Err(Failure::new(Class::Unsupported, text).with_help(
+                "no rule failed it: boot it in its cloud, or try another `--firmware`",
             ));
         }
         let unasked: Vec<&str> = self.unasked().map(|rule| rule.id.as_str()).collect();
@@ -280,6 +297,7 @@ pub(crate) mod testing {
                 rule("sysctls", Outcome::Judged(Verdict::Skipped("no claims".into()))),
                 rule("hostname", Outcome::Unasked("no answer".into())),
             ],
+            obstacles: vec![],
             cause: None,
             findings: vec![],
             metadata: None,
@@ -298,6 +316,10 @@ pub(crate) mod testing {
         assert_eq!(report.result().unwrap_err().class(), Class::Io);
         report.rules.pop();
         assert!(report.passed() && report.result().is_ok());
+        report.obstacles.push("no virtio_scsi".into());
+        assert!(!report.passed());
+        assert_eq!(report.result().unwrap_err().class(), Class::Unsupported);
+        report.obstacles.clear();
         report.cause = Some(Cause {
             stage: Some(Stage::Kernel),
             text: "panic".into(),

@@ -3,10 +3,12 @@
 use std::fmt::Write as _;
 
 use super::{Outcome, Report};
+use crate::printable::printable;
 
 impl Report {
     /// The report as text: the cause of a failure first, then what was run, when each stage ended and
-    /// each rule; the verdict last, where the eye is.
+    /// each rule; the verdict last, where the eye is. What comes from the image or its guest is told without
+    /// control characters.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -21,22 +23,25 @@ impl Report {
     }
 
     /// What made the run fail: why it did not get to its end, and the rules that say no with what they
-    /// saw. Nothing for an image that passed.
+    /// saw; and what kept it from being booted here. Nothing for an image that passed.
     fn causes(&self, text: &mut String) {
         if let Some(cause) = &self.cause {
             let stage = cause.stage.map_or("the run", |stage| stage.as_str());
-            let _ = writeln!(text, "cause: in stage {stage}: {}", cause.text);
+            let _ = writeln!(text, "cause: in stage {stage}: {}", printable(&cause.text));
             if let Some(finding) = &cause.console {
                 let _ = writeln!(
                     text,
                     "       console, byte {}: {}",
                     finding.offset,
-                    finding.line.trim()
+                    printable(finding.line.trim())
                 );
             }
         }
         for rule in self.failed() {
-            let _ = writeln!(text, "cause: {}: {}", rule.id, rule.seen());
+            let _ = writeln!(text, "cause: {}: {}", rule.id, printable(rule.seen()));
+        }
+        for why in &self.obstacles {
+            let _ = writeln!(text, "not booted: {}", printable(why));
         }
         if !text.is_empty() {
             text.push('\n');
@@ -56,7 +61,7 @@ impl Report {
             provider.unwrap_or_default(),
         );
         let Some(chosen) = &self.accelerator else {
-            text.push_str("machine      none: the image failed before a boot\n");
+            text.push_str("machine      none: the image was not booted\n");
             return;
         };
         let _ = writeln!(
@@ -68,12 +73,14 @@ impl Report {
             chosen.why
         );
         if let Some(metadata) = &self.metadata {
+            let incomplete = metadata.incomplete.as_ref().map(|why| format!(", not whole: {why}"));
             let _ = writeln!(
                 text,
-                "metadata     {}: {} requests, told in {}",
+                "metadata     {}: {} requests, told in {}{}",
                 metadata.cloud,
                 metadata.requests.values().sum::<u64>(),
-                metadata.log.display()
+                metadata.log.display(),
+                incomplete.unwrap_or_default()
             );
         }
         let _ = writeln!(text, "console      {}", self.console.display());
@@ -102,7 +109,7 @@ impl Report {
                 Outcome::Judged(verdict) => verdict.word(),
                 Outcome::Unasked(_) => "NOT ASKED",
             };
-            let _ = writeln!(text, "  {word:<10} {:<22} {}", rule.id, rule.seen());
+            let _ = writeln!(text, "  {word:<10} {:<22} {}", rule.id, printable(rule.seen()));
         }
     }
 
@@ -117,14 +124,14 @@ impl Report {
         for excerpt in &self.logs {
             let _ = writeln!(text, "\n{} (whole log: {})", excerpt.what, excerpt.file.display());
             for line in &excerpt.lines {
-                let _ = writeln!(text, "  | {line}");
+                let _ = writeln!(text, "  | {}", printable(line));
             }
         }
         let Some(cause) = &self.cause else { return };
         text.push_str("\nend of the console\n");
         for line in &cause.tail {
             let marked = cause.console.as_ref().is_some_and(|finding| finding.line == *line);
-            let _ = writeln!(text, "  {} {line}", if marked { ">>" } else { " |" });
+            let _ = writeln!(text, "  {} {}", if marked { ">>" } else { " |" }, printable(line));
         }
     }
 
@@ -135,6 +142,7 @@ impl Report {
             (true, ..) => "passed".to_owned(),
             (_, false, _) => format!("FAILED: {}", failed.join(", ")),
             (_, true, Some(_)) => "FAILED: the run did not get to its end".to_owned(),
+            (_, true, None) if !self.obstacles.is_empty() => "NOT BOOTED".to_owned(),
             (_, true, None) => format!("INCOMPLETE: {unasked} rules could not be asked"),
         };
         let _ = writeln!(text, "\n{verdict}");
@@ -144,6 +152,8 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::super::testing::sample;
+    use super::super::{Excerpt, Outcome};
+    use crate::checks::Verdict;
     use crate::console::{Finding, Gravity};
     use crate::deadlines::Stage;
     use crate::run::Cause;
@@ -161,6 +171,42 @@ mod tests {
             assert!(text.contains(words), "{words} in\n{text}");
         }
         assert!(text.ends_with("FAILED: swap\n"), "{text}");
+    }
+
+    #[test]
+    fn words_of_a_guest_are_no_command_and_no_line() {
+        let (hostile, clean) = ("\x1b[2Jx\npassed", "\u{FFFD}[2Jx\u{FFFD}passed");
+        let mut report = sample();
+        report.rules[2].outcome = Outcome::Judged(Verdict::Fail(hostile.into()));
+        report.obstacles = vec![hostile.into()];
+        report.logs =
+            vec![Excerpt { what: "log".into(), lines: vec![hostile.into()], file: "/l".into() }];
+        report.cause = Some(Cause {
+            stage: None,
+            text: hostile.into(),
+            console: Some(Finding {
+                pattern: "x".into(),
+                gravity: Gravity::Fatal,
+                offset: 1,
+                line: hostile.into(),
+            }),
+            tail: vec![hostile.into()],
+        });
+        let text = report.text();
+        assert!(!text.contains('\x1b') && !text.contains("\npassed"), "{text}");
+        // Cause, console, the rule twice, obstacle, log and tail.
+        assert_eq!(text.matches(clean).count(), 7, "{text}");
+        assert!(report.json().contains("\\u001b[2Jx\\npassed"), "JSON tells it as it was");
+    }
+
+    #[test]
+    fn an_image_that_cannot_be_booted_here_is_neither_passed_nor_failed() {
+        let mut report = sample();
+        report.rules.retain(|rule| rule.id == "multi-user");
+        report.obstacles = vec!["boot-drivers: no virtio_scsi".into()];
+        let text = report.text();
+        assert!(text.starts_with("not booted: boot-drivers: no virtio_scsi\n"), "{text}");
+        assert!(text.ends_with("\nNOT BOOTED\n"), "{text}");
     }
 
     #[test]

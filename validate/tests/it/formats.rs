@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use nodekiln_disk::{Deflate, Disk, FileWriter, Payload, ova, qcow2, tar_gz, vhd, write_file};
 use nodekiln_providers::Provider as _;
+use nodekiln_validate::artifact;
 use nodekiln_validate::report::Outcome;
 use nodekiln_validate::{Firmware, Machine, MachineProfile, Report, Request, validate};
 use nodekiln_words::{Bytes, Cancel, Class, Sha256, Silent};
@@ -97,6 +98,28 @@ fn the_same_guest_speaks_from_every_format_and_no_file_changes() {
         assert_eq!(report.failed().map(|rule| rule.id.as_str()).collect::<Vec<_>>(), ["payload"]);
         assert!(report.timeline.is_empty() && report.accelerator.is_none(), "{format}");
     }
+}
+
+/// A run that is killed leaves no disk behind.
+#[test]
+fn the_disk_of_an_archive_has_no_name_and_qemu_reads_it_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let raw = disk_of(folder.path(), WORDS, Then::Halt, 1 << 30);
+    let archive = artifact::identify(&in_format(&raw, "node.tar.gz")).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let opened = archive.open(scratch.path(), &Silent, &Cancel::default()).unwrap();
+    assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
+    let overlay = scratch.path().join("root.qcow2");
+    let size = opened.overlay(&overlay).unwrap();
+    std::fs::File::options().write(true).open(&raw).unwrap().set_len(size.get()).unwrap();
+    let compare = |expected: bool| {
+        let mut command = std::process::Command::new("qemu-img");
+        command.args(["compare", "-f", "raw", "-F", "qcow2"]).args([&raw, &overlay]);
+        assert_eq!(command.output().unwrap().status.success(), expected, "{command:?}");
+    };
+    compare(true);
+    drop(opened);
+    compare(false); // nobody has it any more
 }
 
 #[test]

@@ -26,40 +26,55 @@ pub(crate) fn image(folder: &Path, files: &[(&str, &str)]) -> PathBuf {
 
 /// The same, with as many bytes more behind the partition.
 pub(crate) fn image_with(folder: &Path, files: &[(&str, &[u8])], more: u64) -> PathBuf {
-    let (tree, root, path) = (folder.join("tree"), folder.join("root"), folder.join("disk.raw"));
-    std::fs::create_dir_all(&tree).unwrap();
+    image_of(folder, &[files], more)
+}
+
+/// A raw disk of partitions with these files each, and as many bytes more behind them.
+pub(crate) fn image_of(folder: &Path, partitions: &[&[(&str, &[u8])]], more: u64) -> PathBuf {
+    let path = folder.join("disk.raw");
+    let count = partitions.len() as u64;
+    let size = START + count * ROOM + START + more;
+    let (mut entries, mut extents) = (Vec::new(), Vec::new());
+    for (number, files) in (1..).zip(partitions) {
+        let start = START + u64::from(number - 1) * ROOM;
+        let file = Arc::new(std::fs::File::open(file_system(folder, number, files)).unwrap());
+        entries.push(Entry {
+            number,
+            kind: TYPE_ROOT_X86_64,
+            guid: Uuid::from_u128(u128::from(number) + 1),
+            first: start / 512,
+            last: (start + ROOM) / 512 - 1,
+            attributes: 0,
+            name: "root".to_owned(),
+        });
+        let source = Source::File { file, offset: 0 };
+        extents.push(Extent { start, length: ROOM, source });
+    }
+    let ends = Table { disk: Uuid::from_u128(1), entries }.encode(size / 512, &[]).unwrap();
+    let tail = size - ends.tail.len() as u64;
+    extents.insert(0, Extent::memory(0, ends.head));
+    extents.push(Extent::memory(tail, ends.tail));
+    let disk = Disk::new(size, extents).unwrap();
+    raw::write(&disk, &Payload::of(&disk), &path, &Silent, &Cancel::default()).unwrap();
+    path
+}
+
+/// An ext4 file system with `files`.
+fn file_system(folder: &Path, number: u32, files: &[(&str, &[u8])]) -> PathBuf {
+    let tree = tempfile::tempdir_in(folder).unwrap();
     for (name, content) in files {
-        let file = tree.join(name);
+        let file = tree.path().join(name);
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(file, content).unwrap();
     }
+    let path = folder.join(format!("partition-{number}"));
+    let _ = std::fs::remove_file(&path);
     succeed(
         Command::new("/usr/sbin/mke2fs")
             .args(["-q", "-F", "-t", "ext4", "-d"])
-            .args([&tree, &root])
+            .args([tree.path(), &path])
             .arg("64M"),
     );
-    let size = START + ROOM + START + more;
-    let entry = Entry {
-        number: 1,
-        kind: TYPE_ROOT_X86_64,
-        guid: Uuid::from_u128(2),
-        first: START / 512,
-        last: (START + ROOM) / 512 - 1,
-        attributes: 0,
-        name: "root".to_owned(),
-    };
-    let table = Table { disk: Uuid::from_u128(1), entries: vec![entry] };
-    let ends = table.encode(size / 512, &[]).unwrap();
-    let file = Arc::new(std::fs::File::open(root).unwrap());
-    let tail = size - ends.tail.len() as u64;
-    let extents = vec![
-        Extent::memory(0, ends.head),
-        Extent { start: START, length: ROOM, source: Source::File { file, offset: 0 } },
-        Extent::memory(tail, ends.tail),
-    ];
-    let disk = Disk::new(size, extents).unwrap();
-    raw::write(&disk, &Payload::of(&disk), &path, &Silent, &Cancel::default()).unwrap();
     path
 }
 

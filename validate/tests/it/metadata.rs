@@ -13,15 +13,19 @@ use nodekiln_validate::metadata::{
 fn emulation(cloud: Cloud, seed: &str) -> Option<Emulation> {
     let description = Description { seed: Some(seed.to_owned()), ..Description::default() };
     let instance = Instance::of(cloud, description).unwrap();
-    let started = Emulation::start(instance, Vec::new(), Journal::default());
-    if let Err(failure) = &started
-        && !namespace::privileged()
-    {
-        assert!(failure.help().is_some_and(|help| help.contains("root")), "{failure:?}");
-        eprintln!("skipped: only root may make network namespaces: {failure}");
-        return None;
+    unless_refused(Emulation::start(instance, Vec::new(), Journal::default()))
+}
+
+/// What was made; `None`, told, where this machine lets only root make network namespaces.
+fn unless_refused<T>(made: nodekiln_words::Result<T>) -> Option<T> {
+    match made {
+        Err(failure) if !namespace::privileged() => {
+            assert!(failure.help().is_some_and(|help| help.contains("root")), "{failure:?}");
+            eprintln!("skipped: only root may make network namespaces: {failure}");
+            None
+        }
+        made => Some(made.unwrap()),
     }
-    Some(started.unwrap())
 }
 
 /// The body of one answer, as seen from this thread's network.
@@ -115,11 +119,7 @@ fn what_is_no_question_gets_no_answer_and_the_next_one_does() {
 
 #[test]
 fn a_program_in_it_dies_with_the_thread_that_started_it() {
-    if !namespace::privileged() {
-        eprintln!("skipped: only root may make network namespaces");
-        return;
-    }
-    let network = Namespace::create(&[], None).unwrap();
+    let Some(network) = unless_refused(Namespace::create(&[], None)) else { return };
     let folder = tempfile::tempdir().unwrap();
     let mark = folder.path().join("mark");
     let script = "sleep 600 & sleep 600 & echo started > \"$0\"; wait";
@@ -140,11 +140,7 @@ fn a_program_in_it_dies_with_the_thread_that_started_it() {
 
 #[test]
 fn a_program_in_it_can_be_asked_to_end() {
-    if !namespace::privileged() {
-        eprintln!("skipped: only root may make network namespaces");
-        return;
-    }
-    let network = Namespace::create(&[], None).unwrap();
+    let Some(network) = unless_refused(Namespace::create(&[], None)) else { return };
     let folder = tempfile::tempdir().unwrap();
     let mark = folder.path().join("mark");
     let script =

@@ -7,14 +7,15 @@ use nodekiln_disk::vhd;
 use nodekiln_providers::{DiskRules, Provider as _};
 use nodekiln_validate::at_rest::{self, Subject};
 use nodekiln_validate::report::Outcome;
-use nodekiln_validate::{Machine, MachineProfile, Report, Request, validate};
-use nodekiln_words::{Cancel, Sha256, Silent};
+use nodekiln_validate::{Machine, MachineProfile, Report, Request, Way, validate};
+use nodekiln_words::{Cancel, Class, Sha256, Silent};
 
 use crate::formats::in_format;
 use crate::inspect::image_with;
 use crate::small_guests::request;
 
 const DEP: &str = "\
+kernel/drivers/scsi/virtio_scsi.ko:
 kernel/drivers/nvme/host/nvme.ko: kernel/drivers/nvme/host/nvme-core.ko
 kernel/drivers/nvme/host/nvme-core.ko:
 kernel/drivers/scsi/hv_storvsc.ko: kernel/drivers/hv/hv_vmbus.ko
@@ -99,6 +100,7 @@ fn judged(image: &Path, machine: Machine) -> Report {
     let report = validate(&request, &Silent, &Cancel::default()).unwrap();
     assert_eq!(report.sha256, before);
     assert!(!out.join("console.log").exists(), "it was booted");
+    assert!(report.accelerator.is_none() && report.timeline.is_empty(), "it was booted");
     assert!(out.join("report.json").exists());
     assert!(report.text().contains("not booted"), "{}", report.text());
     assert!(!report.passed());
@@ -125,13 +127,14 @@ fn an_image_of_the_right_pieces_is_booted() {
         let raw = built(folder.path(), &Pieces { sources, ..Pieces::default() });
         let image = nodekiln_disk::open(&raw).unwrap();
         let cancel = Cancel::default();
-        let subject = Subject::new(&image, &machine.profile, None, &cancel).unwrap();
-        for rule in at_rest::judge(&subject).unwrap() {
+        let subject = Subject::new(&image, &machine, Way::Usual, None, &cancel).unwrap();
+        let judgement = at_rest::judge(&subject).unwrap();
+        assert!(judgement.obstacles.is_empty(), "{judgement:?}");
+        for rule in judgement.rules {
             let Outcome::Judged(verdict) = &rule.outcome else { panic!("{rule:?}") };
             let passes = verdict.word() == "pass" || rule.id == "payload"; // no manifest, no claim
             assert!(passes, "{}: {}", rule.id, rule.seen());
         }
-        std::fs::remove_dir_all(folder.path().join("tree")).unwrap();
     }
 }
 
@@ -166,6 +169,32 @@ fn a_driver_of_the_network_that_is_listed_and_not_there_is_found() {
     let pieces = Pieces { sources: "Ec2", lost: "ena.ko.xz", ..Pieces::default() };
     let (id, seen) = found(&pieces, aws());
     assert_eq!((id.as_str(), seen.as_str()), ("network-drivers", "kernel 6.1 has no ena"));
+}
+
+#[test]
+fn a_driver_of_the_network_without_what_it_needs_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let pieces = Pieces { sources: "Azure", lost: "hv_vmbus.ko", ..Pieces::default() };
+    let report = judged(&built(folder.path(), &pieces), azure());
+    let (id, seen) = only(&report);
+    assert_eq!(
+        (id.as_str(), seen.as_str()),
+        ("network-drivers", "kernel 6.1 has no hv_vmbus, which hv_netvsc needs")
+    );
+}
+
+/// Hyper-V's controller is what Azure needs, and another is what QEMU has.
+#[test]
+fn an_image_that_only_qemu_lacks_a_driver_for_is_neither_booted_nor_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    let pieces = Pieces { sources: "Azure", without: "virtio_scsi", ..Pieces::default() };
+    let report = judged(&built(folder.path(), &pieces), azure());
+    assert_eq!(report.failed().count(), 0, "{}", report.text());
+    let told = "kernel 6.1 boots without virtio_scsi, for the disk's controller in QEMU";
+    assert_eq!(report.obstacles, [format!("boot-drivers: {told}")]);
+    let failure = report.result().unwrap_err();
+    assert_eq!(failure.class(), Class::Unsupported);
+    assert!(failure.to_string().contains(told), "{failure}");
 }
 
 #[test]
@@ -229,6 +258,26 @@ fn an_overlay_is_found_and_what_it_names_is_not_opened() {
     let report = judged(&path, aws());
     let container = report.failed().find(|rule| rule.id == "container").unwrap();
     assert!(container.seen().contains("disk.raw"), "{}", container.seen());
+}
+
+#[test]
+fn a_vmdk_that_hints_at_a_parent_is_refused_in_a_package_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let raw = built(folder.path(), &Pieces { sources: "Ec2", ..Pieces::default() });
+    let path = in_format(&raw, "node.ova");
+    let mut bytes = std::fs::read(&path).unwrap();
+    // In the descriptor within the extent, in place of a line as long as this one.
+    let (line, hint) = (&b"ddb.adapterType = \"lsilogic\""[..], b"parentFileNameHint=\"/x.vmdk\"");
+    let at = bytes.windows(line.len()).position(|window| window == line).unwrap();
+    bytes[at..at + hint.len()].copy_from_slice(hint);
+    bytes[at + hint.len()..at + line.len()].fill(b' ');
+    std::fs::write(&path, bytes).unwrap();
+    let out = path.with_file_name("evidence");
+    let request = Request { machine: aws(), ..request(path, &out) };
+    let failure = validate(&request, &Silent, &Cancel::default()).unwrap_err();
+    assert_eq!(failure.class(), Class::Unsupported);
+    assert!(failure.chain().join(": ").contains("needs its parent"), "{failure:?}");
+    assert!(!out.exists(), "it was booted");
 }
 
 #[test]
