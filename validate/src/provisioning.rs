@@ -170,10 +170,7 @@ impl Provisioning {
         let Machine { profile, seed, .. } = &request.machine;
         // The cloud knows the machine by the id that its firmware tells.
         let instance = instance.on(&profile.smbios, *seed);
-        let node = match cloud {
-            Cloud::Aws => instance.fqdn(),
-            _ => told.node,
-        };
+        let node = instance.node_name();
         let instance_id = instance.instance_id();
         let told = Told { node, instance_id, ssh_key: Some(key), ..told };
         let (medium, service) = part.channels();

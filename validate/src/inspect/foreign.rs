@@ -1,7 +1,7 @@
 //! Formats that are not read here, by way of Debian's qemu-img where it is installed.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -21,7 +21,12 @@ const QEMU_IMG: Program = Program { name: "qemu-img", package: "qemu-utils" };
 /// When the file cannot be read.
 pub(super) fn format(path: &Path) -> Result<Option<&'static str>> {
     let mut start = Vec::new();
-    let file = fs_err::File::open(path).or_io(|| "open the image".to_owned())?;
+    let file = match fs_err::File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(Failure::input(format!("there is no file {}", path.display())));
+        }
+        file => file.or_io(|| "open the image".to_owned())?,
+    };
     if file.metadata().or_io(|| "look at the image".to_owned())?.is_dir() {
         return Ok(None);
     }

@@ -96,8 +96,8 @@ pub struct Partition {
 /// [`Inspection::problems`].
 pub fn inspect(path: &Path, looking: Looking<'_>) -> Result<Inspection> {
     let Looking { progress, cancel, .. } = looking;
-    let file_size = fs_err::metadata(path).or_io(|| "look at the image".to_owned())?.len();
     let image = open(path, looking)?; // 1. the container
+    let file_size = fs_err::metadata(path).or_io(|| "look at the image".to_owned())?.len();
     let format = foreign::format(path)?.unwrap_or(image.format().name());
     let depth = if looking.digests { Depth::Bytes } else { Depth::Tables };
     let mut problems = image.check(depth, cancel)?;
@@ -147,7 +147,11 @@ fn or_problem<T>(result: Result<T>, problems: &mut Vec<String>) -> Result<Option
         Ok(value) => Ok(Some(value)),
         Err(failure) if failure.class() == Class::Interrupted => Err(failure),
         Err(failure) => {
-            problems.push(failure.chain().join(": "));
+            let problem = failure.chain().join(": ");
+            // What hides all of a disk is met at each look.
+            if !problems.contains(&problem) {
+                problems.push(problem);
+            }
             Ok(None)
         }
     }

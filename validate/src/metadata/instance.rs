@@ -281,6 +281,16 @@ impl Instance {
         Ipv4Addr::from_bits(mask(self.prefix))
     }
 
+    /// The name that kubelet registers the node by, where the cloud's own controller is to find it again.
+    pub(crate) fn node_name(&self) -> String {
+        match self.cloud {
+            Cloud::Aws => self.fqdn(),
+            Cloud::Azure | Cloud::Gce | Cloud::OpenStack | Cloud::VSphere | Cloud::NoCloud => {
+                self.hostname.clone()
+            }
+        }
+    }
+
     /// An id as EC2 writes them: a prefix, a hyphen and 17 hexadecimal digits.
     pub(super) fn resource(&self, prefix: &str, role: &str) -> String {
         let digits = derive_uuid(self.id, role).simple().to_string();
@@ -451,6 +461,15 @@ mod tests {
         assert_eq!(nodekiln_azure::Azure.machine().smbios.uuid_of(silent.id), Some(own));
         let silent = silent.on(&Smbios::default(), seed);
         assert_eq!((silent.system_uuid, silent.smbios()), (own, vec![]));
+    }
+
+    #[test]
+    fn a_node_is_called_as_its_clouds_controller_looks_it_up() {
+        let name = |cloud| of(cloud, "{hostname: node-1, region: eu-west-1}").unwrap().node_name();
+        assert_eq!(name(Cloud::Aws), "node-1.eu-west-1.compute.internal");
+        for cloud in [Cloud::Azure, Cloud::Gce, Cloud::OpenStack, Cloud::VSphere, Cloud::NoCloud] {
+            assert_eq!(name(cloud), "node-1");
+        }
     }
 
     #[test]
