@@ -80,10 +80,8 @@ pub enum Depth {
 /// Where and how a compressed archive is unpacked.
 #[derive(Clone, Copy)]
 pub struct Unpacking<'a> {
-    /// Folder for a file as large as the disk's data.
+    /// Folder for a nameless file as large as the disk's data, which is gone when the image is closed.
     pub folder: &'a Path,
-    /// The file's name there, for others to read it; a nameless file is gone when the image is closed.
-    pub name: Option<&'a str>,
     /// Told how far it is.
     pub progress: &'a dyn Progress,
     /// Asked whether to stop.

@@ -233,7 +233,7 @@ fn unpack_into(
     unpacking: Unpacking<'_>,
     advance: &dyn Fn(u64),
 ) -> Result<(Arc<File>, Disk)> {
-    let Unpacking { folder, name, cancel, .. } = unpacking;
+    let Unpacking { folder, cancel, .. } = unpacking;
     let packed = File::open(path).or_io(|| "cannot open it".to_owned())?;
     let packed = std::io::BufReader::with_capacity(1 << 18, packed);
     let (unpacked, budget) = Metered::new(MultiGzDecoder::new(packed));
@@ -254,12 +254,7 @@ fn unpack_into(
         return Err(Failure::new(Class::Unsupported, message));
     }
     budget.grant(u64::MAX);
-    let file = match name {
-        None => tempfile::tempfile_in(folder),
-        Some(name) => {
-            File::options().read(true).write(true).create_new(true).open(folder.join(name))
-        }
-    };
+    let file = tempfile::tempfile_in(folder);
     let file = file.or_io(|| format!("cannot make a file in {}", folder.display()))?;
     let (mut at, mut buffer) = (0_u64, vec![0; usize::try_from(BATCH).unwrap_or(1 << 21)]);
     loop {

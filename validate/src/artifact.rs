@@ -100,7 +100,7 @@ impl Artifact {
     /// # Errors
     /// When the file is damaged, the folder is full, or somebody asked to stop.
     pub fn open(&self, folder: &Path, progress: &dyn Progress, cancel: &Cancel) -> Result<Opened> {
-        let unpacking = Unpacking { folder, name: None, progress, cancel };
+        let unpacking = Unpacking { folder, progress, cancel };
         let image = nodekiln_disk::open_with(&self.path, Some(unpacking))?;
         Opened::new(&self.path, image)
     }

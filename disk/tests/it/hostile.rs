@@ -14,10 +14,7 @@ use crate::tools::{content, mixed_disk, noise, qemu_img, write_raw};
 
 fn opened(path: &Path) -> Result<Image> {
     let (folder, cancel) = (std::env::temp_dir(), Cancel::default());
-    open_with(
-        path,
-        Some(Unpacking { folder: &folder, name: None, progress: &Silent, cancel: &cancel }),
-    )
+    open_with(path, Some(Unpacking { folder: &folder, progress: &Silent, cancel: &cancel }))
 }
 
 /// What is told of a file that cannot be opened.

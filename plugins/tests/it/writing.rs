@@ -121,8 +121,7 @@ fn the_disk_comes_in_the_format_that_is_asked_for() {
         let disk = disk_of(size);
         write_disk(&disk, &provider, folder.path(), &Silent, &cancel).unwrap();
         let payload = disk.digest(&Silent, &cancel).unwrap();
-        let unpacking =
-            Unpacking { folder: folder.path(), name: None, progress: &Silent, cancel: &cancel };
+        let unpacking = Unpacking { folder: folder.path(), progress: &Silent, cancel: &cancel };
         let image = open_with(&folder.path().join("node.x"), Some(unpacking)).unwrap();
         assert_eq!(image.format().name(), format);
         assert_eq!(image.payload_digest(&Silent, &cancel).unwrap(), payload, "{format}");

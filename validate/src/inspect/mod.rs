@@ -175,9 +175,7 @@ pub fn open(path: &Path, looking: Looking<'_>) -> Result<Image> {
     let Looking { scratch: folder, progress, cancel, .. } = looking;
     match foreign::format(path)? {
         Some(format) => foreign::open(path, format, looking),
-        None => {
-            nodekiln_disk::open_with(path, Some(Unpacking { folder, name: None, progress, cancel }))
-        }
+        None => nodekiln_disk::open_with(path, Some(Unpacking { folder, progress, cancel })),
     }
 }
 
