@@ -260,7 +260,7 @@ mod tests {
         let artifacts: Vec<_> = providers.iter().map(artifact).collect();
         let manifest = serde_json::json!({
             "schema": "x", "name": "node", "nodekiln": "0", "recipe": digest, "source_date": "x",
-            "kubernetes": null, "disk_size": 1, "compression": "zlib", "artifacts": artifacts,
+            "kubernetes": null, "disk_size": 1, "compression": "default", "artifacts": artifacts,
             "files": {}, "nodes": {}, "providers": {}, "expect": {},
         });
         fs_err::write(folder.path().join(MANIFEST), manifest.to_string()).unwrap();

@@ -137,7 +137,7 @@ mod tests {
             "input": { "path": "/in", "format": "qcow2", "bytes": 0, "sha256": "" },
             "folder": "/out",
             "disk": { "bytes": 0, "sha256": "", "boot": "hybrid" },
-            "compression": "zlib",
+            "compression": "default",
             "created": 0,
             "date": "1970-01-01T00:00:00Z",
             "silence": 60,
