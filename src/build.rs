@@ -16,7 +16,7 @@ use crate::Context;
 use crate::arguments;
 use crate::emit::{SCHEMA, compression, emit, node_ids, recipe_digest};
 use crate::exit::{end_with_parent, print, print_json};
-use crate::output::{Manifest, Staging, refuse_foreign};
+use crate::output::{LOGS, Manifest, Staging, refuse_foreign};
 use crate::plan::targets;
 use crate::progress::renderer;
 use crate::registry::Known;
@@ -68,7 +68,7 @@ fn layers(
 ) -> Result<Ran> {
     let clock = verb.other_clock.then(OtherClock::ahead).transpose()?;
     let sandbox = Sandbox { clock, ..Sandbox::new() };
-    let logs = staging.folder().join("logs");
+    let logs = staging.folder().join(LOGS);
     let fetch = |nodes: &[&nodekiln_recipes::plan::Node]| {
         if let Some(remote) = &resolved.remote {
             remote.pull_inputs(&resolved.resolution.sized_inputs(nodes))?;

@@ -173,7 +173,7 @@ impl<'a> Tree<'a> {
         let draft = nodekiln_bom::draft(&bom_input(resolved, first, &account)?, &account)?;
         let expect = evidence::expectations(&resolved.loaded.recipe, &account)?;
         let bom = match resolved.providers.first() {
-            Some(asked_first) if asked_first != first => format!("bom.{first}.cdx.json"),
+            Some(asked_first) if asked_first != first => output::bom_of(first),
             _ => output::BOM.to_owned(),
         };
         Ok(Self { providers: providers.to_vec(), expect, draft, bom })

@@ -15,9 +15,22 @@ pub(crate) const MANIFEST: &str = "manifest.json";
 pub(crate) const PLAN: &str = "plan.json";
 pub(crate) const LOCK: &str = "lock.json";
 pub(crate) const BOM: &str = "bom.cdx.json";
-/// What nodekiln itself writes into every output folder; a recipe called `plan` might have a provider write
-/// such a file, too.
-pub(crate) const OWN_FILES: [&str; 4] = [MANIFEST, PLAN, LOCK, BOM];
+/// Folders there: logs of the nodes that were executed, those of a build that failed, and what `validate` found.
+pub(crate) const LOGS: &str = "logs";
+const FAILED_LOGS: &str = "logs.failed";
+pub(crate) const EVIDENCE: &str = "evidence";
+
+/// Name of the bill of materials of the tree of `provider`, where another one's is the first.
+pub(crate) fn bom_of(provider: &str) -> String {
+    format!("bom.{provider}.cdx.json")
+}
+
+/// What nodekiln itself may write into an output folder of `providers`; a recipe called `plan` might have a
+/// provider write such a file, too.
+pub(crate) fn own_names<'a>(providers: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let fixed = [MANIFEST, PLAN, LOCK, BOM, LOGS, FAILED_LOGS, EVIDENCE];
+    fixed.map(str::to_owned).into_iter().chain(providers.map(bom_of)).collect()
+}
 
 /// What a build made, and what its artifacts should turn out to be.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -119,8 +132,6 @@ pub(crate) struct Staging {
     _lock: fs_err::File,
 }
 
-/// Where the logs of a build that failed are kept, within its output folder.
-const FAILED_LOGS: &str = "logs.failed";
 /// What hidden folders of unfinished builds begin with; random letters follow.
 const PREFIX: &str = ".nodekiln-build-";
 
@@ -170,17 +181,17 @@ impl Staging {
                 .or_io(cannot)?;
         }
         // What was found out about the build that stood here says nothing about this one.
-        for stale in ["evidence", FAILED_LOGS] {
+        for stale in [EVIDENCE, FAILED_LOGS] {
             if self.target.join(stale).is_dir() {
                 fs_err::remove_dir_all(self.target.join(stale)).or_io(cannot)?;
             }
         }
-        let logs = self.target.join("logs");
-        if self.folder.path().join("logs").is_dir() {
+        let logs = self.target.join(LOGS);
+        if self.folder.path().join(LOGS).is_dir() {
             if logs.is_dir() {
                 fs_err::remove_dir_all(&logs).or_io(cannot)?;
             }
-            fs_err::rename(self.folder.path().join("logs"), &logs).or_io(cannot)?;
+            fs_err::rename(self.folder.path().join(LOGS), &logs).or_io(cannot)?;
         }
         let text = serde_json::to_string_pretty(manifest).or_io(cannot)? + "\n";
         let staged = self.folder.path().join(MANIFEST);
@@ -193,7 +204,7 @@ impl Staging {
     /// Keeps the logs of a build that failed in the output folder, beside those of the build that
     /// stands there, and says where.
     pub(crate) fn keep_logs(&self) -> Option<PathBuf> {
-        let from = self.folder.path().join("logs");
+        let from = self.folder.path().join(LOGS);
         let to = self.target.join(FAILED_LOGS);
         let _ = fs_err::remove_dir_all(&to); // of an earlier failure
         if !from.is_dir() || fs_err::create_dir_all(&to).is_err() {

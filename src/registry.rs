@@ -13,7 +13,7 @@ use nodekiln_recipes::provider::ForProvider;
 use nodekiln_vsphere::Vsphere;
 use nodekiln_words::{Cancel, Event, Failure, Progress, Result};
 
-use crate::output::OWN_FILES;
+use crate::output::own_names;
 
 /// A provider, wherever it comes from.
 pub(crate) type Known = Arc<dyn Provider>;
@@ -94,8 +94,9 @@ pub(crate) fn chosen(
 /// # Errors
 /// Then; it names the two.
 pub(crate) fn refuse_collisions(providers: &[Known], image: &str) -> Result<()> {
-    let own = OWN_FILES.iter().map(|file| ((*file).to_owned(), "nodekiln".to_owned()));
-    let mut writers: BTreeMap<String, String> = own.collect();
+    let own = own_names(providers.iter().map(|provider| provider.name()));
+    let mut writers: BTreeMap<String, String> =
+        own.into_iter().map(|file| (file, "nodekiln".to_owned())).collect();
     for provider in providers {
         let files = provider.files(image).into_iter().map(|FileName { file, .. }| file);
         for file in files.chain(provider.documents(image)) {
@@ -190,6 +191,14 @@ mod tests {
         }
         let apart: [Known; 2] = [Arc::new(Qemu), Arc::new(Documents(".json"))];
         refuse_collisions(&apart, "x").unwrap();
+        for (image, ending) in
+            [("manifest", ".json"), ("bom", ".raw.cdx.json"), ("logs", ".failed"), ("evidence", "")]
+        {
+            let providers: [Known; 2] = [Arc::new(Raw), Arc::new(Documents(ending))];
+            let failure = refuse_collisions(&providers, image).unwrap_err().to_string();
+            let expected = format!("`nodekiln` and `documents` would both write {image}{ending}");
+            assert_eq!(failure, expected);
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use nodekiln_words::{Class, Event, Failure, Progress, Result, Sha256};
 use crate::Context;
 use crate::arguments::{Accelerator, Firmware, Tier, Validate};
 use crate::exit::{self, print};
-use crate::output::{ForOne, MANIFEST, Manifest};
+use crate::output::{EVIDENCE, ForOne, MANIFEST, Manifest};
 use crate::progress::renderer;
 use crate::registry;
 
@@ -150,7 +150,7 @@ impl Subject {
 
     /// Where the evidence goes: artifacts of several providers lie in one folder, and each keeps its own.
     fn evidence(&self) -> PathBuf {
-        let evidence = self.folder.join("evidence");
+        let evidence = self.folder.join(EVIDENCE);
         self.provider.as_ref().map_or(evidence.clone(), |name| evidence.join(name))
     }
 }
