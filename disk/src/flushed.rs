@@ -4,7 +4,7 @@
 //!
 //! Such a piece is all that a VMDK grain and a gzip member need, each with its own head and
 //! [`END`] behind it, so that one compression serves both. One with a window of 4 KiB serves a qcow2 file
-//! too, whose readers keep no more, and takes about a twelfth more room.
+//! too, whose readers keep no more, and takes about a fifteenth more room.
 
 use std::sync::Arc;
 
