@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use nodekiln_disk::{
     Disk, FileWriter, Payload, Written, qcow2, raw, tar_gz, vhd, vmdk, write_file,
 };
+use nodekiln_providers::Firmware;
 use nodekiln_validate::inspect::{self as room, Looking};
 use nodekiln_vsphere::{Machine, Template};
 use nodekiln_words::{Bytes, Cancel, Failure, Result, ResultExt as _, Sha256};
@@ -175,10 +176,14 @@ fn writer(
         ImageFormat::Vhd => Box::new(vhd::Writer::create(disk, path, created)?),
         ImageFormat::Vmdk => Box::new(vmdk::Alone::create(disk, path, &name, deflate)?),
         ImageFormat::Ova => {
-            // A machine of the usual size that knows its system.
+            // A machine of the usual size that knows its system, with the firmware that starts it.
             let name = name.strip_suffix(".ova").unwrap_or(&name);
-            let system = room::system(disk, cancel)?.unwrap_or_default();
-            let machine = Machine::new(name, disk.size(), &system.id, &system.name);
+            let (boot, system) = room::boot_and_system(disk, cancel)?;
+            let system = system.unwrap_or_default();
+            let mut machine = Machine::new(name, disk.size(), &system.id, &system.name);
+            if boot.uefi && !boot.bios {
+                machine.firmware = Firmware::Uefi;
+            }
             Box::new(Template::create(disk, path, machine, created, deflate)?)
         }
         ImageFormat::TarGz => {
@@ -222,6 +227,37 @@ mod tests {
         let file = std::fs::File::options().write(true).open(&path).unwrap();
         file.set_len(size << 20).unwrap();
         path
+    }
+
+    /// A disk in a file there, with an EFI system partition that UEFI starts from, and with code for a BIOS or
+    /// without.
+    fn bootable(folder: &Path, bios: bool) -> PathBuf {
+        let path = folder.join(format!("bootable-{bios}.raw"));
+        let loader = [("EFI/BOOT/BOOTX64.EFI".to_owned(), b"MZ".to_vec())];
+        let date = nodekiln_words::SourceDate::from_unix(1_700_000_000).unwrap();
+        let esp = nodekiln_disk::esp::build(&loader, 34 << 20, 7, date).unwrap();
+        let mut bytes = vec![0; 1 << 20];
+        bytes[..3].copy_from_slice(if bios { b"\xEB\x63\x90" } else { b"\0\0\0" });
+        bytes[446..454].copy_from_slice(&[0, 0, 0, 0, 0xEF, 0, 0, 0]);
+        bytes[454..458].copy_from_slice(&2048_u32.to_le_bytes());
+        bytes[458..462].copy_from_slice(&(34_u32 << 11).to_le_bytes());
+        bytes[510..512].copy_from_slice(&[0x55, 0xAA]);
+        bytes.extend(esp);
+        fs_err::write(&path, bytes).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_template_has_the_firmware_that_starts_its_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        for (bios, firmware) in [(false, "efi"), (true, "bios")] {
+            let out = folder.path().join(format!("{firmware}.ova"));
+            convert(&verb(&bootable(folder.path(), bios), &out), &context()).unwrap();
+            let bytes = fs_err::read(&out).unwrap();
+            let descriptor = String::from_utf8_lossy(&bytes[..16 << 10]).into_owned();
+            let expected = format!("vmw:key=\"firmware\" vmw:value=\"{firmware}\"");
+            assert!(descriptor.contains(&expected), "{descriptor}");
+        }
     }
 
     fn hidden(folder: &Path) -> Vec<String> {

@@ -179,14 +179,18 @@ pub fn open(path: &Path, looking: Looking<'_>) -> Result<Image> {
     }
 }
 
-/// The operating system on `disk`, as far as it can be read.
+/// What starts from `disk`, and the operating system on it, as far as they can be read.
 ///
 /// # Errors
 /// When somebody asked to stop.
-pub fn system(disk: &Disk, cancel: &Cancel) -> Result<Option<System>> {
+pub fn boot_and_system(disk: &Disk, cancel: &Cancel) -> Result<(Boot, Option<System>)> {
     let mut problems = Vec::new();
-    let systems = file_systems(disk, &mut problems, cancel)?;
-    System::of(&systems, &mut problems)
+    let Some(table) = or_problem(Partitions::read(disk), &mut problems)? else {
+        return Ok((Boot::default(), None));
+    };
+    let (_, systems) = contents(disk, &table, &mut problems, cancel)?;
+    let boot = Boot::of(disk, &table, &systems, &mut problems)?;
+    Ok((boot, System::of(&systems, &mut problems)?))
 }
 
 /// The file systems of `disk` that can be read; why there are no more is added to `problems`.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use nodekiln_disk::gpt::{Entry, TYPE_ROOT_X86_64, Table};
 use nodekiln_disk::{Disk, Extent, Payload, Source, raw};
-use nodekiln_validate::inspect::{Inspection, Looking, inspect, system, text};
+use nodekiln_validate::inspect::{Inspection, Looking, boot_and_system, inspect, text};
 use nodekiln_words::{Cancel, Class, Silent};
 use uuid::Uuid;
 
@@ -290,7 +290,7 @@ fn a_folder_that_cannot_be_listed_hides_nothing_else() {
     let told = found.system.unwrap();
     assert_eq!((told.kernels.len(), told.programs.len()), (0, 1));
     let disk = nodekiln_disk::open(&path).unwrap();
-    assert_eq!(system(disk.disk(), &Cancel::default()).unwrap(), Some(told));
+    assert_eq!(boot_and_system(disk.disk(), &Cancel::default()).unwrap().1, Some(told));
 }
 
 #[test]
@@ -304,7 +304,7 @@ fn being_interrupted_is_no_problem_of_the_image() {
         assert_eq!(inspect(&path, looking).unwrap_err().class(), Class::Interrupted);
     }
     let disk = nodekiln_disk::open(&path).unwrap();
-    assert_eq!(system(disk.disk(), &cancel).unwrap_err().class(), Class::Interrupted);
+    assert_eq!(boot_and_system(disk.disk(), &cancel).unwrap_err().class(), Class::Interrupted);
 }
 
 /// What an image calls itself is no command to the terminal that shows it.
