@@ -150,15 +150,15 @@ impl Capture {
             cancel.check()?;
             let [from_stdout, from_stderr] = readable(stdout.as_ref(), stderr.as_ref())
                 .or_io(|| "cannot wait for the sandbox's output".to_owned())?;
-            // Programs hold back what they write to a pipe, but not their errors: those came first.
-            if from_stderr {
-                let bytes = take(&mut stderr, &mut buffer)?;
-                remember(&mut self.stderr, bytes);
-                self.keep(bytes, log)?;
-            }
+            // Of what came at once, errors are the last: they tell why a command ended.
             if from_stdout {
                 let bytes = take(&mut stdout, &mut buffer)?;
                 remember(&mut self.stdout, bytes);
+                self.keep(bytes, log)?;
+            }
+            if from_stderr {
+                let bytes = take(&mut stderr, &mut buffer)?;
+                remember(&mut self.stderr, bytes);
                 self.keep(bytes, log)?;
             }
         }

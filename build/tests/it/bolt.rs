@@ -18,7 +18,7 @@ impl Peer {
         let status = Command::new("go")
             .args(["build", "-o"])
             .arg(folder.path().join("peer"))
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/bolt/peer.go"))
+            .arg("tests/it/bolt/peer.go")
             .envs([("GO111MODULE", "off"), ("GOPATH", "/usr/share/gocode"), ("CGO_ENABLED", "0")])
             .env("GOCACHE", kept)
             .status();

@@ -34,7 +34,7 @@ fn text(containerd: &str, version: Version, image: &str) -> String {
 /// `NODEKILN_GOLDEN=write cargo test -p nodekiln-build --test it runtime_config` rewrites the files.
 #[test]
 fn configurations_are_those_that_were_reviewed() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/containerd");
+    let folder = Path::new("tests/golden/containerd");
     for (containerd, version, image) in CASES {
         let path = folder.join(format!("{containerd}-kubernetes-{version}.toml"));
         let text = text(containerd, version, image);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::script::{COPY, Script, description, patient};
 
 fn published() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/plugin.schema.json")
+    PathBuf::from("../docs/plugin.schema.json")
 }
 
 fn validator() -> Validator {

@@ -17,7 +17,7 @@ const COMMON: [&str; 3] = ["openstack", "qemu", "raw"];
 
 /// A provider's layer as it stands in the tree.
 fn layer(provider: &str) -> String {
-    let providers = Path::new(env!("CARGO_MANIFEST_DIR")).join("../providers");
+    let providers = Path::new("../providers");
     let folder = if COMMON.contains(&provider) { "." } else { provider };
     std::fs::read_to_string(providers.join(folder).join("layer.yaml")).unwrap()
 }

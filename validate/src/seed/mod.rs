@@ -123,7 +123,7 @@ mod tests {
     }
 
     fn golden(name: &str, actual: &str) {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name);
+        let path = Path::new("golden").join(name);
         if std::env::var_os("NODEKILN_BLESS").is_some() {
             fs_err::write(&path, actual).unwrap();
         }
