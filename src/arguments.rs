@@ -243,7 +243,7 @@ pub(crate) enum Compression {
     /// Each block once for all formats: two thirds of the time for five of them, qcow2 a twentieth larger, VMDK
     /// and tar.gz a ninth and an eighth.
     Fast,
-    /// As small as the usual programs make them.
+    /// A fortieth to a twentieth larger than the usual programs make them.
     Default,
     /// Smaller by four hundredths, for more than twice the time.
     Small,

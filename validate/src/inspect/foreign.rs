@@ -23,7 +23,9 @@ pub(super) fn format(path: &Path) -> Result<Option<&'static str>> {
     let mut start = Vec::new();
     let file = match fs_err::File::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(Failure::input(format!("there is no file {}", path.display())));
+            return Err(Failure::input(format!("there is no file {}", path.display())).with_help(
+                "give the path of an image file; `nodekiln build RECIPE` prints where it puts its artifacts",
+            ));
         }
         file => file.or_io(|| "open the image".to_owned())?,
     };

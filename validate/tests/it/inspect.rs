@@ -294,6 +294,18 @@ fn a_folder_that_cannot_be_listed_hides_nothing_else() {
 }
 
 #[test]
+fn a_file_that_is_not_there_is_named_with_a_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cancel, place) = (Cancel::default(), folder.path().join("nowhere.raw"));
+    let looking =
+        Looking { digests: false, scratch: folder.path(), progress: &Silent, cancel: &cancel };
+    let failure = inspect(&place, looking).unwrap_err();
+    assert_eq!(failure.class(), Class::Input);
+    assert_eq!(failure.to_string(), format!("there is no file {}", place.display()));
+    assert!(failure.help().is_some());
+}
+
+#[test]
 fn being_interrupted_is_no_problem_of_the_image() {
     let folder = tempfile::tempdir().unwrap();
     let path = image(folder.path(), &[("etc/os-release", RELEASE)]);
