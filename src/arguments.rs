@@ -404,12 +404,16 @@ pub(crate) enum ImageFormat {
 pub(crate) struct Validate {
     /// The image file: raw, qcow2, VHD, VMDK, OVA or .tar.gz, which is never written to; or a build's output
     /// folder or manifest.
-    #[arg(value_name = "FILE")]
-    pub(crate) image: PathBuf,
+    #[arg(value_name = "FILE", required_unless_present = "list_rules")]
+    pub(crate) image: Option<PathBuf>,
+    /// Print every rule with its tier, severity and title, and judge nothing; `--json` prints the whole records.
+    #[arg(long, conflicts_with = "image")]
+    pub(crate) list_rules: bool,
     /// Which artifact of a build's folder or manifest; with a file, whose machine it is booted on.
     #[arg(long, value_name = "NAME")]
     pub(crate) provider: Option<String>,
-    /// How far to go: `boot` to multi-user, or `kubeadm` to a Ready node.
+    /// How far to go: `static` reads the file and boots nothing, `boot` goes to multi-user, `kubeadm` to a Ready
+    /// node.
     #[arg(long, value_enum, default_value_t = Tier::Boot)]
     pub(crate) tier: Tier,
     /// Firmware to boot by; by default the usual one of the image's provider, else the BIOS.
@@ -433,8 +437,12 @@ pub(crate) struct Validate {
     /// Manifest that says what to expect; by default `manifest.json` beside the image.
     #[arg(long, value_name = "FILE")]
     pub(crate) manifest: Option<PathBuf>,
+    /// Digest the file and read every byte of its disk in the static tier too, which otherwise reads tables and
+    /// files alone.
+    #[arg(long)]
+    pub(crate) digests: bool,
     /// Folder for console and reports; by default `evidence/NAME` beside the image for its provider's name, else
-    /// `evidence/`.
+    /// `evidence/`. The static tier writes none unless one is named.
     #[arg(long, short, value_name = "FOLDER")]
     pub(crate) out: Option<PathBuf>,
     /// Print the report as JSON to standard output.
@@ -445,6 +453,8 @@ pub(crate) struct Validate {
 /// Tiers of validation.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Tier {
+    /// The file and the files in it are as they should be; nothing is booted.
+    Static,
     /// Boots, and the running system is as declared.
     Boot,
     /// Boot, then `kubeadm init` through cloud-init.

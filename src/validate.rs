@@ -1,12 +1,14 @@
 //! `nodekiln validate`: judge an image as it lies there, boot it and judge it again.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use nodekiln_providers::Artifact;
 use nodekiln_validate::metadata::namespace;
+use nodekiln_validate::rules::{self, Record, Rule};
 use nodekiln_validate::{self as room, Way, provisioning};
-use nodekiln_words::{Class, Event, Failure, Progress, Result, Sha256};
+use nodekiln_words::{Class, Event, Failure, Progress, Result, ResultExt as _, Sha256};
 
 use crate::Context;
 use crate::arguments::{Accelerator, Firmware, Tier, Validate};
@@ -17,11 +19,20 @@ use crate::registry;
 
 /// Validates one artifact; the exit code is 1 where a rule failed.
 pub(crate) fn validate(verb: &Validate, context: &Context) -> Result<ExitCode> {
+    let Some(named) = &verb.image else { return list_rules(verb) };
     let progress = renderer(context.global.progress);
-    let subject = Subject::find(verb, &*progress)?; // 1. which file, and what is said of it
+    let subject = Subject::find(named, verb, &*progress)?; // 1. which file, and what is said of it
     let machine = machine(verb, &subject, &*progress, context)?;
     let way = if verb.config_drive { Way::ConfigDrive } else { Way::Usual };
-    if provisioning::needs_namespace(&machine.profile, way) && !namespace::privileged() {
+    let tier = match verb.tier {
+        Tier::Static => room::Tier::Static,
+        Tier::Boot => room::Tier::Boot,
+        Tier::Kubeadm => room::Tier::Kubeadm,
+    };
+    if tier.boots()
+        && provisioning::needs_namespace(&machine.profile, way)
+        && !namespace::privileged()
+    {
         let arguments = std::env::args_os().skip(1);
         let Err(failure) = namespace::own_user_namespace(arguments); // comes back here as root
         if failure.class() != Class::Unsupported {
@@ -30,12 +41,12 @@ pub(crate) fn validate(verb: &Validate, context: &Context) -> Result<ExitCode> {
         // The rules before a boot need none; what needs it fails with the remedy.
         progress.event(Event::Note(format!("no user namespace for a boot: {failure}")));
     }
+    // Without a boot there is little to keep: the report is what is printed.
+    let unkept = (!tier.boots() && verb.out.is_none()).then(tempfile::tempdir).transpose();
+    let unkept = unkept.or_io(|| "make a folder for the report".into())?;
     let request = room::Request {
         provider: subject.provider.clone(),
-        tier: match verb.tier {
-            Tier::Boot => room::Tier::Boot,
-            Tier::Kubeadm => room::Tier::Kubeadm,
-        },
+        tier,
         machine,
         way,
         accelerator: match verb.accelerator {
@@ -45,7 +56,12 @@ pub(crate) fn validate(verb: &Validate, context: &Context) -> Result<ExitCode> {
         },
         expected_digest: subject.artifact().map(|artifact| artifact.sha256),
         expected_payload: subject.payload(),
-        out: verb.out.clone().unwrap_or_else(|| subject.evidence()),
+        out: match (&verb.out, &unkept) {
+            (Some(out), _) => out.clone(),
+            (None, Some(unkept)) => unkept.path().to_owned(),
+            (None, None) => subject.evidence(),
+        },
+        digests: verb.digests,
         image: subject.image,
         expect: subject.manifest.map(|manifest| manifest.expect),
         patience: verb.patience,
@@ -56,12 +72,35 @@ pub(crate) fn validate(verb: &Validate, context: &Context) -> Result<ExitCode> {
         print(&report.json())?;
     } else {
         print(&report.text())?;
-        print(&format!("evidence: {}\n", request.out.display()))?;
+        if unkept.is_none() {
+            print(&format!("evidence: {}\n", request.out.display()))?;
+        }
     }
     match report.result() {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(failure) => Ok(exit::report(&failure, &context.global)),
     }
+}
+
+/// Prints every rule.
+fn list_rules(verb: &Validate) -> Result<ExitCode> {
+    let records: Vec<Record> = rules::all().map(Rule::record).collect();
+    if verb.json {
+        let json = serde_json::to_string_pretty(&records).or_io(|| "print the rules".into())?;
+        print(&format!("{json}\n"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut text = String::new();
+    for Record { id, title, tier, severity, applies, .. } in &records {
+        let _ = writeln!(
+            text,
+            "{:<8} {:<9} {id:<24} {title} ({applies})",
+            tier.as_str(),
+            severity.as_str()
+        );
+    }
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The file to judge, and what is said of it.
@@ -77,11 +116,10 @@ struct Subject {
 
 impl Subject {
     /// What the command line names: a file, or an artifact of a build's folder or manifest.
-    fn find(verb: &Validate, progress: &dyn Progress) -> Result<Self> {
-        let named = &verb.image;
+    fn find(named: &Path, verb: &Validate, progress: &dyn Progress) -> Result<Self> {
         let build = match named.file_name() {
             _ if named.is_dir() => Some(named.join(MANIFEST)),
-            Some(name) if name == MANIFEST => Some(named.clone()),
+            Some(name) if name == MANIFEST => Some(named.to_owned()),
             _ => None,
         };
         if let Some(path) = build {
@@ -100,12 +138,12 @@ impl Subject {
                 .with_help("`nodekiln build RECIPE` prints where it puts its artifacts"));
         }
         let folder = folder_of(named);
-        let manifest = manifest(verb, &folder, progress)?;
+        let manifest = manifest(named, verb, &folder, progress)?;
         let provider = match (&verb.provider, &manifest) {
             (None, Some(manifest)) => Some(whose(manifest, named)?),
             (provider, _) => provider.clone(),
         };
-        Ok(Self { image: named.clone(), folder, provider, manifest })
+        Ok(Self { image: named.to_owned(), folder, provider, manifest })
     }
 
     /// The artifact of a build that the command line means: the provider's, or the only one.
@@ -218,7 +256,12 @@ fn machine(
 }
 
 /// The manifest that speaks of the image: the one named, or the one beside it.
-fn manifest(verb: &Validate, folder: &Path, progress: &dyn Progress) -> Result<Option<Manifest>> {
+fn manifest(
+    named: &Path,
+    verb: &Validate,
+    folder: &Path,
+    progress: &dyn Progress,
+) -> Result<Option<Manifest>> {
     let path: PathBuf = verb.manifest.clone().unwrap_or_else(|| folder.join(MANIFEST));
     let manifest = match Manifest::read(&path) {
         Ok(None) if verb.manifest.is_some() => {
@@ -233,7 +276,7 @@ fn manifest(verb: &Validate, folder: &Path, progress: &dyn Progress) -> Result<O
         read => read?,
     };
     // A manifest speaks of its own artifacts; an image that merely lies beside one is not judged by it.
-    let speaks = |manifest: &Manifest| named_in(manifest, &verb.image).is_some();
+    let speaks = |manifest: &Manifest| named_in(manifest, named).is_some();
     Ok(manifest.filter(|manifest| verb.manifest.is_some() || speaks(manifest)))
 }
 
@@ -272,7 +315,7 @@ mod tests {
         let place = |word: &&str| word.replace("DIR", &folder.display().to_string());
         let words = ["nodekiln", "validate"].iter().chain(words).map(place);
         let Verb::Validate(verb) = Arguments::parse_from(words).verb else { panic!("validate") };
-        Subject::find(&verb, &Silent)
+        Subject::find(verb.image.as_deref().unwrap(), &verb, &Silent)
     }
 
     fn provider(folder: &Path, words: &[&str]) -> Option<String> {

@@ -118,8 +118,11 @@ impl Artifact {
 ///
 /// # Errors
 /// [`Class::Input`]: what the manifest says of its artifact holds for no other file.
-pub fn meant(path: &Path, claimed: Option<Sha256>, found: Sha256) -> Result<()> {
-    let Some(claimed) = claimed.filter(|claimed| *claimed != found) else { return Ok(()) };
+pub fn meant(path: &Path, claimed: Option<Sha256>, found: Option<Sha256>) -> Result<()> {
+    let (Some(claimed), Some(found)) = (claimed, found) else { return Ok(()) };
+    if claimed == found {
+        return Ok(());
+    }
     let text = format!(
         "{} is not the file that the manifest speaks of: its sha256 is {found}, not {claimed}",
         path.display()
@@ -133,7 +136,8 @@ pub fn meant(path: &Path, claimed: Option<Sha256>, found: Sha256) -> Result<()> 
 ///
 /// # Errors
 /// [`Class::Io`] when the digests differ: nothing that was seen can be trusted then.
-pub fn unchanged(path: &Path, before: Sha256, after: Sha256) -> Result<()> {
+pub fn unchanged(path: &Path, before: Option<Sha256>, after: Option<Sha256>) -> Result<()> {
+    let (Some(before), Some(after)) = (before, after) else { return Ok(()) };
     if before == after {
         return Ok(());
     }
@@ -177,8 +181,10 @@ mod tests {
     #[test]
     fn a_file_with_another_digest_than_claimed_is_refused_with_both() {
         let (path, found, claimed) = (Path::new("a.raw"), Sha256::of("a"), Sha256::of("b"));
-        assert!(meant(path, None, found).is_ok() && meant(path, Some(found), found).is_ok());
-        let failure = meant(path, Some(claimed), found).unwrap_err();
+        let here = Some(found);
+        assert!(meant(path, None, here).is_ok() && meant(path, here, here).is_ok());
+        assert!(meant(path, Some(claimed), None).is_ok()); // nobody digested it
+        let failure = meant(path, Some(claimed), here).unwrap_err();
         assert_eq!(failure.class(), Class::Input);
         let text = failure.to_string();
         assert!(text.contains(&claimed.to_string()) && text.contains(&found.to_string()), "{text}");

@@ -108,7 +108,7 @@ impl Deadlines {
     /// How long one short command in the guest may take.
     #[must_use]
     pub fn command(&self) -> Duration {
-        Duration::from_secs(if self.engine == Engine::Kvm { 30 } else { 120 }) * self.patience
+        Duration::from_secs(if self.engine == Engine::Kvm { 30 } else { 300 }) * self.patience
     }
 }
 

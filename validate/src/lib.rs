@@ -30,12 +30,14 @@ mod program;
 pub mod provisioning;
 pub mod qemu;
 pub mod report;
+pub mod rules;
 pub mod run;
 pub mod seed;
+pub mod tree;
 
 use std::path::PathBuf;
 
-use nodekiln_words::{Bytes, Cancel, Event, Failure, Progress, Result, Sha256};
+use nodekiln_words::{Bytes, Cancel, Class, Event, Failure, Progress, Result, Sha256};
 use serde::{Deserialize, Serialize};
 
 pub use accelerator::Accelerator;
@@ -55,14 +57,15 @@ use evidence::Evidence;
 use metadata::Cloud;
 use provisioning::Part;
 use qemu::arguments::DirectKernel;
-use report::Judged;
 use run::Broken;
 use seed::KubeadmPlan;
 
 /// How far a validation goes. Each tier judges the rules of those before it too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tier {
+    /// The image as it lies in its file; nothing is booted.
+    Static,
     /// The machine boots to its normal state.
     Boot,
     /// `kubeadm init` makes a working one-node cluster of it, with no network.
@@ -70,13 +73,49 @@ pub enum Tier {
 }
 
 impl Tier {
+    /// Every tier, in the order in which they build on each other.
+    pub const ALL: [Self; 3] = [Self::Static, Self::Boot, Self::Kubeadm];
+
     /// The name that reports use.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Static => "static",
             Self::Boot => "boot",
             Self::Kubeadm => "kubeadm",
         }
+    }
+
+    /// What it judges, as a sentence.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Static => "The image as it lies in its file: no boot, no root, no emulator.",
+            Self::Boot => "The machine that was booted from it, as its cloud boots it.",
+            Self::Kubeadm => "The cluster that `kubeadm init` made of it, with no network.",
+        }
+    }
+
+    /// Whether a run of this tier judges the rules of `tier`.
+    #[must_use]
+    pub const fn judges(self, tier: Self) -> bool {
+        match self {
+            Self::Static => matches!(tier, Self::Static),
+            Self::Boot => matches!(tier, Self::Static | Self::Boot),
+            Self::Kubeadm => true,
+        }
+    }
+
+    /// Whether it boots the image.
+    #[must_use]
+    pub const fn boots(self) -> bool {
+        !matches!(self, Self::Static)
+    }
+
+    /// Whether it makes a cluster.
+    #[must_use]
+    pub const fn clusters(self) -> bool {
+        matches!(self, Self::Kubeadm)
     }
 }
 
@@ -102,6 +141,9 @@ pub struct Request {
     /// Folder that receives the reports, the console and, on failure, the guest's logs and its screen.
     /// The overlay lives here too while the guest runs: some GiB. What an earlier run left is removed.
     pub out: PathBuf,
+    /// Whether the static tier digests the file and the disk inside and reads every byte of them, which takes as
+    /// long as reading them; a tier that boots does so in any case.
+    pub digests: bool,
     /// What runs the guest's processors.
     pub accelerator: Accelerator,
     /// Every deadline is taken this many times; 1 is normal, more suits a busy host.
@@ -127,23 +169,31 @@ impl Request {
 /// of it.
 pub fn validate(request: &Request, progress: &dyn Progress, cancel: &Cancel) -> Result<Report> {
     let artifact = artifact::identify(&request.image)?; // 1. is it an image at all?
-    let part = Part::of(&request.machine.profile, request.way)?;
-    let plan = kubeadm_plan(request, part.cloud)?;
+    let part = part(request)?;
+    let plan = part.map_or(Ok(None), |part| kubeadm_plan(request, part.cloud))?;
     let evidence = Evidence::open(&request.out)?;
-    let before = artifact.digest(progress, cancel)?; // 2. what exactly is judged
+    let digests = request.tier.boots() || request.digests;
+    let digest = || digests.then(|| artifact.digest(progress, cancel)).transpose();
+    let before = digest()?; // 2. what exactly is judged
     artifact::meant(&artifact.path, request.expected_digest, before)?;
     let opened = artifact.open(&request.out, progress, cancel)?; // 3. the disk inside
     let judgement = at_rest(request, &opened, before, progress, cancel)?; // 4. what its bytes tell
-    let Judgement { mut rules, obstacles } = judgement;
-    let (chosen, outlook) = if !rules.iter().any(Judged::failed) && obstacles.is_empty() {
-        let subject = Subject { artifact: &artifact, opened: &opened, part };
-        let (chosen, outlook) = boot(request, &subject, plan.as_ref(), progress, cancel)?; // 5. to 9.
-        (Some(chosen), outlook)
-    } else {
-        (None, drive::not_booted(request.tier))
+    let Judgement { mut rules, mut obstacles } = judgement;
+    let forbidden = rules.iter().any(|judged| judged.rule.stops_boot && judged.failed());
+    let (chosen, outlook) = match part.filter(|_| request.tier.boots()) {
+        None => {
+            obstacles.clear(); // nothing was to be booted
+            (None, Outlook::default())
+        }
+        Some(part) if !forbidden && obstacles.is_empty() => {
+            let subject = Subject { artifact: &artifact, opened: &opened, part };
+            let (chosen, outlook) = boot(request, &subject, plan.as_ref(), progress, cancel)?; // 5. to 9.
+            (Some(chosen), outlook)
+        }
+        Some(_) => (None, drive::not_booted(request.tier)),
     };
     cancel.check()?;
-    let after = artifact.digest(progress, cancel)?; // 10. and it is still the same
+    let after = digest()?; // 10. and it is still the same
     artifact::unchanged(&artifact.path, before, after)?;
     rules.extend(outlook.rules);
     let report = Report {
@@ -162,33 +212,53 @@ pub fn validate(request: &Request, progress: &dyn Progress, cancel: &Cancel) -> 
         metadata: outlook.metadata,
         logs: outlook.logs,
         console: run::console_path(&request.out),
-        fidelity: fidelity(request, part.cloud),
+        fidelity: fidelity(request, part.map(|part| part.cloud)),
     };
     evidence.keep(&report)?; // 11. the report
     Ok(report)
+}
+
+/// The part that is played for the guest. Without a guest none needs to be played.
+fn part(request: &Request) -> Result<Option<Part>> {
+    match Part::of(&request.machine.profile, request.way) {
+        Err(failure) if !request.tier.boots() && failure.class() == Class::Unsupported => Ok(None),
+        part => part.map(Some),
+    }
 }
 
 /// Judges the rules on the image as it lies in its file.
 fn at_rest(
     request: &Request,
     opened: &Opened,
-    file: Sha256,
+    file: Option<Sha256>,
     progress: &dyn Progress,
     cancel: &Cancel,
 ) -> Result<Judgement> {
     let found = |claimed| {
-        let raw = opened.image.format() == nodekiln_disk::Format::Raw;
-        let found = if raw { file } else { opened.image.payload_digest(progress, cancel)? };
+        let raw = file.filter(|_| opened.image.format() == nodekiln_disk::Format::Raw);
+        let found = match raw {
+            Some(file) => file,
+            None => opened.image.payload_digest(progress, cancel)?,
+        };
         Ok::<_, Failure>(at_rest::Payload { claimed, found })
     };
-    let payload = request.expected_payload.map(found).transpose()?;
+    let claimed = request.expected_payload.filter(|_| file.is_some());
+    let payload = claimed.map(found).transpose()?;
     let Request { machine, way, .. } = request;
-    at_rest::judge(&at_rest::Subject::new(&opened.image, machine, *way, payload, cancel)?)
+    let mut subject = at_rest::Subject::new(&opened.image, machine, *way, payload, cancel)?;
+    subject.claims(request.expect.as_ref());
+    if file.is_none() {
+        subject.skim();
+    }
+    at_rest::judge(&subject)
 }
 
 /// What the run cannot prove; a kernel that was not started from the disk comes first.
-fn fidelity(request: &Request, cloud: Cloud) -> Vec<String> {
-    let mut list = report::fidelity(request.tier, cloud);
+fn fidelity(request: &Request, cloud: Option<Cloud>) -> Vec<String> {
+    let mut list = match cloud.filter(|_| request.tier.boots()) {
+        Some(cloud) => report::fidelity(request.tier, cloud),
+        None => vec!["that it boots: the image was judged as it lies in its file".into()],
+    };
     if request.kernel.is_some() {
         list.insert(0, "the boot loader: a kernel from outside the image was started".into());
     }
@@ -196,7 +266,7 @@ fn fidelity(request: &Request, cloud: Cloud) -> Vec<String> {
 }
 
 fn kubeadm_plan(request: &Request, cloud: Cloud) -> Result<Option<KubeadmPlan>> {
-    if request.tier < Tier::Kubeadm {
+    if !request.tier.clusters() {
         return Ok(None);
     }
     let plan = KubeadmPlan::of(&request.claims(), cloud).ok_or_else(|| {
@@ -306,7 +376,7 @@ mod tests {
         assert!(large_enough(&machine(2, Bytes(2 * Bytes::GIB))).is_ok());
         for small in [machine(1, Bytes(4 * Bytes::GIB)), machine(4, Bytes(2 * Bytes::GIB - 1))] {
             let failure = large_enough(&small).unwrap_err();
-            assert_eq!(failure.class(), nodekiln_words::Class::Input);
+            assert_eq!(failure.class(), Class::Input);
             assert!(failure.help().is_some_and(|help| help.contains("--cpus 2")), "{failure:?}");
         }
     }

@@ -2,17 +2,24 @@
 
 use nodekiln_words::Result;
 
-use super::{Rule, Said, Subject};
-use crate::checks::{Severity, Verdict};
+use super::{Said, Subject};
+use crate::Tier;
 use crate::inspect;
 use crate::metadata::Cloud;
+use crate::rules::{Applies, Judge, Rule, Severity, Verdict};
 
 pub(super) const RULES: &[Rule] = &[Rule {
     id: "datasource-list",
+    title: "cloud-init's list has the cloud's datasource",
+    tier: Tier::Static,
     severity: Severity::Fatal,
+    reads: &["/etc/cloud/cloud.cfg", "/etc/cloud/cloud.cfg.d"],
     why: "a node whose list leaves its own cloud out gets no host name, no key and no bootstrap data",
+    remedy: "add the datasource to `datasource_list`, or build with the provider's own layer",
     source: "cloud-init, datasource_list in /etc/cloud/cloud.cfg and /etc/cloud/cloud.cfg.d",
-    judge: list,
+    applies: Applies::ALL,
+    stops_boot: true,
+    judge: Judge::Image(list),
 }];
 
 fn list(subject: &Subject) -> Result<Said> {
@@ -24,7 +31,12 @@ fn list(subject: &Subject) -> Result<Said> {
         return Ok(Verdict::NotProven("the image has no cloud-init".into()).into());
     }
     let list = inspect::data_sources(files)?;
-    Ok(said(&list, subject.part.own(&subject.machine.profile), subject.part.data_source()))
+    let profile = &subject.machine.profile;
+    let (own, told) = match subject.part {
+        Some(part) => (part.own(profile), part.data_source()),
+        None => (profile.data_source.as_str(), profile.data_source.as_str()),
+    };
+    Ok(said(&list, own, told))
 }
 
 /// Judges a list for a machine whose datasource is `own`, and whose guest is told by the one called `told` in this

@@ -6,24 +6,37 @@ use nodekiln_providers::DiskBus;
 use nodekiln_words::Result;
 
 use super::kernels::Kernels;
-use super::{Rule, Said, Subject};
+use super::{Said, Subject};
 use crate::Machine;
-use crate::checks::{Severity, Verdict};
+use crate::Tier;
+use crate::rules::{Applies, Judge, Rule, Severity, Verdict};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "boot-drivers",
+        title: "The initial RAM disk has the disk controller's driver",
+        tier: Tier::Static,
         severity: Severity::Fatal,
+        reads: &["/boot/initrd.img-*", "/lib/modules/*/modules.dep"],
         why: "without the driver of its controller the kernel waits for a root file system in vain",
+        remedy: "name the driver under `initramfs.modules`, and make the initial RAM disk again",
         source: "the provider's machine; modules.builtin(5), modules.dep(5), initramfs(5)",
-        judge: boot_drivers,
+        applies: Applies::ALL,
+        stops_boot: true,
+        judge: Judge::Image(boot_drivers),
     },
     Rule {
         id: "network-drivers",
+        title: "The kernel has the network card's driver",
+        tier: Tier::Static,
         severity: Severity::Fatal,
+        reads: &["/lib/modules/*/modules.dep"],
         why: "without the driver of its card a node reaches neither metadata nor cluster",
+        remedy: "take a kernel package that has the driver; Debian's cloud kernel leaves some out",
         source: "the provider's machine; modules.builtin(5), modules.dep(5)",
-        judge: network_drivers,
+        applies: Applies::ALL,
+        stops_boot: true,
+        judge: Judge::Image(network_drivers),
     },
 ];
 

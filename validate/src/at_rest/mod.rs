@@ -1,45 +1,36 @@
 //! Rules on an image as it lies in its file: judged before anything boots, from its bytes alone.
 //!
-//! Each rule is a record in a table, a pure function of the image and of the machine that its provider has.
-//! An image that one of them fails is not booted: the guest could only tell the same later and worse. Nor is one
-//! that QEMU lacks a device or a datasource for.
+//! Each rule is a record in a table, a pure function of the image and of the machine that its provider has. An
+//! image that fails one which says so is not booted: the guest could only tell the same later and worse. Nor is
+//! one that QEMU lacks a device or a datasource for.
 
 mod container;
+#[cfg(test)]
+pub(crate) mod corpus;
 mod data_sources;
 mod drivers;
+mod examined;
 mod initrd;
 mod kernels;
 
 use std::cell::OnceCell;
 
 use kernels::Kernels;
-use nodekiln_disk::Image;
+use nodekiln_disk::{Depth, Image};
 use nodekiln_words::{Cancel, Class, Failure, Result, Sha256};
 
-use crate::checks::{Severity, Verdict};
+use crate::expect::Expectations;
 use crate::inspect::{self, FileSystems};
 use crate::provisioning::Part;
 use crate::report::{Judged, Outcome};
-use crate::{Machine, Tier, Way};
+use crate::rules::{Judge, Rule, Verdict};
+use crate::{Machine, Way};
 
-/// One rule.
-#[derive(Clone, Copy, Debug)]
-pub struct Rule {
-    /// Stable name.
-    pub id: &'static str,
-    /// How much a "no" weighs.
-    pub severity: Severity,
-    /// Why it matters.
-    pub why: &'static str,
-    /// Where it comes from.
-    pub source: &'static str,
-    /// Judges an image.
-    judge: fn(&Subject) -> Result<Said>,
-}
+pub use examined::Examined;
 
 /// What a rule says of an image.
 #[derive(Debug)]
-enum Said {
+pub enum Said {
     /// Whether it is as it should be.
     Verdict(Verdict),
     /// It may be, and QEMU lacks what would show it: a guest could only fail, and by no fault of the image.
@@ -66,8 +57,12 @@ pub struct Subject<'a> {
     image: &'a Image,
     /// The machine of this run.
     machine: &'a Machine,
-    /// How its guest is told who it is.
-    part: Part,
+    /// How its guest is told who it is; nothing where nobody here plays its cloud's part.
+    part: Option<Part>,
+    /// The image's claims.
+    expect: Option<&'a Expectations>,
+    /// How much of its file is read.
+    depth: Depth,
     /// Digest of the disk's bytes as our reader has them, where somebody claimed one to compare it with.
     payload: Option<Payload>,
     systems: FileSystems,
@@ -97,7 +92,7 @@ impl<'a> Subject<'a> {
     /// The image on `machine`, whose guest learns by this `way` who it is.
     ///
     /// # Errors
-    /// When nothing here can tell it by its datasource or this way, or somebody asked to stop.
+    /// When its cloud does not have this way, or somebody asked to stop.
     pub fn new(
         image: &'a Image,
         machine: &'a Machine,
@@ -105,12 +100,38 @@ impl<'a> Subject<'a> {
         payload: Option<Payload>,
         cancel: &'a Cancel,
     ) -> Result<Self> {
-        let part = Part::of(&machine.profile, way)?;
+        let part = match Part::of(&machine.profile, way) {
+            Err(failure) if failure.class() == Class::Unsupported => None,
+            part => Some(part?),
+        };
         let mut unreadable = Vec::new();
         // Without a table there are no partitions; why there is none is for other rules to say.
         let systems = inspect::file_systems(image.disk(), &mut unreadable, cancel)?;
         let (root, kernels) = (OnceCell::new(), OnceCell::new());
-        Ok(Self { image, machine, part, payload, systems, root, unreadable, kernels, cancel })
+        let (expect, depth) = (None, Depth::Bytes);
+        Ok(Self {
+            image,
+            machine,
+            part,
+            expect,
+            depth,
+            payload,
+            systems,
+            root,
+            unreadable,
+            kernels,
+            cancel,
+        })
+    }
+
+    /// Has it judged by what the image claims of itself.
+    pub fn claims(&mut self, expect: Option<&'a Expectations>) {
+        self.expect = expect;
+    }
+
+    /// Has only those of its bytes read that tell where the others are.
+    pub fn skim(&mut self) {
+        self.depth = Depth::Tables;
     }
 
     /// The place of the file system with the operating system, or why there is none.
@@ -160,23 +181,38 @@ pub fn judge(subject: &Subject) -> Result<Judgement> {
     let mut judgement = Judgement { rules: Vec::new(), obstacles: Vec::new() };
     for rule in rules() {
         subject.cancel.check()?;
-        let verdict = match (rule.judge)(subject).or_else(|failure| unread(rule, failure))? {
+        let said = match rule.judge {
+            Judge::Image(judge) => judge(subject),
+            Judge::Tree(_) | Judge::Machine(..) => continue,
+        };
+        let verdict = match said.or_else(|failure| unread(rule, failure))? {
             Said::Verdict(verdict) => rule.severity.weigh(verdict),
             Said::NotHere(why) => {
                 judgement.obstacles.push(format!("{}: {why}", rule.id));
                 Verdict::NotProven(why)
             }
         };
-        judgement.rules.push(Judged {
-            id: rule.id.into(),
-            tier: Tier::Boot,
-            severity: rule.severity,
-            why: rule.why.into(),
-            source: rule.source.into(),
-            outcome: Outcome::Judged(verdict),
-        });
+        judgement.rules.push(Judged::new(rule, Outcome::Judged(verdict)));
     }
     Ok(judgement)
+}
+
+/// What `rule`, which is one on files, says of them; why it is not for them, if it is not.
+///
+/// # Errors
+/// When they cannot be read, or somebody asked to stop.
+pub(crate) fn judge_files(rule: &Rule, examined: &Examined) -> Result<Verdict> {
+    let Judge::Tree(judge) = rule.judge else {
+        return Ok(Verdict::Skipped("is no rule on files".to_owned()));
+    };
+    if let Some(why) = rule.applies.excludes(&examined.facts) {
+        return Ok(Verdict::Skipped(why));
+    }
+    let said = judge(examined).map(Said::from).or_else(|failure| unread(rule, failure))?;
+    Ok(match said {
+        Said::Verdict(verdict) => rule.severity.weigh(verdict),
+        Said::NotHere(why) => Verdict::NotProven(why),
+    })
 }
 
 /// What it says of an image that a rule cannot read it.

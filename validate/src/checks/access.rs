@@ -3,18 +3,22 @@
 use nodekiln_words::Result;
 
 use super::answers::text;
-use super::{Ask, Context, Rule, Severity, Verdict};
+use super::{Applies, Ask, Context, Judge, Rule, Severity, Verdict};
 use crate::Tier;
 use crate::guest::Output;
 
 pub(super) const RULES: &[Rule] = &[Rule {
     id: "ssh-passwords",
+    title: "SSH offers no passwords",
     tier: Tier::Boot,
     severity: Severity::Fatal,
+    reads: &["the SSH server's methods"],
     why: "a password that works on one node works on all of them",
+    remedy: "set `PasswordAuthentication no` and `KbdInteractiveAuthentication no` in a file that sorts before others",
     source: "sshd_config(5), PasswordAuthentication and KbdInteractiveAuthentication",
-    ask: Ask::LoginMethods,
-    judge: ssh_passwords,
+    applies: Applies::ALL,
+    stops_boot: false,
+    judge: Judge::Machine(Ask::LoginMethods, ssh_passwords),
 }];
 
 fn ssh_passwords(answer: &Output, _: &Context) -> Result<Verdict> {

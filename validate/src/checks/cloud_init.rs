@@ -3,7 +3,7 @@
 use nodekiln_words::{Failure, Result};
 
 use super::answers::{json, list, string, text};
-use super::{Ask, Context, Rule, Severity, Verdict};
+use super::{Applies, Ask, Context, Judge, Rule, Severity, Software, Verdict};
 use crate::Tier;
 use crate::guest::Output;
 
@@ -29,30 +29,42 @@ const WARNINGS: &str = "\
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "cloud-init-done",
+        title: "cloud-init came to its end",
         tier: Tier::Boot,
         severity: Severity::Fatal,
+        reads: &["cloud-init status"],
         why: "what the bootstrap provider sends is carried out by cloud-init",
+        remedy: "`guest/cloud-init.log` in the evidence has the module and its traceback",
         source: "cloud-init status --format json",
-        ask: STATUS,
-        judge: done,
+        applies: Applies::with(&[Software::CloudInit]),
+        stops_boot: false,
+        judge: Judge::Machine(STATUS, done),
     },
     Rule {
         id: "cloud-init-datasource",
+        title: "cloud-init took the cloud's own datasource",
         tier: Tier::Boot,
         severity: Severity::Fatal,
+        reads: &["cloud-init status"],
         why: "another datasource means that the node does not get its own data",
+        remedy: "put the provider's datasource into `datasource_list`, and remove seeds that answer before it",
         source: "cloud-init status --format json",
-        ask: STATUS,
-        judge: datasource,
+        applies: Applies::with(&[Software::CloudInit]),
+        stops_boot: false,
+        judge: Judge::Machine(STATUS, datasource),
     },
     Rule {
         id: "cloud-init-log",
+        title: "cloud-init's log has no warnings of note",
         tier: Tier::Boot,
         severity: Severity::Fatal,
+        reads: &["/var/log/cloud-init.log", "cloud-init schema"],
         why: "a configuration that cloud-init finds invalid is one that it may ignore; other warnings are told",
+        remedy: "correct the configuration that the line names, in /etc/cloud or in the user-data",
         source: "/var/log/cloud-init.log; cloud-init schema --system",
-        ask: Ask::Script(WARNINGS),
-        judge: log,
+        applies: Applies::with(&[Software::CloudInit]),
+        stops_boot: false,
+        judge: Judge::Machine(Ask::Script(WARNINGS), log),
     },
 ];
 

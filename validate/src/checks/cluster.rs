@@ -3,7 +3,7 @@
 use nodekiln_words::Result;
 
 use super::answers::{json, list, parts, string, text};
-use super::{Ask, Context, Rule, Severity, Verdict};
+use super::{Applies, Ask, Context, Judge, Rule, Severity, Software, Verdict};
 use crate::Tier;
 use crate::expect::name_of;
 use crate::guest::Output;
@@ -11,80 +11,126 @@ use crate::guest::Output;
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "bootstrap-sentinel",
+        title: "The bootstrap came to its end",
         tier: Tier::Kubeadm,
         severity: Severity::Fatal,
+        reads: &["/run/cluster-api/bootstrap-success.complete", "/var/log/cloud-init-output.log"],
         why: "Cluster API takes a node for bootstrapped when this file is there",
+        remedy: "the report has the last error of kubeadm; `guest/journal-kubelet.log` has the rest",
         source: "Cluster API's bootstrap provider contract",
-        ask: Ask::Script(
-            "cat /run/cluster-api/bootstrap-success.complete 2>/dev/null; printf '\\n--\\n'; \
+        applies: Applies::with(&[Software::Kubernetes]),
+        stops_boot: false,
+        judge: Judge::Machine(
+            Ask::Script(
+                "cat /run/cluster-api/bootstrap-success.complete 2>/dev/null; printf '\\n--\\n'; \
              grep --no-group-separator -E -A 12 'error execution phase|\\[ERROR |timed out|panic:' /var/log/cloud-init-output.log | tail -n 30; true",
+            ),
+            sentinel,
         ),
-        judge: sentinel,
     },
     Rule {
         id: "kubeadm-preflight",
+        title: "kubeadm warns of nothing",
         tier: Tier::Kubeadm,
         severity: Severity::Advisory,
+        reads: &["/var/log/cloud-init-output.log"],
         why: "kubeadm's own warnings about this node",
+        remedy: "mend what kubeadm's line names",
         source: "kubeadm init, preflight",
-        ask: Ask::Script(
-            "grep -E '\\[(WARNING|ERROR) ' /var/log/cloud-init-output.log; test $? -le 1",
+        applies: Applies::with(&[Software::Kubernetes]),
+        stops_boot: false,
+        judge: Judge::Machine(
+            Ask::Script(
+                "grep -E '\\[(WARNING|ERROR) ' /var/log/cloud-init-output.log; test $? -le 1",
+            ),
+            preflight,
         ),
-        judge: preflight,
     },
     Rule {
         id: "node-ready",
+        title: "The node is Ready",
         tier: Tier::Kubeadm,
         severity: Severity::Fatal,
+        reads: &["kubectl get nodes"],
         why: "a node that is not Ready takes no work",
+        remedy: "`guest/journal-kubelet.log` says what the kubelet waits for; mostly it is the network plugin",
         source: "kubectl get nodes",
-        ask: Ask::Cluster("kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes -o json"),
-        judge: node_ready,
+        applies: Applies::with(&[Software::Kubernetes]),
+        stops_boot: false,
+        judge: Judge::Machine(
+            Ask::Cluster("kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes -o json"),
+            node_ready,
+        ),
     },
     Rule {
         id: "kubeadm-images",
+        title: "The store has every image that kubeadm lists",
         tier: Tier::Kubeadm,
         severity: Severity::Fatal,
+        reads: &["kubeadm config images list", "ctr images list"],
         why: "what kubeadm lists and the store lacks would have to be pulled",
+        remedy: "preload the images of this kubeadm's own list",
         source: "kubeadm config images list against containerd's store",
-        ask: Ask::Script(
-            "kubeadm config images list --config /run/kubeadm/kubeadm.yaml && echo -- && \
+        applies: Applies::with(&[Software::Kubernetes]),
+        stops_boot: false,
+        judge: Judge::Machine(
+            Ask::Script(
+                "kubeadm config images list --config /run/kubeadm/kubeadm.yaml && echo -- && \
              ctr --namespace k8s.io images list",
+            ),
+            kubeadm_images,
         ),
-        judge: kubeadm_images,
     },
     Rule {
         id: "cgroup-driver",
+        title: "Pods have the kubelet's own cgroups",
         tier: Tier::Kubeadm,
         severity: Severity::Fatal,
+        reads: &["/sys/fs/cgroup"],
         why: "kubelet on systemd and containerd on cgroupfs start and silently put all pods into one flat folder",
+        remedy: "give containerd (`SystemdCgroup`) and the kubelet (`cgroupDriver`) the same driver",
         source: "directory names below /sys/fs/cgroup",
+        applies: Applies::with(&[Software::Kubernetes]),
+        stops_boot: false,
         // Containers come and go while it looks, so a folder that is gone is no error.
-        ask: Ask::Cluster(
-            "find /sys/fs/cgroup -ignore_readdir_race -type d \\( -name '*:cri-containerd:*' \
+        judge: Judge::Machine(
+            Ask::Cluster(
+                "find /sys/fs/cgroup -ignore_readdir_race -type d \\( -name '*:cri-containerd:*' \
              -o -name 'cri-containerd-*.scope' -o -path '*/kubepods/*' \\)",
+            ),
+            cgroup_driver,
         ),
-        judge: cgroup_driver,
     },
     Rule {
         id: "service-network",
+        title: "The API server answers at its service address",
         tier: Tier::Kubeadm,
         severity: Severity::Fatal,
+        reads: &["GET /version at 10.96.0.1"],
         why: "pods reach the API server through a service address that kube-proxy makes",
+        remedy: "look whether kube-proxy runs, and whether its mode has its kernel modules",
         source: "GET /version at the service address of kubernetes.default",
-        ask: Ask::Cluster(
-            "curl --silent --show-error --insecure --max-time 30 https://10.96.0.1:443/version 2>&1; true",
+        applies: Applies::with(&[Software::Kubernetes]),
+        stops_boot: false,
+        judge: Judge::Machine(
+            Ask::Cluster(
+                "curl --silent --show-error --insecure --max-time 30 https://10.96.0.1:443/version 2>&1; true",
+            ),
+            service_network,
         ),
-        judge: service_network,
     },
     Rule {
         id: "cluster-dns",
+        title: "Cluster DNS answers",
         tier: Tier::Kubeadm,
         severity: Severity::Fatal,
+        reads: &["a query to 10.96.0.10"],
         why: "programs find services by name",
+        remedy: "preload the CoreDNS image that kubeadm lists",
         source: "a DNS query for kubernetes.default at the service address of kube-dns",
-        ask: Ask::Cluster(DNS_QUERY),
-        judge: cluster_dns,
+        applies: Applies::with(&[Software::Kubernetes]),
+        stops_boot: false,
+        judge: Judge::Machine(Ask::Cluster(DNS_QUERY), cluster_dns),
     },
 ];
 
@@ -285,7 +331,9 @@ mod tests {
     #[test]
     fn without_a_cluster_cgroups_are_not_asked_for() {
         let rule = RULES.iter().find(|rule| rule.id == "cgroup-driver").unwrap();
-        assert!(matches!(rule.ask, Ask::Cluster(script) if script.contains("readdir_race")));
+        assert!(
+            matches!(crate::checks::ask(rule), Ask::Cluster(script) if script.contains("readdir_race"))
+        );
     }
 
     #[test]

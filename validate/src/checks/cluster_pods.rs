@@ -4,7 +4,7 @@ use nodekiln_words::Result;
 use serde_json::Value;
 
 use super::answers::{list, parts, string, text};
-use super::{Ask, Context, Rule, Severity, Verdict};
+use super::{Applies, Ask, Context, Judge, Rule, Severity, Software, Verdict};
 use crate::Tier;
 use crate::guest::Output;
 
@@ -20,61 +20,96 @@ pub(crate) const COMPONENTS: [(&str, &str); 5] = [
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "control-plane",
+        title: "The control plane runs the images that were shipped",
         tier: Tier::Kubeadm,
         severity: Severity::Fatal,
+        reads: &["kubectl get pods", "ctr images list"],
         why: "the control plane must run from the very images that were shipped",
+        remedy: "preload what kubeadm's manifests name, and nothing else under those names",
         source: "kubectl get pods against containerd's store and the image's claims",
-        ask: Ask::Cluster(
-            "kubectl --kubeconfig /etc/kubernetes/admin.conf --namespace kube-system get pods -o json && \
+        applies: Applies::with(&[Software::Kubernetes]),
+        stops_boot: false,
+        judge: Judge::Machine(
+            Ask::Cluster(
+                "kubectl --kubeconfig /etc/kubernetes/admin.conf --namespace kube-system get pods -o json && \
              echo -- && ctr --namespace k8s.io images list",
+            ),
+            control_plane,
         ),
-        judge: control_plane,
     },
     Rule {
         id: "pod-scheduled",
+        title: "A pod is scheduled and runs",
         tier: Tier::Kubeadm,
         severity: Severity::Fatal,
+        reads: &["kubectl get pod"],
         why: "scheduler, kubelet, runtime and network plugin have to work together once",
+        remedy: "the report tells which condition of the pod is missing",
         source: "kubectl get pod",
-        ask: Ask::Cluster(
-            "kubectl --kubeconfig /etc/kubernetes/admin.conf get pod nodekiln-probe -o json --ignore-not-found",
+        applies: Applies::with(&[Software::Kubernetes]),
+        stops_boot: false,
+        judge: Judge::Machine(
+            Ask::Cluster(
+                "kubectl --kubeconfig /etc/kubernetes/admin.conf get pod nodekiln-probe -o json --ignore-not-found",
+            ),
+            pod_scheduled,
         ),
-        judge: pod_scheduled,
     },
     Rule {
         id: "pod-logs",
+        title: "Logs come through the API server",
         tier: Tier::Kubeadm,
         severity: Severity::Fatal,
+        reads: &["kubectl logs"],
         why: "the API server fetches logs from the kubelet, which needs both certificates",
+        remedy: "look at the kubelet's serving certificate and at the address that the node registered",
         source: "kubectl logs",
-        ask: Ask::Cluster(
-            "kubectl --kubeconfig /etc/kubernetes/admin.conf logs nodekiln-probe 2>&1 | head -c 65536; true",
+        applies: Applies::with(&[Software::Kubernetes]),
+        stops_boot: false,
+        judge: Judge::Machine(
+            Ask::Cluster(
+                "kubectl --kubeconfig /etc/kubernetes/admin.conf logs nodekiln-probe 2>&1 | head -c 65536; true",
+            ),
+            pod_logs,
         ),
-        judge: pod_logs,
     },
     Rule {
         id: "pod-exec",
+        title: "exec comes through the API server",
         tier: Tier::Kubeadm,
         severity: Severity::Fatal,
+        reads: &["kubectl exec"],
         why: "exec goes from the API server through the kubelet to the runtime's streaming server",
+        remedy: "look at containerd's streaming server: its address has to be a loopback one",
         source: "kubectl exec",
-        ask: Ask::Cluster(
-            "kubectl --kubeconfig /etc/kubernetes/admin.conf exec nodekiln-probe -- etcd --version 2>&1; true",
+        applies: Applies::with(&[Software::Kubernetes]),
+        stops_boot: false,
+        judge: Judge::Machine(
+            Ask::Cluster(
+                "kubectl --kubeconfig /etc/kubernetes/admin.conf exec nodekiln-probe -- etcd --version 2>&1; true",
+            ),
+            pod_exec,
         ),
-        judge: pod_exec,
     },
     Rule {
         id: "pod-network",
+        title: "A pod answers at its own address",
         tier: Tier::Kubeadm,
         severity: Severity::Fatal,
+        reads: &["GET /health at the pod"],
         why: "a pod must be reachable at its own address",
+        remedy: "look at the network plugin's configuration in /etc/cni/net.d",
         source: "GET /health at the pod's address",
-        ask: Ask::Cluster(
-            "address=$(kubectl --kubeconfig /etc/kubernetes/admin.conf get pod nodekiln-probe -o 'jsonpath={.status.podIP}' 2>&1)\n\
+        applies: Applies::with(&[Software::Kubernetes]),
+        stops_boot: false,
+        judge: Judge::Machine(
+            Ask::Cluster(
+                "address=$(kubectl --kubeconfig /etc/kubernetes/admin.conf get pod nodekiln-probe -o 'jsonpath={.status.podIP}' 2>&1)\n\
              echo \"$address\"\n\
              curl --silent --show-error --max-time 30 \"http://$address:2379/health\" 2>&1; true",
+            ),
+            pod_network,
         ),
-        judge: pod_network,
     },
 ];
 

@@ -3,33 +3,44 @@
 use nodekiln_words::Result;
 
 use super::answers::{parts, text};
-use super::{Ask, Context, Rule, Severity, Verdict};
+use super::{Applies, Ask, Context, Judge, Rule, Severity, Verdict};
 use crate::Tier;
 use crate::guest::Output;
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "machine-id",
+        title: "The machine-id is made at first boot",
         tier: Tier::Boot,
         severity: Severity::Fatal,
+        reads: &["/etc/machine-id", "journalctl -b"],
         why: "nodes with one machine-id get one DHCP address and one identity",
+        remedy: "leave /etc/machine-id empty and remove /var/lib/dbus/machine-id",
         source: "machine-id(5)",
+        applies: Applies::ALL,
+        stops_boot: false,
         // `|` instead of failing: a missing file is a verdict, not a failure to ask.
-        ask: Ask::Script(
-            "cat /etc/machine-id 2>/dev/null; printf '\\n--\\n'; \
+        judge: Judge::Machine(
+            Ask::Script(
+                "cat /etc/machine-id 2>/dev/null; printf '\\n--\\n'; \
              journalctl -b --no-pager -o cat SYSLOG_IDENTIFIER=systemd _TRANSPORT=kernel 2>/dev/null \
              | grep -i 'machine id'; true",
+            ),
+            machine_id,
         ),
-        judge: machine_id,
     },
     Rule {
         id: "hostname",
+        title: "The host name is the one in the meta-data",
         tier: Tier::Boot,
         severity: Severity::Fatal,
+        reads: &["/proc/sys/kernel/hostname"],
         why: "the node registers under its host name, which the infrastructure provider decides",
+        remedy: "leave /etc/hostname out of the image and `preserve_hostname` false",
         source: "cloud-init meta-data, local-hostname",
-        ask: Ask::Script("cat /proc/sys/kernel/hostname"),
-        judge: hostname,
+        applies: Applies::ALL,
+        stops_boot: false,
+        judge: Judge::Machine(Ask::Script("cat /proc/sys/kernel/hostname"), hostname),
     },
 ];
 

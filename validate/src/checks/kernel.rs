@@ -3,37 +3,52 @@
 use nodekiln_words::Result;
 
 use super::answers::text;
-use super::{Ask, Context, Rule, Severity, Verdict};
+use super::{Applies, Ask, Context, Judge, Rule, Severity, Verdict};
 use crate::Tier;
 use crate::guest::Output;
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "swap",
+        title: "No swap is on",
         tier: Tier::Boot,
         severity: Severity::Fatal,
+        reads: &["/proc/swaps"],
         why: "the kubelet refuses to start with swap on",
+        remedy: "remove swap from /etc/fstab, swap units and zram generators",
         source: "kubeadm preflight check Swap",
-        ask: Ask::Script("tail -n +2 /proc/swaps"),
-        judge: swap,
+        applies: Applies::ALL,
+        stops_boot: false,
+        judge: Judge::Machine(Ask::Script("tail -n +2 /proc/swaps"), swap),
     },
     Rule {
         id: "modules",
+        title: "The claimed modules are loaded",
         tier: Tier::Boot,
         severity: Severity::Fatal,
+        reads: &["/sys/module", "/proc/modules"],
         why: "pod networks need the bridge filter, containers the overlay file system",
+        remedy: "name the modules under `modules:` in the recipe, and take a kernel that has them",
         source: "the image's claims; modules-load.d(5)",
-        ask: Ask::Script("ls -1 /sys/module; cut -d ' ' -f 1 /proc/modules"),
-        judge: modules,
+        applies: Applies::ALL,
+        stops_boot: false,
+        judge: Judge::Machine(
+            Ask::Script("ls -1 /sys/module; cut -d ' ' -f 1 /proc/modules"),
+            modules,
+        ),
     },
     Rule {
         id: "sysctls",
+        title: "The claimed kernel settings are in force",
         tier: Tier::Boot,
         severity: Severity::Fatal,
+        reads: &["sysctl -a"],
         why: "a setting on disk that a later file overrides does nothing",
+        remedy: "look for a later file in sysctl.d that sets the key again",
         source: "the image's claims; sysctl.d(5)",
-        ask: Ask::Script("sysctl -a 2>/dev/null || true"),
-        judge: sysctls,
+        applies: Applies::ALL,
+        stops_boot: false,
+        judge: Judge::Machine(Ask::Script("sysctl -a 2>/dev/null || true"), sysctls),
     },
 ];
 

@@ -18,7 +18,6 @@ mod system;
 
 pub(crate) use cluster_pods::{COMPONENTS, trouble};
 use nodekiln_words::Result;
-use serde::{Deserialize, Serialize};
 
 use crate::Tier;
 use crate::console::Finding;
@@ -26,32 +25,7 @@ use crate::expect::Expectations;
 use crate::guest::Output;
 use crate::metadata::Observed;
 use crate::provisioning::Told;
-
-/// How much a rule's "no" weighs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Severity {
-    /// The image fails.
-    Fatal,
-    /// The image passes, with a warning.
-    Advisory,
-}
-
-/// What a rule says, with what was seen or why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "verdict", content = "seen")]
-pub enum Verdict {
-    /// As it should be.
-    Pass(String),
-    /// Acceptable, yet worth telling.
-    Warn(String),
-    /// Not as it should be.
-    Fail(String),
-    /// Could not be shown with this image; the reason is known and accepted.
-    NotProven(String),
-    /// Not applicable to this image or this run.
-    Skipped(String),
-}
+use crate::rules::{Applies, Facts, Judge, Rule, Severity, Software, Verdict};
 
 /// What a rule asks for.
 #[derive(Clone, Copy, Debug)]
@@ -83,25 +57,6 @@ pub struct Context<'a> {
     pub console: &'a [Finding],
 }
 
-/// One rule.
-#[derive(Clone, Copy, Debug)]
-pub struct Rule {
-    /// Stable name.
-    pub id: &'static str,
-    /// The lowest tier that judges it.
-    pub tier: Tier,
-    /// How much a "no" weighs.
-    pub severity: Severity,
-    /// Why it matters.
-    pub why: &'static str,
-    /// Where it comes from.
-    pub source: &'static str,
-    /// What it asks.
-    pub ask: Ask,
-    /// How the answer is judged.
-    pub judge: fn(&Output, &Context) -> Result<Verdict>,
-}
-
 /// Every rule, in the order in which they are asked and reported.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
     [
@@ -121,56 +76,40 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
 
 /// The rules that a run of `tier` judges.
 pub fn rules_of(tier: Tier) -> impl Iterator<Item = &'static Rule> {
-    rules().filter(move |rule| rule.tier <= tier)
+    rules().filter(move |rule| tier.judges(rule.tier))
 }
 
-impl Rule {
-    /// Judges `answer`; an advisory rule's "no" is a warning.
-    ///
-    /// # Errors
-    /// When the answer is no answer to the question.
-    pub fn verdict(&self, answer: &Output, context: &Context) -> Result<Verdict> {
-        Ok(self.severity.weigh((self.judge)(answer, context)?))
+/// What `rule` says of a running machine's `answer`; why it is not for this machine, if it is not.
+///
+/// # Errors
+/// When the answer is no answer to the question.
+pub(crate) fn verdict(rule: &Rule, answer: &Output, context: &Context) -> Result<Verdict> {
+    if let Some(why) = rule.applies.excludes(&context.facts()) {
+        return Ok(Verdict::Skipped(why));
     }
-}
-
-impl Severity {
-    /// What a rule of this severity says: an advisory one's "no" is a warning.
-    pub(crate) fn weigh(self, verdict: Verdict) -> Verdict {
-        match (self, verdict) {
-            (Self::Advisory, Verdict::Fail(seen)) => Verdict::Warn(seen),
-            (_, verdict) => verdict,
+    match rule.judge {
+        Judge::Machine(_, judge) => Ok(rule.severity.weigh(judge(answer, context)?)),
+        Judge::Image(_) | Judge::Tree(_) => {
+            Ok(Verdict::Skipped("is no rule on a running machine".to_owned()))
         }
     }
 }
 
-impl Verdict {
-    /// Pass when nothing is wrong, else fail with all of it.
-    pub(crate) fn of(wrong: &[String], seen: impl Into<String>) -> Self {
-        if wrong.is_empty() { Self::Pass(seen.into()) } else { Self::Fail(wrong.join("; ")) }
+/// What `rule` asks of a running machine.
+pub(crate) fn ask(rule: &Rule) -> Ask {
+    match rule.judge {
+        Judge::Machine(ask, _) => ask,
+        Judge::Image(_) | Judge::Tree(_) => Ask::Nothing,
     }
+}
 
-    /// What was seen, or the reason.
-    #[must_use]
-    pub fn seen(&self) -> &str {
-        match self {
-            Self::Pass(text)
-            | Self::Warn(text)
-            | Self::Fail(text)
-            | Self::NotProven(text)
-            | Self::Skipped(text) => text,
-        }
-    }
-
-    /// One word for it.
-    #[must_use]
-    pub const fn word(&self) -> &'static str {
-        match self {
-            Self::Pass(_) => "pass",
-            Self::Warn(_) => "warn",
-            Self::Fail(_) => "FAIL",
-            Self::NotProven(_) => "not proven",
-            Self::Skipped(_) => "skipped",
+impl Context<'_> {
+    /// What decides which rules are for this machine.
+    fn facts(&self) -> Facts {
+        Facts {
+            kubernetes: self.expect.kubernetes,
+            cloud: Some(self.told.cloud),
+            ..Facts::default()
         }
     }
 }
@@ -180,7 +119,6 @@ pub(crate) mod testing {
     use nodekiln_words::Sha256;
 
     use super::*;
-    use crate::at_rest;
     use crate::metadata::Cloud;
 
     /// The verdict of the rule `id` on a recorded answer.
@@ -215,7 +153,8 @@ pub(crate) mod testing {
     ) -> Result<Verdict> {
         let rule = rules().find(|rule| rule.id == id).unwrap_or_else(|| panic!("no rule {id}"));
         let answer = Output { stdout: stdout.as_bytes().to_vec(), stderr: Vec::new(), status };
-        (rule.judge)(&answer, context)
+        let Judge::Machine(_, judge) = rule.judge else { panic!("{id} asks nothing") };
+        judge(&answer, context) // unweighed
     }
 
     pub(crate) fn passes(verdict: &Verdict) -> bool {
@@ -224,17 +163,5 @@ pub(crate) mod testing {
 
     pub(crate) fn fails(verdict: &Verdict, naming: &str) -> bool {
         matches!(verdict, Verdict::Fail(seen) if seen.contains(naming))
-    }
-
-    #[test]
-    fn ids_are_unique_and_every_rule_gives_its_reason_and_source() {
-        let at_rest = at_rest::rules().map(|rule| rule.id);
-        let mut ids: Vec<_> = rules().map(|rule| rule.id).chain(at_rest).collect();
-        ids.sort_unstable();
-        let count = ids.len();
-        ids.dedup();
-        assert_eq!(ids.len(), count);
-        assert!(rules().all(|rule| !rule.why.is_empty() && !rule.source.is_empty()));
-        assert!(at_rest::rules().all(|rule| !rule.why.is_empty() && !rule.source.is_empty()));
     }
 }

@@ -4,7 +4,7 @@
 use nodekiln_words::Result;
 
 use super::answers::{json, list, parts, string, text};
-use super::{Ask, Context, Rule, Severity, Verdict};
+use super::{Applies, Ask, Context, Judge, Rule, Severity, Software, Verdict};
 use crate::Tier;
 use crate::guest::Output;
 use crate::metadata::Cloud;
@@ -15,51 +15,77 @@ const INSTANCE: Ask = Ask::Script("cloud-init query v1");
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "cloud-detection",
+        title: "ds-identify found this cloud alone",
         tier: Tier::Boot,
         severity: Severity::Fatal,
+        reads: &["/run/cloud-init/cloud.cfg", "/run/cloud-init/ds-identify.log"],
         why: "where another cloud was recognised too, either may answer at the next start",
+        remedy: "remove seeds, media and lists of other clouds from the image",
         source: "ds-identify: /run/cloud-init/cloud.cfg, /run/cloud-init/ds-identify.log",
-        ask: Ask::Script(
-            "cat /run/cloud-init/cloud.cfg; printf '\\n--\\n'; \
+        applies: Applies::with(&[Software::CloudInit]),
+        stops_boot: false,
+        judge: Judge::Machine(
+            Ask::Script(
+                "cat /run/cloud-init/cloud.cfg; printf '\\n--\\n'; \
              grep -v '=' /run/cloud-init/ds-identify.log | tail -n 4; true",
+            ),
+            detection,
         ),
-        judge: detection,
     },
     Rule {
         id: "instance-id",
+        title: "The instance id is the cloud's",
         tier: Tier::Boot,
         severity: Severity::Fatal,
+        reads: &["cloud-init query"],
         why: "by its id cloud-init tells a new machine from one that it has set up already",
+        remedy: "remove /var/lib/cloud from the image, so that no earlier instance is taken for this one",
         source: "cloud-init query v1, instance_id",
-        ask: INSTANCE,
-        judge: instance_id,
+        applies: Applies::with(&[Software::CloudInit]),
+        stops_boot: false,
+        judge: Judge::Machine(INSTANCE, instance_id),
     },
     Rule {
         id: "cloud-ssh-key",
+        title: "The key named in the cloud is taken",
         tier: Tier::Boot,
         severity: Severity::Fatal,
+        reads: &["cloud-init query"],
         why: "the key that a person names in the cloud is the way in when the bootstrap has failed",
+        remedy: "keep cloud-init's `ssh` module and the default user",
         source: "cloud-init query v1, public_ssh_keys",
-        ask: INSTANCE,
-        judge: ssh_key,
+        applies: Applies::with(&[Software::CloudInit]),
+        stops_boot: false,
+        judge: Judge::Machine(INSTANCE, ssh_key),
     },
     Rule {
         id: "user-data",
+        title: "The user-data arrives byte by byte",
         tier: Tier::Boot,
         severity: Severity::Fatal,
+        reads: &["/var/lib/cloud/instance/user-data.txt"],
         why: "user-data that is not taken byte by byte is another bootstrap than the one that was sent",
+        remedy: "look in `metadata.jsonl` whether the guest asked for its user-data, and what it was answered",
         source: "/var/lib/cloud/instance/user-data.txt",
-        ask: Ask::Script("sha256sum < /var/lib/cloud/instance/user-data.txt"),
-        judge: user_data,
+        applies: Applies::with(&[Software::CloudInit]),
+        stops_boot: false,
+        judge: Judge::Machine(
+            Ask::Script("sha256sum < /var/lib/cloud/instance/user-data.txt"),
+            user_data,
+        ),
     },
     Rule {
         id: "azure-ready",
+        title: "The machine reports itself ready to Azure",
         tier: Tier::Boot,
         severity: Severity::Fatal,
+        reads: &["requests to the wireserver"],
         why: "Azure ends the provisioning of a machine that does not report itself ready",
+        remedy: "keep cloud-init's Azure datasource, or an agent that reports provisioning",
         source: "health report to the wireserver, POST /machine?comp=health",
-        ask: Ask::Nothing,
-        judge: azure_ready,
+        applies: Applies::on(&[Cloud::Azure]),
+        stops_boot: false,
+        judge: Judge::Machine(Ask::Nothing, azure_ready),
     },
 ];
 

@@ -5,39 +5,57 @@ use std::collections::BTreeMap;
 use nodekiln_words::Result;
 
 use super::answers::{parts, text};
-use super::{Ask, Context, Rule, Severity, Verdict};
+use super::{Applies, Ask, Context, Judge, Rule, Severity, Software, Verdict};
 use crate::Tier;
 use crate::guest::Output;
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "containerd",
+        title: "containerd runs, in the claimed version",
         tier: Tier::Boot,
         severity: Severity::Fatal,
+        reads: &["systemctl is-active containerd", "containerd --version"],
         why: "no container runs without it, and the kubelet speaks only to some versions",
+        remedy: "enable containerd.service; lock the package's version",
         source: "the image's claims; ctr version",
-        ask: Ask::Script(
-            "systemctl is-active containerd.service; echo --; containerd --version; true",
+        applies: Applies::ALL,
+        stops_boot: false,
+        judge: Judge::Machine(
+            Ask::Script(
+                "systemctl is-active containerd.service; echo --; containerd --version; true",
+            ),
+            containerd,
         ),
-        judge: containerd,
     },
     Rule {
         id: "kubernetes-version",
+        title: "kubeadm and kubelet have the claimed version",
         tier: Tier::Boot,
         severity: Severity::Fatal,
+        reads: &["kubeadm version", "kubelet --version"],
         why: "kubeadm and kubelet of another version than claimed break version skew rules",
+        remedy: "give `kubernetes.version` the version of the files that are installed",
         source: "the image's claims; kubeadm preflight check KubeletVersion",
-        ask: Ask::Script("kubeadm version -o short; echo --; kubelet --version; true"),
-        judge: kubernetes_version,
+        applies: Applies::ALL,
+        stops_boot: false,
+        judge: Judge::Machine(
+            Ask::Script("kubeadm version -o short; echo --; kubelet --version; true"),
+            kubernetes_version,
+        ),
     },
     Rule {
         id: "images-preloaded",
+        title: "containerd's store has the claimed images",
         tier: Tier::Boot,
         severity: Severity::Fatal,
+        reads: &["ctr images list"],
         why: "a node without a network can only run what it brought along",
+        remedy: "build the image again: its store is not the one that was written",
         source: "the image's claims; containerd's store, namespace k8s.io",
-        ask: Ask::Script("ctr --namespace k8s.io images list"),
-        judge: images_preloaded,
+        applies: Applies::with(&[Software::Kubernetes]),
+        stops_boot: false,
+        judge: Judge::Machine(Ask::Script("ctr --namespace k8s.io images list"), images_preloaded),
     },
 ];
 

@@ -3,7 +3,7 @@
 use nodekiln_words::{Failure, Result};
 
 use super::answers::text;
-use super::{Ask, Context, Rule, Severity, Verdict};
+use super::{Applies, Ask, Context, Judge, Rule, Severity, Verdict};
 use crate::Tier;
 use crate::console::Gravity;
 use crate::guest::Output;
@@ -11,64 +11,98 @@ use crate::guest::Output;
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "multi-user",
+        title: "The machine reaches its normal state",
         tier: Tier::Boot,
         severity: Severity::Fatal,
+        reads: &["systemctl is-system-running"],
         why: "a node that does not reach its normal state never joins a cluster",
+        remedy: "read in the report which unit is still starting, and in `guest/journal.log` why",
         source: "systemd.special(7), multi-user.target",
-        ask: Ask::Script(
-            "systemctl is-active multi-user.target; systemctl is-system-running; true",
+        applies: Applies::ALL,
+        stops_boot: false,
+        judge: Judge::Machine(
+            Ask::Script("systemctl is-active multi-user.target; systemctl is-system-running; true"),
+            multi_user,
         ),
-        judge: multi_user,
     },
     Rule {
         id: "failed-units",
+        title: "No unit failed",
         tier: Tier::Boot,
         severity: Severity::Fatal,
+        reads: &["systemctl list-units --failed"],
         why: "a unit that fails on every first boot fails on every node",
+        remedy: "`guest/journal.log` in the evidence says why the unit failed; disable or mask what the image does not need",
         source: "systemctl(1)",
-        ask: Ask::Script("systemctl list-units --failed --plain --no-legend --full --no-pager"),
-        judge: failed_units,
+        applies: Applies::ALL,
+        stops_boot: false,
+        judge: Judge::Machine(
+            Ask::Script("systemctl list-units --failed --plain --no-legend --full --no-pager"),
+            failed_units,
+        ),
     },
     Rule {
         id: "console",
+        title: "The console tells of no fault",
         tier: Tier::Boot,
         severity: Severity::Fatal,
+        reads: &["the serial console"],
         why: "the console tells of faults that nothing else reports",
+        remedy: "read the line in its surroundings: the report gives its place in `console.log`",
         source: "pattern table of the console scanner",
-        ask: Ask::Nothing,
-        judge: console,
+        applies: Applies::ALL,
+        stops_boot: false,
+        judge: Judge::Machine(Ask::Nothing, console),
     },
     Rule {
         id: "root-growth",
+        title: "The root file system fills a larger disk",
         tier: Tier::Boot,
         severity: Severity::Fatal,
+        reads: &["df", "lsblk"],
         why: "clouds give larger disks than the image; unused space is paid for and missed",
+        remedy: "keep cloud-init's growpart and resizefs modules and the package cloud-guest-utils, with the root partition last",
         source: "cloud-init modules growpart and resizefs",
-        ask: Ask::Script(
-            "device=$(findmnt -n -o SOURCE --target /)\n\
+        applies: Applies::ALL,
+        stops_boot: false,
+        judge: Judge::Machine(
+            Ask::Script(
+                "device=$(findmnt -n -o SOURCE --target /)\n\
              df -B1 --output=size / | tail -n 1\n\
              disk=$(lsblk -n -o PKNAME \"$device\" | head -n 1)\n\
              blockdev --getsize64 \"/dev/${disk:-${device#/dev/}}\"",
+            ),
+            root_growth,
         ),
-        judge: root_growth,
     },
     Rule {
         id: "journal",
+        title: "The journal has no errors",
         tier: Tier::Boot,
         severity: Severity::Advisory,
+        reads: &["journalctl -b -p err"],
         why: "errors in every node's journal hide those that matter",
+        remedy: "mend what the lines name, or disable the unit that writes them",
         source: "journalctl(1), priority err and above",
-        ask: Ask::Script("journalctl -b -p err -o short-monotonic --no-pager -q"),
-        judge: journal,
+        applies: Applies::ALL,
+        stops_boot: false,
+        judge: Judge::Machine(
+            Ask::Script("journalctl -b -p err -o short-monotonic --no-pager -q"),
+            journal,
+        ),
     },
     Rule {
         id: "listeners",
+        title: "Nothing unexpected listens",
         tier: Tier::Boot,
         severity: Severity::Advisory,
+        reads: &["ss -l"],
         why: "each open port is a way in",
+        remedy: "disable the unit that listens, or bind it to a loopback address",
         source: "ss(8)",
-        ask: Ask::Script("ss -H -l -n -p -t -u"),
-        judge: listeners,
+        applies: Applies::ALL,
+        stops_boot: false,
+        judge: Judge::Machine(Ask::Script("ss -H -l -n -p -t -u"), listeners),
     },
 ];
 
@@ -88,7 +122,7 @@ fn multi_user(answer: &Output, _: &Context) -> Result<Verdict> {
 fn failed_units(answer: &Output, context: &Context) -> Result<Verdict> {
     let text = text(answer)?;
     let names = text.lines().filter_map(|line| line.split_whitespace().next());
-    let excepted = |name: &&str| context.tier == Tier::Boot && *name == "kubelet.service";
+    let excepted = |name: &&str| !context.tier.clusters() && *name == "kubelet.service";
     let wrong: Vec<String> =
         names.filter(|name| !excepted(name)).map(|name| format!("{name} failed")).collect();
     Ok(Verdict::of(&wrong, "none"))
@@ -168,7 +202,7 @@ fn listeners(answer: &Output, context: &Context) -> Result<Verdict> {
         let Some((address, port)) = local.rsplit_once(':') else { continue };
         let loopback = address.starts_with("127.") || address.starts_with("[::1]");
         let port: u16 = port.parse().unwrap_or(0);
-        let cluster = context.tier >= Tier::Kubeadm && CONTROL_PLANE.contains(&port);
+        let cluster = context.tier.clusters() && CONTROL_PLANE.contains(&port);
         if !loopback && !cluster && !OPEN.contains(&(*protocol, port)) {
             let process = fields.get(6).copied().unwrap_or("an unknown process");
             wrong.push(format!("{protocol} {local} {process}"));

@@ -6,10 +6,11 @@ use std::path::Path;
 use nodekiln_words::{Class, Result, ResultExt as _};
 
 use crate::Tier;
-use crate::checks::{Ask, Context, Rule, Verdict, rules_of};
+use crate::checks::{self, Ask, Context, rules_of};
 use crate::evidence;
 use crate::guest::{Guest, Life as _, Output};
 use crate::report::{Excerpt, Judged, Outcome};
+use crate::rules::{Rule, Verdict};
 use crate::run::Running;
 
 /// Whether a rule's outcome calls for a look at the guest's logs.
@@ -27,19 +28,19 @@ pub(super) fn ask_all(
     let mut answers = BTreeMap::new();
     let mut judged = Vec::new();
     for rule in rules_of(context.tier) {
-        if !cluster && matches!(rule.ask, Ask::Cluster(_)) {
+        if !cluster && matches!(checks::ask(rule), Ask::Cluster(_)) {
             let reason = "kubeadm init did not succeed: see bootstrap-sentinel";
             judged.push(Judged::new(rule, Outcome::Judged(Verdict::Skipped(reason.into()))));
             continue;
         }
-        let answer = match rule.ask {
+        let answer = match checks::ask(rule) {
             Ask::Nothing => Ok(Output::default()),
             Ask::LoginMethods => login_methods(guest, running),
             Ask::Script(script) | Ask::Cluster(script) => {
                 ask_once(&mut answers, script, guest, running)
             }
         };
-        let outcome = match answer.and_then(|answer| rule.verdict(&answer, context)) {
+        let outcome = match answer.and_then(|answer| checks::verdict(rule, &answer, context)) {
             Ok(verdict) => Outcome::Judged(verdict),
             Err(failure) if failure.class() == Class::Interrupted => return Err(failure),
             Err(failure) => Outcome::Unasked(failure.chain().join(": ")),
@@ -72,9 +73,9 @@ fn login_methods(guest: &Guest, running: &Running) -> Result<Output> {
 /// Judges the rules that ask nothing once more, now that the guest has said its last word: the console
 /// may tell of a panic on the way down.
 pub(super) fn judge_again(rules: &mut [Judged], context: &Context) -> Result<()> {
-    for rule in rules_of(context.tier).filter(|rule| matches!(rule.ask, Ask::Nothing)) {
-        let verdict = rule.verdict(&Output::default(), context)?;
-        for judged in rules.iter_mut().filter(|judged| judged.id == rule.id) {
+    for rule in rules_of(context.tier).filter(|rule| matches!(checks::ask(rule), Ask::Nothing)) {
+        let verdict = checks::verdict(rule, &Output::default(), context)?;
+        for judged in rules.iter_mut().filter(|judged| judged.rule.id == rule.id) {
             judged.outcome = Outcome::Judged(verdict.clone());
         }
     }
@@ -83,8 +84,8 @@ pub(super) fn judge_again(rules: &mut [Judged], context: &Context) -> Result<()>
 
 /// The outcomes for a guest that nobody could log in to: only what needs no guest is judged.
 pub(super) fn unreachable(context: &Context) -> Vec<Judged> {
-    let outcome = |rule: &Rule| match rule.ask {
-        Ask::Nothing => match rule.verdict(&Output::default(), context) {
+    let outcome = |rule: &Rule| match checks::ask(rule) {
+        Ask::Nothing => match checks::verdict(rule, &Output::default(), context) {
             Ok(verdict) => Outcome::Judged(verdict),
             Err(failure) => Outcome::Unasked(failure.to_string()),
         },
@@ -154,13 +155,13 @@ mod tests {
             expect: &expect,
             claimed: true,
             tier: Tier::Boot,
-            told: crate::checks::testing::told(),
+            told: checks::testing::told(),
             observed: None,
             console,
         };
         let mut rules = unreachable(&context(&[]));
         let console = |rules: &[Judged]| {
-            rules.iter().find(|rule| rule.id == "console").unwrap().outcome.clone()
+            rules.iter().find(|judged| judged.rule.id == "console").unwrap().outcome.clone()
         };
         assert!(matches!(console(&rules), Outcome::Judged(Verdict::Pass(_))));
         scanner.push(b"Kernel panic - not syncing: on the way down\n");

@@ -3,7 +3,7 @@
 use quick_junit::{NonSuccessKind, Property, TestCase, TestCaseStatus, TestSuite};
 
 use super::{Judged, Outcome, Report};
-use crate::checks::Verdict;
+use crate::rules::Verdict;
 
 impl Report {
     /// The report as JUnit XML. Passing is success, a warning too with its text as output; what is
@@ -25,9 +25,9 @@ impl Report {
         let mut properties = vec![
             ("image", self.image.display().to_string()),
             ("format", self.format.clone()),
-            ("sha256", self.sha256.to_string()),
             ("firmware", self.firmware.as_str().to_owned()),
         ];
+        properties.extend(self.sha256.map(|digest| ("sha256", digest.to_string())));
         properties.extend(self.provider.clone().map(|name| ("provider", name)));
         if let Some(chosen) = &self.accelerator {
             properties.extend([
@@ -60,13 +60,17 @@ impl Report {
     }
 }
 
-fn case(rule: &Judged, tier: &str) -> TestCase {
+fn case(judged: &Judged, tier: &str) -> TestCase {
+    let rule = &judged.rule;
     let failed = |kind, text: &str| {
         let mut status = TestCaseStatus::non_success(kind);
-        status.set_message(text).set_description(format!("{} ({})", rule.why, rule.source));
+        status.set_message(text).set_description(format!(
+            "{}\nRemedy: {}\nSource: {}",
+            rule.why, rule.remedy, rule.source
+        ));
         status
     };
-    let status = match &rule.outcome {
+    let status = match &judged.outcome {
         Outcome::Unasked(why) => failed(NonSuccessKind::Error, why),
         Outcome::Judged(Verdict::Fail(seen)) => failed(NonSuccessKind::Failure, seen),
         Outcome::Judged(Verdict::NotProven(why) | Verdict::Skipped(why)) => {
@@ -78,7 +82,7 @@ fn case(rule: &Judged, tier: &str) -> TestCase {
     };
     let mut case = TestCase::new(rule.id.clone(), status);
     case.set_classname(format!("nodekiln.{tier}"));
-    if let Outcome::Judged(verdict @ (Verdict::Pass(_) | Verdict::Warn(_))) = &rule.outcome {
+    if let Outcome::Judged(verdict @ (Verdict::Pass(_) | Verdict::Warn(_))) = &judged.outcome {
         case.set_system_out(format!("{}: {}", verdict.word(), verdict.seen()));
     }
     case

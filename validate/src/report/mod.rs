@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::Tier;
 use crate::accelerator::Chosen;
-use crate::checks::{Rule, Severity, Verdict};
 use crate::console::Finding;
 use crate::evidence;
 use crate::metadata::{Cloud, Emulation};
+use crate::rules::{Record, Rule, Verdict};
 use crate::run::{Cause, Lap};
 
 /// Everything that a run found out about an artifact.
@@ -27,8 +27,8 @@ pub struct Report {
     pub provider: Option<String>,
     /// Its format: `raw`, `qcow2`, `vhd`, `vmdk`, `ova`, `tar.gz`.
     pub format: String,
-    /// SHA-256 of its bytes, the same before and after.
-    pub sha256: Sha256,
+    /// SHA-256 of its bytes, the same before and after; nothing where they were not digested.
+    pub sha256: Option<Sha256>,
     /// The tier that was run.
     pub tier: Tier,
     /// The firmware that it was booted by.
@@ -86,16 +86,9 @@ impl Metadata {
 /// A rule and what came of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Judged {
-    /// The rule's id.
-    pub id: String,
-    /// Its tier.
-    pub tier: Tier,
-    /// How much its "no" weighs.
-    pub severity: Severity,
-    /// Why it matters.
-    pub why: String,
-    /// Where it comes from.
-    pub source: String,
+    /// The rule.
+    #[serde(flatten)]
+    pub rule: Record,
     /// The verdict, or why there is none.
     pub outcome: Outcome,
 }
@@ -125,14 +118,7 @@ impl Judged {
     /// `rule` with its outcome.
     #[must_use]
     pub fn new(rule: &Rule, outcome: Outcome) -> Self {
-        Self {
-            id: rule.id.into(),
-            tier: rule.tier,
-            severity: rule.severity,
-            why: rule.why.into(),
-            source: rule.source.into(),
-            outcome,
-        }
+        Self { rule: rule.record(), outcome }
     }
 
     /// Whether it says no.
@@ -178,7 +164,7 @@ impl Report {
     /// when a rule could not be asked.
     pub fn result(&self) -> Result<()> {
         let image = self.image.display();
-        let failed: Vec<&str> = self.failed().map(|rule| rule.id.as_str()).collect();
+        let failed: Vec<&str> = self.failed().map(|judged| judged.rule.id.as_str()).collect();
         if let Some(cause) = &self.cause {
             return Err(Failure::new(Class::Verdict, format!("{image} failed: {}", cause.text)));
         }
@@ -194,7 +180,7 @@ impl Report {
                 "no rule failed it: boot it in its cloud, or try another `--firmware`",
             ));
         }
-        let unasked: Vec<&str> = self.unasked().map(|rule| rule.id.as_str()).collect();
+        let unasked: Vec<&str> = self.unasked().map(|judged| judged.rule.id.as_str()).collect();
         if !unasked.is_empty() {
             return Err(Failure::io(format!(
                 "{image}: could not be checked: {}",
@@ -248,7 +234,7 @@ pub(crate) fn fidelity(tier: Tier, cloud: Cloud) -> Vec<String> {
             "no agent of Azure's: it starts where the hypervisor says that it is Microsoft's",
         );
     }
-    if tier < Tier::Kubeadm {
+    if !tier.clusters() {
         list.push("no cluster: kubeadm init was not run");
     } else {
         list.push(
@@ -264,22 +250,30 @@ pub(crate) mod testing {
     use super::*;
     use crate::accelerator::Engine;
     use crate::deadlines::Stage;
+    use crate::rules::Severity;
 
     /// A report with one rule of each outcome.
     pub(crate) fn sample() -> Report {
         let rule = |id: &str, outcome| Judged {
-            id: id.into(),
-            tier: Tier::Boot,
-            severity: Severity::Fatal,
-            why: "because".into(),
-            source: "somewhere".into(),
+            rule: Record {
+                id: id.into(),
+                title: "all is well".into(),
+                tier: Tier::Boot,
+                severity: Severity::Fatal,
+                reads: vec!["/etc/x".into()],
+                why: "because".into(),
+                remedy: "do this".into(),
+                source: "somewhere".into(),
+                applies: "every image".into(),
+                stops_boot: false,
+            },
             outcome,
         };
         Report {
             image: "/images/node.qcow2".into(),
             provider: Some("qemu".into()),
             format: "qcow2".into(),
-            sha256: Sha256::of("node"),
+            sha256: Some(Sha256::of("node")),
             tier: Tier::Boot,
             firmware: Firmware::Bios,
             accelerator: Some(Chosen {

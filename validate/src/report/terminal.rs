@@ -37,8 +37,9 @@ impl Report {
                 );
             }
         }
-        for rule in self.failed() {
-            let _ = writeln!(text, "cause: {}: {}", rule.id, printable(rule.seen()));
+        for judged in self.failed() {
+            let _ = writeln!(text, "cause: {}: {}", judged.rule.id, printable(judged.seen()));
+            let _ = writeln!(text, "       help: {}", judged.rule.remedy);
         }
         for why in &self.obstacles {
             let _ = writeln!(text, "not booted: {}", printable(why));
@@ -50,7 +51,9 @@ impl Report {
 
     fn head(&self, text: &mut String) {
         let _ = writeln!(text, "image        {}", self.image.display());
-        let _ = writeln!(text, "sha256       {}", self.sha256);
+        if let Some(digest) = &self.sha256 {
+            let _ = writeln!(text, "sha256       {digest}");
+        }
         let provider = self.provider.as_deref().map(|name| format!(", provider {name}"));
         let _ = writeln!(
             text,
@@ -104,12 +107,13 @@ impl Report {
 
     fn rule_lines(&self, text: &mut String) {
         text.push_str("\nrules\n");
-        for rule in &self.rules {
-            let word = match &rule.outcome {
+        for judged in &self.rules {
+            let word = match &judged.outcome {
                 Outcome::Judged(verdict) => verdict.word(),
                 Outcome::Unasked(_) => "NOT ASKED",
             };
-            let _ = writeln!(text, "  {word:<10} {:<22} {}", rule.id, printable(rule.seen()));
+            let _ =
+                writeln!(text, "  {word:<10} {:<22} {}", judged.rule.id, printable(judged.seen()));
         }
     }
 
@@ -136,7 +140,7 @@ impl Report {
     }
 
     fn verdict(&self, text: &mut String) {
-        let failed: Vec<&str> = self.failed().map(|rule| rule.id.as_str()).collect();
+        let failed: Vec<&str> = self.failed().map(|judged| judged.rule.id.as_str()).collect();
         let unasked = self.unasked().count();
         let verdict = match (self.passed(), failed.is_empty(), &self.cause) {
             (true, ..) => "passed".to_owned(),
@@ -153,9 +157,9 @@ impl Report {
 mod tests {
     use super::super::testing::sample;
     use super::super::{Excerpt, Outcome};
-    use crate::checks::Verdict;
     use crate::console::{Finding, Gravity};
     use crate::deadlines::Stage;
+    use crate::rules::Verdict;
     use crate::run::Cause;
 
     #[test]
@@ -202,7 +206,7 @@ mod tests {
     #[test]
     fn an_image_that_cannot_be_booted_here_is_neither_passed_nor_failed() {
         let mut report = sample();
-        report.rules.retain(|rule| rule.id == "multi-user");
+        report.rules.retain(|judged| judged.rule.id == "multi-user");
         report.obstacles = vec!["boot-drivers: no virtio_scsi".into()];
         let text = report.text();
         assert!(text.starts_with("not booted: boot-drivers: no virtio_scsi\n"), "{text}");
@@ -242,7 +246,7 @@ mod tests {
     #[test]
     fn the_report_of_an_image_that_passed_names_no_cause() {
         let mut report = sample();
-        report.rules.retain(|rule| rule.id == "multi-user");
+        report.rules.retain(|judged| judged.rule.id == "multi-user");
         let text = report.text();
         assert!(text.starts_with("image ") && text.ends_with("\npassed\n"), "{text}");
     }

@@ -31,7 +31,7 @@ fn judged(partitions: &[Files], machine: &Machine, way: Way) -> Judgement {
 
 /// The word of the rule `id`, and what it saw.
 fn said(judgement: &Judgement, id: &str) -> (&'static str, String) {
-    let rule = judgement.rules.iter().find(|rule| rule.id == id).unwrap();
+    let rule = judgement.rules.iter().find(|judged| judged.rule.id == id).unwrap();
     let nodekiln_validate::report::Outcome::Judged(verdict) = &rule.outcome else {
         panic!("{rule:?}")
     };

@@ -87,7 +87,7 @@ fn the_same_guest_speaks_from_every_format_and_no_file_changes() {
         let report = run(&request);
         let cause = report.cause.unwrap();
         assert!(cause.text.contains("not syncing: spoken"), "{format}: {cause:?}");
-        assert_eq!((report.format.as_str(), report.sha256), (format, before));
+        assert_eq!((report.format.as_str(), report.sha256), (format, Some(before)));
         assert_eq!(digest(&image), before, "{format}");
         let left: Vec<_> =
             std::fs::read_dir(&out).unwrap().map(|e| e.unwrap().file_name()).collect();
@@ -95,7 +95,10 @@ fn the_same_guest_speaks_from_every_format_and_no_file_changes() {
         // The disk inside is compared with what was built, whatever the file's own digest says.
         request.expected_payload = Some(Sha256::of("another disk"));
         let report = run(&request);
-        assert_eq!(report.failed().map(|rule| rule.id.as_str()).collect::<Vec<_>>(), ["payload"]);
+        assert_eq!(
+            report.failed().map(|judged| judged.rule.id.as_str()).collect::<Vec<_>>(),
+            ["payload"]
+        );
         assert!(report.timeline.is_empty() && report.accelerator.is_none(), "{format}");
     }
 }
@@ -145,7 +148,7 @@ fn a_guest_of_a_cloud_runs_where_its_services_are_and_what_it_asks_is_kept() {
         let told = report.metadata.as_ref().map(|metadata| metadata.cloud.as_str());
         assert_eq!((told, out.join("metadata.jsonl").is_file()), (cloud, cloud.is_some()));
         assert_eq!(report.text().contains("told in"), cloud.is_some());
-        let ready = report.rules.iter().find(|rule| rule.id == "azure-ready").unwrap();
+        let ready = report.rules.iter().find(|judged| judged.rule.id == "azure-ready").unwrap();
         let failed = matches!(&ready.outcome, Outcome::Judged(verdict) if verdict.word() == "FAIL");
         assert_eq!(failed, cloud == Some("azure"), "{ready:?}");
     }

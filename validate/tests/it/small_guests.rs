@@ -93,7 +93,7 @@ fn a_panic_is_reported_at_once_with_its_line_and_not_by_time_out() {
     assert_eq!(cause.console.unwrap().pattern, "kernel-panic");
     assert!(!report.passed());
     assert_eq!(report.result().unwrap_err().class(), Class::Verdict);
-    let console = report.rules.iter().find(|rule| rule.id == "console").unwrap();
+    let console = report.rules.iter().find(|judged| judged.rule.id == "console").unwrap();
     assert!(matches!(&console.outcome, Outcome::Judged(verdict) if verdict.word() == "FAIL"));
     assert!(report.text().contains("no init"));
 }
@@ -149,7 +149,7 @@ fn the_artifact_keeps_its_digest_and_nothing_but_the_logs_is_left() {
     let before = Sha256::of(std::fs::read(&image).unwrap());
     let out = folder.path().join("out");
     let report = validate(&request(image.clone(), &out), &Silent, &Cancel::default()).unwrap();
-    assert_eq!(report.sha256, before);
+    assert_eq!(report.sha256, Some(before));
     assert_eq!(Sha256::of(std::fs::read(&image).unwrap()), before);
     let mut left: Vec<_> =
         std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name()).collect();

@@ -1,0 +1,69 @@
+//! Trees that every rule passes: what a recipe's image looks like after its cleaning up, in small.
+
+use nodekiln_recipes::recipe::Version;
+
+use crate::at_rest::Examined;
+use crate::expect::Expectations;
+use crate::machine::Machine;
+use crate::provisioning::{Part, Way};
+use crate::rules::{Facts, Family, Software};
+use crate::tree::Tree;
+
+/// The Kubernetes of a sound tree.
+const KUBERNETES: Version = Version { major: 1, minor: 20, patch: 2 };
+
+/// A sound image of packages of `family`, for a plain virtio machine.
+pub(crate) fn sound(family: Family) -> Examined<'static> {
+    let mut tree = Tree::default();
+    base(&mut tree);
+    match family {
+        Family::Debian => debian(&mut tree),
+        Family::Rpm => rpm(&mut tree),
+    }
+    let machine = Machine::default();
+    let software = [
+        Software::Kubernetes,
+        Software::Containerd,
+        Software::CloudInit,
+        Software::SshServer,
+        Software::Systemd,
+    ];
+    let part = Part::of(&machine.profile, Way::Usual).ok();
+    Examined {
+        tree,
+        facts: Facts {
+            family: Some(family),
+            kubernetes: Some(KUBERNETES),
+            cloud: part.map(|part| part.cloud),
+            software: Some(software.into()),
+        },
+        expect: Expectations { kubernetes: Some(KUBERNETES), ..Expectations::default() },
+        claimed: true,
+        machine,
+        part,
+    }
+}
+
+/// What every distribution has.
+fn base(tree: &mut Tree) {
+    for folder in ["/boot", "/dev", "/proc", "/run", "/sys", "/home", "/var/log"] {
+        tree.folder(folder, 0o755);
+    }
+    tree.folder("/root", 0o700);
+    tree.folder("/tmp", 0o1777);
+    tree.folder("/var/tmp", 0o1777);
+    for link in ["bin", "sbin", "lib"] {
+        tree.link(&format!("/{link}"), &format!("usr/{link}"));
+        tree.folder(&format!("/usr/{link}"), 0o755);
+    }
+}
+
+fn debian(tree: &mut Tree) {
+    tree.write("/usr/lib/os-release", 0o644, "ID=debian\nVERSION_ID=\"12\"\n");
+    tree.link("/etc/os-release", "../usr/lib/os-release");
+}
+
+fn rpm(tree: &mut Tree) {
+    tree.write("/usr/lib/os-release", 0o644, "ID=\"rocky\"\nID_LIKE=\"rhel fedora\"\n");
+    tree.link("/etc/os-release", "../usr/lib/os-release");
+}
