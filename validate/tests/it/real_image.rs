@@ -50,6 +50,7 @@ fn a_real_image_passes() {
         expected_payload: None,
         out: path("NODEKILN_OUT").unwrap_or_else(|| kept.path().to_owned()),
         accelerator: Accelerator::Auto,
+        digests: false,
         patience: 2,
         kernel,
     };

@@ -69,6 +69,7 @@ pub(crate) fn request(image: PathBuf, out: &Path) -> Request {
         expected_payload: None,
         out: out.to_owned(),
         accelerator: Accelerator::Tcg,
+        digests: false,
         patience: 1,
         kernel: None,
     }

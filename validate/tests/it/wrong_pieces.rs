@@ -209,7 +209,8 @@ fn a_vhd_that_is_not_a_whole_number_of_mib_is_found() {
     let path = raw.with_file_name("node.vhd");
     std::fs::write(&path, bytes).unwrap();
     let report = judged(&path, azure());
-    let failed: Vec<_> = report.failed().map(|rule| (rule.id.as_str(), rule.seen())).collect();
+    let failed: Vec<_> =
+        report.failed().map(|judged| (judged.rule.id.as_str(), judged.seen())).collect();
     assert!(
         matches!(failed[..], [("container", seen), ("disk-size", _)] if seen.contains("not a whole number of MiB")),
         "{failed:?}"
@@ -257,7 +258,7 @@ fn an_overlay_is_found_and_what_it_names_is_not_opened() {
     let path = raw.with_file_name("node.qcow2");
     nodekiln_disk::qcow2::write_overlay(&path, &Backing::Raw(raw), size).unwrap();
     let report = judged(&path, aws());
-    let container = report.failed().find(|rule| rule.id == "container").unwrap();
+    let container = report.failed().find(|judged| judged.rule.id == "container").unwrap();
     assert!(container.seen().contains("disk.raw"), "{}", container.seen());
 }
 
