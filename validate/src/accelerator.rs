@@ -11,6 +11,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nodekiln_words::{Cancel, Class, Failure, Result, ResultExt as _};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::program;
@@ -30,7 +31,7 @@ pub enum Accelerator {
 }
 
 /// What runs the guest's processors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Engine {
     /// The host's virtualisation.
@@ -70,7 +71,7 @@ impl Engine {
 }
 
 /// The engine that a run uses, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Chosen {
     /// The engine.
     pub engine: Engine,

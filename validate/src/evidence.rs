@@ -6,14 +6,16 @@ use std::path::{Path, PathBuf};
 
 use nodekiln_words::{Failure, Result, ResultExt as _};
 
-use crate::report::Report;
+use crate::report::{self, Kept, Report};
 
 /// The console's log.
 pub(crate) const CONSOLE: &str = "console.log";
 /// What QEMU itself said.
 pub(crate) const QEMU_LOG: &str = "qemu.log";
 /// A picture of the guest's screen.
-pub(crate) const SCREEN: &str = "screen.ppm";
+pub(crate) const SCREEN: &str = "screen.png";
+/// The same, as QEMU writes it.
+pub(crate) const PICTURE: &str = "screen.ppm";
 /// What the guest asked of its cloud's services.
 pub(crate) const METADATA: &str = "metadata.jsonl";
 /// Folder of the guest's own logs; its files are called by what they are and end in `.log`.
@@ -23,7 +25,9 @@ const OVERLAY: &str = ".overlay-";
 /// A report while it is being written.
 const PARTIAL: &str = ".partial-";
 /// The report in its forms; who finds the last one finds all.
-const REPORTS: [&str; 3] = ["report.txt", "junit.xml", "report.json"];
+const REPORTS: [&str; 5] = ["report.txt", "junit.xml", "summary.md", "report.html", REPORT];
+/// The report for programs.
+pub(crate) const REPORT: &str = "report.json";
 
 /// An evidence folder that this run alone writes to, as long as the value lives.
 #[derive(Debug)]
@@ -56,7 +60,10 @@ impl Evidence {
     /// # Errors
     /// When it cannot be written.
     pub(crate) fn keep(&self, report: &Report) -> Result<()> {
-        for (name, text) in REPORTS.iter().zip([report.text(), report.junit(), report.json()]) {
+        let kept = [Kept { folder: self.folder.clone(), report: report.clone() }];
+        let (summary, page) = (report::summary(&kept), report::page(&kept));
+        let forms = [report.text(), report.junit(), summary, page, report.json()];
+        for (name, text) in REPORTS.iter().zip(forms) {
             let path = self.folder.join(name);
             let cannot = || format!("cannot write {}", path.display());
             let partial = self.folder.join(format!("{PARTIAL}{name}"));
@@ -76,7 +83,7 @@ fn busy(folder: &Path) -> Failure {
 /// Removes what a run writes, by name: the folder may hold things of its owner too. Who holds the lock
 /// knows that no run lives that the overlays could belong to.
 fn clear(folder: &Path) -> Result<()> {
-    for name in REPORTS.iter().chain(&[CONSOLE, QEMU_LOG, SCREEN, METADATA]) {
+    for name in REPORTS.iter().chain(&[CONSOLE, QEMU_LOG, PICTURE, SCREEN, METADATA]) {
         remove(&folder.join(name))?;
     }
     remove_logs(&folder.join(GUEST))?;
@@ -165,7 +172,7 @@ mod tests {
         for name in [GUEST, ".overlay-abc123", ".overlay-mine", "kept"] {
             fs_err::create_dir(path(name)).unwrap();
         }
-        for name in REPORTS.iter().chain(&[CONSOLE, QEMU_LOG, SCREEN, METADATA]).chain(&[
+        for name in REPORTS.iter().chain(&[CONSOLE, QEMU_LOG, PICTURE, SCREEN, METADATA]).chain(&[
             "guest/journal.log",
             ".overlay-abc123/root.qcow2",
             ".overlay-abc123/seed.img",
@@ -200,7 +207,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let evidence = Evidence::open(folder.path()).unwrap();
         evidence.keep(&sample()).unwrap();
-        assert_eq!(names(folder.path()), ["junit.xml", "report.json", "report.txt"]);
+        let all = ["junit.xml", "report.html", "report.json", "report.txt", "summary.md"];
+        assert_eq!(names(folder.path()), all);
         fs_err::remove_file(folder.path().join("report.json")).unwrap();
         fs_err::remove_file(folder.path().join("junit.xml")).unwrap();
         fs_err::create_dir(folder.path().join("junit.xml")).unwrap(); // nothing can take its place

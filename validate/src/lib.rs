@@ -32,12 +32,14 @@ pub mod qemu;
 pub mod report;
 pub mod rules;
 pub mod run;
+mod screen;
 pub mod seed;
 pub mod tree;
 
 use std::path::PathBuf;
 
 use nodekiln_words::{Bytes, Cancel, Class, Event, Failure, Progress, Result, Sha256};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use accelerator::Accelerator;
@@ -61,7 +63,7 @@ use run::Broken;
 use seed::KubeadmPlan;
 
 /// How far a validation goes. Each tier judges the rules of those before it too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tier {
     /// The image as it lies in its file; nothing is booted.
@@ -197,6 +199,7 @@ pub fn validate(request: &Request, progress: &dyn Progress, cancel: &Cancel) -> 
     artifact::unchanged(&artifact.path, before, after)?;
     rules.extend(outlook.rules);
     let report = Report {
+        schema: report::SCHEMA.to_owned(),
         image: request.image.clone(),
         provider: request.provider.clone(),
         format: opened.image.format().name().to_owned(),
@@ -211,7 +214,7 @@ pub fn validate(request: &Request, progress: &dyn Progress, cancel: &Cancel) -> 
         findings: outlook.findings,
         metadata: outlook.metadata,
         logs: outlook.logs,
-        console: run::console_path(&request.out),
+        console: evidence::CONSOLE.into(),
         fidelity: fidelity(request, part.map(|part| part.cloud)),
     };
     evidence.keep(&report)?; // 11. the report

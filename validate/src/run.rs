@@ -8,6 +8,7 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use nodekiln_words::{Cancel, Class, Failure, Progress, Result, ResultExt as _};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::accelerator::Chosen;
@@ -18,6 +19,7 @@ use crate::guest::Life;
 use crate::machine::Machine;
 use crate::qemu::arguments::{DirectKernel, Setup, Wires};
 use crate::qemu::{Disks, Qemu, Qmp};
+use crate::screen;
 
 pub use broken::Broken;
 use broken::OWN_STATES;
@@ -29,7 +31,7 @@ const TICK: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How long a stage took.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Lap {
     /// The stage.
     pub stage: Stage,
@@ -40,7 +42,7 @@ pub struct Lap {
 }
 
 /// Why a guest is given up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cause {
     /// The stage that did not end.
     pub stage: Option<Stage>,
@@ -211,7 +213,9 @@ impl<'a> Running<'a> {
     #[must_use]
     pub fn cause(&self, stage: Option<Stage>, failure: &Failure) -> Cause {
         if self.qemu.exited().is_ok_and(|status| status.is_none()) {
-            let _ = self.qmp.borrow_mut().screendump(&self.screen);
+            let picture = self.screen.with_file_name(evidence::PICTURE);
+            let taken = self.qmp.borrow_mut().screendump(&picture);
+            let _ = taken.and_then(|()| screen::keep(&picture, &self.screen));
         }
         let mut console = self.console.borrow_mut();
         let _ = console.poll();

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Reached;
@@ -16,7 +17,7 @@ const LONGEST_LINE: usize = 4096;
 const MOST_FINDINGS: usize = 200;
 
 /// A line of the console that matched a pattern.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {
     /// The pattern's id.
     pub pattern: String,

@@ -130,8 +130,9 @@ pub(super) fn fetch_logs(guest: &Guest, out: &Path, running: &Running) -> Result
         let Ok(output) = guest.run(&["sh", "-c", script], running.deadlines().command()) else {
             continue;
         };
-        let file = folder.join(format!("{name}.log"));
-        fs_err::write(&file, &output.stdout).or_io(|| format!("keep the guest's log {name}"))?;
+        let file = Path::new(evidence::GUEST).join(format!("{name}.log"));
+        fs_err::write(out.join(&file), &output.stdout)
+            .or_io(|| format!("keep the guest's log {name}"))?;
         let text = output.text();
         let lines: Vec<String> = text.lines().map(str::to_owned).collect();
         let lines = lines[lines.len().saturating_sub(shown)..].to_vec();

@@ -1,26 +1,41 @@
 //! What a run found, as a value; its renderings are beside it.
 
+mod fidelity;
 mod junit;
+mod kept;
+mod page;
+mod summary;
 mod terminal;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use nodekiln_providers::Firmware;
 use nodekiln_words::{Class, Failure, Result, Sha256};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Tier;
 use crate::accelerator::Chosen;
 use crate::console::Finding;
 use crate::evidence;
-use crate::metadata::{Cloud, Emulation};
+use crate::metadata::Emulation;
 use crate::rules::{Record, Rule, Verdict};
 use crate::run::{Cause, Lap};
 
+pub(crate) use fidelity::fidelity;
+pub use kept::Kept;
+pub use page::page;
+pub use summary::summary;
+
+/// What `schema` says in reports of this form.
+pub const SCHEMA: &str = "nodekiln/report-1";
+
 /// Everything that a run found out about an artifact.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
+    /// The form of the report: [`SCHEMA`]; `docs/report.schema.json` describes it.
+    pub schema: String,
     /// The artifact.
     pub image: PathBuf,
     /// Name of its provider, where it is known.
@@ -31,7 +46,8 @@ pub struct Report {
     pub sha256: Option<Sha256>,
     /// The tier that was run.
     pub tier: Tier,
-    /// The firmware that it was booted by.
+    /// The firmware that it was booted by: `bios` or `uefi`.
+    #[schemars(with = "String")]
     pub firmware: Firmware,
     /// What ran the guest's processors, and why; nothing where the image was not booted.
     pub accelerator: Option<Chosen>,
@@ -50,18 +66,18 @@ pub struct Report {
     pub metadata: Option<Metadata>,
     /// Last lines of the guest's own logs, fetched when something failed.
     pub logs: Vec<Excerpt>,
-    /// The console's log.
+    /// The console's log, a file of the evidence.
     pub console: PathBuf,
     /// What this run cannot prove about a real cloud.
     pub fidelity: Vec<String>,
 }
 
 /// What a guest asked of its cloud's metadata service.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Metadata {
     /// The cloud's word on the command line.
     pub cloud: String,
-    /// Every request in order, a line of JSON each.
+    /// File of the evidence with every request in order, a line of JSON each.
     pub log: PathBuf,
     /// How often each method, path and status was seen.
     pub requests: BTreeMap<String, u64>,
@@ -71,12 +87,12 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// What `emulation` was asked, whose log is in the folder `out`.
-    pub(crate) fn of(out: &Path, emulation: &Emulation) -> Self {
+    /// What `emulation` was asked, whose log is in the evidence.
+    pub(crate) fn of(emulation: &Emulation) -> Self {
         let server = emulation.server();
         Self {
             cloud: server.instance().cloud.as_str().to_owned(),
-            log: out.join(evidence::METADATA),
+            log: evidence::METADATA.into(),
             requests: server.journal().counts(),
             incomplete: None,
         }
@@ -84,7 +100,7 @@ impl Metadata {
 }
 
 /// A rule and what came of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Judged {
     /// The rule.
     #[serde(flatten)]
@@ -94,7 +110,7 @@ pub struct Judged {
 }
 
 /// A rule's outcome.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// It was judged.
@@ -104,13 +120,13 @@ pub enum Outcome {
 }
 
 /// The end of one of the guest's logs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Excerpt {
     /// Where it is from.
     pub what: String,
     /// Its last lines.
     pub lines: Vec<String>,
-    /// The whole log.
+    /// The whole log, a file of the evidence.
     pub file: PathBuf,
 }
 
@@ -119,6 +135,15 @@ impl Judged {
     #[must_use]
     pub fn new(rule: &Rule, outcome: Outcome) -> Self {
         Self { rule: rule.record(), outcome }
+    }
+
+    /// The verdict, where it was judged.
+    #[must_use]
+    pub fn verdict(&self) -> Option<&Verdict> {
+        match &self.outcome {
+            Outcome::Judged(verdict) => Some(verdict),
+            Outcome::Unasked(_) => None,
+        }
     }
 
     /// Whether it says no.
@@ -155,6 +180,21 @@ impl Report {
             && self.cause.is_none()
             && self.failed().next().is_none()
             && self.unasked().next().is_none()
+    }
+
+    /// What came of the run, in a few words.
+    #[must_use]
+    pub fn verdict(&self) -> String {
+        let failed: Vec<&str> = self.failed().map(|judged| judged.rule.id.as_str()).collect();
+        match (self.passed(), failed.is_empty(), &self.cause) {
+            (true, ..) => "passed".to_owned(),
+            (_, false, _) => format!("FAILED: {}", failed.join(", ")),
+            (_, true, Some(_)) => "FAILED: the run did not get to its end".to_owned(),
+            (_, true, None) if !self.obstacles.is_empty() => "NOT BOOTED".to_owned(),
+            (_, true, None) => {
+                format!("INCOMPLETE: {} rules could not be asked", self.unasked().count())
+            }
+        }
     }
 
     /// The report as a result, for an exit code.
@@ -199,52 +239,6 @@ impl Report {
     }
 }
 
-/// What an emulated machine of this tier and cloud does not prove, whatever the rules say.
-pub(crate) fn fidelity(tier: Tier, cloud: Cloud) -> Vec<String> {
-    let devices =
-        "no cloud's own devices: hv_netvsc, hv_storvsc, ENA and gVNIC do not exist in QEMU";
-    let metadata = match cloud {
-        Cloud::NoCloud => "no cloud's own metadata service: the datasource was NoCloud",
-        Cloud::VSphere => {
-            "no guestinfo, RPC channel or guest customisation of VMware: what the guest was told came by the \
-             OVF environment's CD"
-        }
-        Cloud::Aws | Cloud::Azure | Cloud::Gce | Cloud::OpenStack => {
-            "no real cloud: its metadata service was nodekiln's own, which signs nothing and has no tokens of \
-             roles"
-        }
-    };
-    let dhcp = match cloud {
-        Cloud::NoCloud => {
-            "no DHCP options but those of QEMU's user-mode network; the default route came from the seed"
-        }
-        _ => {
-            "no DHCP options but those of QEMU's user-mode network: neither MTU nor classless routes"
-        }
-    };
-    let mut list = vec![
-        devices,
-        metadata,
-        dhcp,
-        "no way out of the guest: what it would fetch from a network was not seen",
-        "no enforcement of Secure Boot: the firmware had no keys enrolled",
-    ];
-    if cloud == Cloud::Azure {
-        list.push(
-            "no agent of Azure's: it starts where the hypervisor says that it is Microsoft's",
-        );
-    }
-    if !tier.clusters() {
-        list.push("no cluster: kubeadm init was not run");
-    } else {
-        list.push(
-            "one control-plane node: joining, other network plugins and upgrades were not run",
-        );
-        list.push("no node conformance suite");
-    }
-    list.into_iter().map(str::to_owned).collect()
-}
-
 #[cfg(test)]
 pub(crate) mod testing {
     use super::*;
@@ -270,6 +264,7 @@ pub(crate) mod testing {
             outcome,
         };
         Report {
+            schema: SCHEMA.into(),
             image: "/images/node.qcow2".into(),
             provider: Some("qemu".into()),
             format: "qcow2".into(),
@@ -296,7 +291,7 @@ pub(crate) mod testing {
             findings: vec![],
             metadata: None,
             logs: vec![],
-            console: "/out/console.log".into(),
+            console: "console.log".into(),
             fidelity: vec!["no cloud".into()],
         }
     }
@@ -324,14 +319,23 @@ pub(crate) mod testing {
         assert_eq!(report.result().unwrap_err().class(), Class::Verdict);
     }
 
+    /// The page in the repository, where the tests run.
+    const FORM: &str = "../docs/report.schema.json";
+
     #[test]
-    fn secure_boot_is_not_claimed_by_any_tier() {
-        for (tier, cloud) in [(Tier::Boot, Cloud::Aws), (Tier::Kubeadm, Cloud::NoCloud)] {
-            assert!(
-                fidelity(tier, cloud).iter().any(|line| line.contains("Secure Boot")),
-                "{tier:?}"
-            );
+    fn the_schema_is_that_of_the_reports() {
+        let schema = serde_json::to_string_pretty(&schemars::schema_for!(Report)).unwrap() + "\n";
+        if std::env::var_os("NODEKILN_BLESS").is_some() {
+            fs_err::write(FORM, &schema).unwrap();
         }
+        let kept = fs_err::read_to_string(FORM).unwrap_or_default();
+        assert!(
+            kept == schema,
+            "run the test with NODEKILN_BLESS=1 and read what changed in {FORM}"
+        );
+        let validator = jsonschema::validator_for(&serde_json::from_str(&kept).unwrap()).unwrap();
+        assert!(validator.is_valid(&serde_json::to_value(sample()).unwrap()));
+        assert!(!validator.is_valid(&serde_json::json!({ "schema": SCHEMA })));
     }
 
     #[test]

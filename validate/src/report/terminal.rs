@@ -18,7 +18,7 @@ impl Report {
         self.rule_lines(&mut text);
         self.not_proven(&mut text);
         self.trouble(&mut text);
-        self.verdict(&mut text);
+        let _ = writeln!(text, "\n{}", self.verdict());
         text
     }
 
@@ -137,19 +137,6 @@ impl Report {
             let marked = cause.console.as_ref().is_some_and(|finding| finding.line == *line);
             let _ = writeln!(text, "  {} {}", if marked { ">>" } else { " |" }, printable(line));
         }
-    }
-
-    fn verdict(&self, text: &mut String) {
-        let failed: Vec<&str> = self.failed().map(|judged| judged.rule.id.as_str()).collect();
-        let unasked = self.unasked().count();
-        let verdict = match (self.passed(), failed.is_empty(), &self.cause) {
-            (true, ..) => "passed".to_owned(),
-            (_, false, _) => format!("FAILED: {}", failed.join(", ")),
-            (_, true, Some(_)) => "FAILED: the run did not get to its end".to_owned(),
-            (_, true, None) if !self.obstacles.is_empty() => "NOT BOOTED".to_owned(),
-            (_, true, None) => format!("INCOMPLETE: {unasked} rules could not be asked"),
-        };
-        let _ = writeln!(text, "\n{verdict}");
     }
 }
 

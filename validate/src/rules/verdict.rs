@@ -1,9 +1,10 @@
 //! What a rule says, and how much it weighs.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How much a rule's "no" weighs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
     /// The image fails.
@@ -13,7 +14,7 @@ pub enum Severity {
 }
 
 /// What a rule says, with what was seen or why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", tag = "verdict", content = "seen")]
 pub enum Verdict {
     /// As it should be.

@@ -1,0 +1,65 @@
+//! What an emulation does not prove about a real cloud, whatever the rules say.
+
+use crate::Tier;
+use crate::metadata::Cloud;
+
+/// What an emulated machine of this tier and cloud does not prove, whatever the rules say.
+pub(crate) fn fidelity(tier: Tier, cloud: Cloud) -> Vec<String> {
+    let devices =
+        "no cloud's own devices: hv_netvsc, hv_storvsc, ENA and gVNIC do not exist in QEMU";
+    let metadata = match cloud {
+        Cloud::NoCloud => "no cloud's own metadata service: the datasource was NoCloud",
+        Cloud::VSphere => {
+            "no guestinfo, RPC channel or guest customisation of VMware: what the guest was told came by the \
+             OVF environment's CD"
+        }
+        Cloud::Aws | Cloud::Azure | Cloud::Gce | Cloud::OpenStack => {
+            "no real cloud: its metadata service was nodekiln's own, which signs nothing and has no tokens of \
+             roles"
+        }
+    };
+    let dhcp = match cloud {
+        Cloud::NoCloud => {
+            "no DHCP options but those of QEMU's user-mode network; the default route came from the seed"
+        }
+        _ => {
+            "no DHCP options but those of QEMU's user-mode network: neither MTU nor classless routes"
+        }
+    };
+    let mut list = vec![
+        devices,
+        metadata,
+        dhcp,
+        "no way out of the guest: what it would fetch from a network was not seen",
+        "no enforcement of Secure Boot: the firmware had no keys enrolled",
+    ];
+    if cloud == Cloud::Azure {
+        list.push(
+            "no agent of Azure's: it starts where the hypervisor says that it is Microsoft's",
+        );
+    }
+    if !tier.clusters() {
+        list.push("no cluster: kubeadm init was not run");
+    } else {
+        list.push(
+            "one control-plane node: joining, other network plugins and upgrades were not run",
+        );
+        list.push("no node conformance suite");
+    }
+    list.into_iter().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secure_boot_is_not_claimed_by_any_tier() {
+        for (tier, cloud) in [(Tier::Boot, Cloud::Aws), (Tier::Kubeadm, Cloud::NoCloud)] {
+            assert!(
+                fidelity(tier, cloud).iter().any(|line| line.contains("Secure Boot")),
+                "{tier:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! A report and the folder of evidence that it speaks of.
+
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use nodekiln_words::{Class, Result, ResultExt as _};
+
+use super::Report;
+use crate::evidence;
+
+/// Most bytes of a console or a picture that a page takes in.
+const MOST: u64 = 8 << 20;
+
+/// A report as it was kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kept {
+    /// The evidence: the files that the report names lie in it.
+    pub folder: PathBuf,
+    /// What was found.
+    pub report: Report,
+}
+
+impl Kept {
+    /// Reads the report that a run left in `folder`.
+    ///
+    /// # Errors
+    /// [`Class::Input`] when there is none, or not of this version of nodekiln.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(evidence::REPORT);
+        let text = fs_err::read(&path).or_fail(Class::Input, || {
+            format!("{} holds no report of `nodekiln validate`", folder.display())
+        })?;
+        let report = serde_json::from_slice(&text).or_fail(Class::Input, || {
+            format!("{} is no report of this version of nodekiln", path.display())
+        })?;
+        Ok(Self { folder: folder.to_owned(), report })
+    }
+
+    /// The console's log, where one was kept.
+    #[must_use]
+    pub fn console(&self) -> Option<Vec<u8>> {
+        self.file(&self.report.console).filter(|log| !log.is_empty())
+    }
+
+    /// The picture of the guest's screen as PNG in base64, where one was taken.
+    pub(super) fn screen(&self) -> Option<String> {
+        Some(BASE64_STANDARD.encode(self.file(Path::new(evidence::SCREEN))?))
+    }
+
+    /// A file of the evidence; the first [`MOST`] bytes of a longer one.
+    fn file(&self, name: &Path) -> Option<Vec<u8>> {
+        use std::io::Read as _;
+        let mut bytes = Vec::new();
+        let file = fs_err::File::open(self.folder.join(name)).ok()?;
+        file.take(MOST).read_to_end(&mut bytes).ok()?;
+        Some(bytes)
+    }
+}

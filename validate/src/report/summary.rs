@@ -1,0 +1,124 @@
+//! The reports of one or several runs as Markdown, for the summary page of a continuous integration.
+
+use std::fmt::Write as _;
+
+use super::page::Count;
+use super::{Kept, Outcome, Report};
+use crate::printable::printable;
+use crate::rules::Verdict;
+
+/// Most rules that are told of one run besides those that failed it.
+const MOST_TOLD: usize = 20;
+
+/// The summary of `kept`: a table of the verdicts, then what failed with its remedy, then what was not proven.
+#[must_use]
+pub fn summary(kept: &[Kept]) -> String {
+    let mut text = String::from(
+        "| artifact | provider | tier | firmware | verdict | pass | warn | fail | not proven |\n\
+         |---|---|---|---|---|---:|---:|---:|---:|\n",
+    );
+    for Kept { report, .. } in kept {
+        let count = Count::of(report);
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} {} | {} | {} | {} | {} |",
+            cell(&name(report)),
+            cell(report.provider.as_deref().unwrap_or("–")),
+            report.tier.as_str(),
+            report.firmware.as_str(),
+            if report.passed() { "✅" } else { "❌" },
+            cell(&report.verdict()),
+            count.pass,
+            count.warn,
+            count.fail,
+            count.not_proven
+        );
+    }
+    for Kept { report, .. } in kept {
+        told(&mut text, report);
+    }
+    text
+}
+
+fn told(text: &mut String, report: &Report) {
+    let mut lines = Vec::new();
+    if let Some(cause) = &report.cause {
+        let stage = cause.stage.map_or("run", |stage| stage.as_str());
+        lines.push(format!("- **stage {stage}**: {}", inline(&cause.text)));
+        if let Some(finding) = &cause.console {
+            lines.push(format!("  - console: {}", inline(finding.line.trim())));
+        }
+    }
+    for judged in report.failed() {
+        lines.push(format!("- **{}**: {}", judged.rule.id, inline(judged.seen())));
+        lines.push(format!("  - remedy: {}", judged.rule.remedy));
+    }
+    lines.extend(report.obstacles.iter().map(|why| format!("- not booted: {}", inline(why))));
+    let open = report.rules.iter().filter_map(|judged| match &judged.outcome {
+        Outcome::Judged(verdict @ (Verdict::Warn(_) | Verdict::NotProven(_))) => {
+            Some(format!("- {} {}: {}", verdict.word(), judged.rule.id, inline(verdict.seen())))
+        }
+        Outcome::Unasked(why) => Some(format!("- NOT ASKED {}: {}", judged.rule.id, inline(why))),
+        Outcome::Judged(_) => None,
+    });
+    let open: Vec<String> = open.collect();
+    let more = open.len().saturating_sub(MOST_TOLD);
+    lines.extend(open.into_iter().take(MOST_TOLD));
+    if more > 0 {
+        lines.push(format!("- and {more} more, in the report"));
+    }
+    if !lines.is_empty() {
+        let _ = write!(
+            text,
+            "\n**{}, tier {}**\n\n{}\n",
+            inline(&name(report)),
+            report.tier.as_str(),
+            lines.join("\n")
+        );
+    }
+}
+
+fn name(report: &Report) -> String {
+    let name = report.image.file_name().map(|name| name.to_string_lossy().into_owned());
+    name.unwrap_or_else(|| report.image.display().to_string())
+}
+
+/// What a guest said, as text within a line: no markup of its own, and no end of the line.
+fn inline(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for character in printable(text).chars() {
+        if matches!(
+            character,
+            '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '#' | '|' | '!' | '&'
+        ) {
+            safe.push('\\');
+        }
+        safe.push(character);
+    }
+    safe
+}
+
+fn cell(text: &str) -> String {
+    inline(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::sample;
+    use super::*;
+
+    #[test]
+    fn failures_come_with_their_remedy_and_what_is_open_is_told() {
+        let kept = Kept { folder: "/nowhere".into(), report: sample() };
+        let text = summary(&[kept]);
+        assert!(text.contains("| node.qcow2 | qemu | boot | bios | ❌"), "{text}");
+        assert!(text.contains("- **swap**: swap is on: /dev/zram0\n  - remedy: do this"), "{text}");
+        assert!(text.contains("- not proven cluster-dns: no CoreDNS"), "{text}");
+        assert!(text.contains("- NOT ASKED hostname: no answer"), "{text}");
+    }
+
+    #[test]
+    fn what_a_guest_says_is_no_markup() {
+        assert_eq!(inline("a|b\n<b>*x*"), "a\\|b\u{FFFD}\\<b\\>\\*x\\*");
+    }
+}
