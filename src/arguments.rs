@@ -123,6 +123,11 @@ pub(crate) enum Verb {
     /// that cloud's metadata service and media, which needs root or user namespaces. The file stays as it is.
     #[command(after_help = VALIDATE_HELP)]
     Validate(Validate),
+    /// Put the reports of several validations on one page.
+    ///
+    /// Reads the `report.json` of each folder of evidence and writes them as one HTML page that needs no other file,
+    /// as a Markdown summary, as JUnit or as JSON; prints a line for each.
+    Report(Report),
     /// Tell what an image file is: format, partitions, boot, system, Kubernetes.
     ///
     /// Reads raw, qcow2, fixed VHD, VMDK, OVA and .tar.gz by itself, and VHDX, VDI and dynamic VHD through
@@ -409,9 +414,10 @@ pub(crate) struct Validate {
     /// Print every rule with its tier, severity and title, and judge nothing; `--json` prints the whole records.
     #[arg(long, conflicts_with = "image")]
     pub(crate) list_rules: bool,
-    /// Which artifact of a build's folder or manifest; with a file, whose machine it is booted on.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) provider: Option<String>,
+    /// Which artifacts of a build's folder or manifest, `all` for every one; with a file, whose machine it is
+    /// booted on.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) provider: Vec<String>,
     /// How far to go: `static` reads the file and boots nothing, `boot` goes to multi-user, `kubeadm` to a Ready
     /// node.
     #[arg(long, value_enum, default_value_t = Tier::Boot)]
@@ -442,10 +448,30 @@ pub(crate) struct Validate {
     #[arg(long)]
     pub(crate) digests: bool,
     /// Folder for console and reports; by default `evidence/NAME` beside the image for its provider's name, else
-    /// `evidence/`. The static tier writes none unless one is named.
+    /// `evidence/`; of several artifacts each has a folder in it. The static tier writes none unless one is named.
     #[arg(long, short, value_name = "FOLDER")]
     pub(crate) out: Option<PathBuf>,
     /// Print the report as JSON to standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Put the reports of several validations on one page.
+#[derive(Args)]
+pub(crate) struct Report {
+    /// Folders of evidence, as `validate` leaves them.
+    #[arg(value_name = "FOLDER", required = true)]
+    pub(crate) folders: Vec<PathBuf>,
+    /// Write one HTML page with verdicts, rules, consoles and timelines to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Write a summary in Markdown to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) markdown: Option<PathBuf>,
+    /// Write JUnit XML, a suite a run, to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) junit: Option<PathBuf>,
+    /// Print the reports as a list in JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }

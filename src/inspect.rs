@@ -14,9 +14,7 @@ use crate::progress::renderer;
 /// Tells what an image file is. Problems of the image are part of the answer and no failure.
 pub(crate) fn inspect(verb: &Inspect, context: &Context) -> Result<ExitCode> {
     let progress = renderer(context.global.progress);
-    // /tmp is memory on many machines, and what has to be unpacked may be as large as a disk.
-    let scratch = std::env::var_os("TMPDIR").filter(|folder| !folder.is_empty());
-    let scratch = scratch.map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
+    let scratch = scratch();
     let looking = Looking {
         digests: !verb.no_digest,
         scratch: &scratch,
@@ -30,4 +28,10 @@ pub(crate) fn inspect(verb: &Inspect, context: &Context) -> Result<ExitCode> {
         print(&room::text(&found))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A folder for what has to be unpacked, which may be as large as a disk; /tmp is memory on many machines.
+pub(crate) fn scratch() -> PathBuf {
+    let named = std::env::var_os("TMPDIR").filter(|folder| !folder.is_empty());
+    named.map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from)
 }

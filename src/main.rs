@@ -20,6 +20,7 @@ mod progress;
 mod provider;
 mod recipe;
 mod registry;
+mod report;
 mod resolve;
 mod validate;
 mod verify_reproducible;
@@ -55,6 +56,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Verb::Lock(verb) => lock::lock(&verb, &context),
         Verb::VerifyReproducible(verb) => verify_reproducible::verify_reproducible(&verb, &context),
         Verb::Validate(verb) => validate::validate(&verb, &context),
+        Verb::Report(verb) => report::report(&verb),
         Verb::Inspect(verb) => inspect::inspect(&verb, &context),
         Verb::Convert(verb) => convert::convert(&verb, &context),
         Verb::Metadata(verb) => metadata::metadata(&verb, &context),

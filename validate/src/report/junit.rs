@@ -2,7 +2,7 @@
 
 use quick_junit::{NonSuccessKind, Property, TestCase, TestCaseStatus, TestSuite};
 
-use super::{Judged, Outcome, Report};
+use super::{Judged, Kept, Outcome, Report};
 use crate::rules::Verdict;
 
 impl Report {
@@ -10,15 +10,17 @@ impl Report {
     /// not proven or not applicable is skipped; what could not be asked is an error, not a failure.
     #[must_use]
     pub fn junit(&self) -> String {
-        let mut suite = TestSuite::new(format!("nodekiln.{}", self.tier.as_str()));
+        document([self.suite(format!("nodekiln.{}", self.tier.as_str()))])
+    }
+
+    fn suite(&self, name: String) -> TestSuite {
+        let mut suite = TestSuite::new(name);
         for (name, value) in self.properties() {
             suite.add_property(Property::new(name, value));
         }
         suite.add_test_case(self.whole_run());
         suite.add_test_cases(self.rules.iter().map(|rule| case(rule, self.tier.as_str())));
-        let mut report = quick_junit::Report::new("nodekiln validate");
-        report.add_test_suite(suite);
-        report.to_string().unwrap_or_default()
+        suite
     }
 
     fn properties(&self) -> Vec<(&'static str, String)> {
@@ -58,6 +60,22 @@ impl Report {
         case.set_classname(format!("nodekiln.{}", self.tier.as_str()));
         case
     }
+}
+
+/// The reports of several runs as one JUnit document, a suite a run.
+#[must_use]
+pub fn junit(kept: &[Kept]) -> String {
+    document(kept.iter().map(|Kept { report, .. }| {
+        let provider = report.provider.as_deref().unwrap_or("none");
+        let (tier, firmware) = (report.tier.as_str(), report.firmware.as_str());
+        report.suite(format!("nodekiln.{tier}.{provider}.{firmware}"))
+    }))
+}
+
+fn document(suites: impl IntoIterator<Item = TestSuite>) -> String {
+    let mut report = quick_junit::Report::new("nodekiln validate");
+    report.add_test_suites(suites);
+    report.to_string().unwrap_or_default()
 }
 
 fn case(judged: &Judged, tier: &str) -> TestCase {

@@ -24,9 +24,11 @@ use crate::rules::{Record, Rule, Verdict};
 use crate::run::{Cause, Lap};
 
 pub(crate) use fidelity::fidelity;
+pub use junit::junit;
 pub use kept::Kept;
 pub use page::page;
 pub use summary::summary;
+pub use terminal::overview;
 
 /// What `schema` says in reports of this form.
 pub const SCHEMA: &str = "nodekiln/report-1";

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Outcome, Report};
+use super::{Kept, Outcome, Report};
 use crate::printable::printable;
 
 impl Report {
@@ -138,6 +138,26 @@ impl Report {
             let _ = writeln!(text, "  {} {}", if marked { ">>" } else { " |" }, printable(line));
         }
     }
+}
+
+/// A line a run, for several of them: whose artifact, which tier, what came of it.
+#[must_use]
+pub fn overview(kept: &[Kept]) -> String {
+    let mut text = String::new();
+    for Kept { folder, report } in kept {
+        let took =
+            report.timeline.last().map_or_else(String::new, |lap| format!("{:.0} s", lap.at));
+        let _ = writeln!(
+            text,
+            "{:<12} {:<9} {:<5} {took:>6}  {}  ({})",
+            report.provider.as_deref().unwrap_or("-"),
+            report.tier.as_str(),
+            report.firmware.as_str(),
+            report.verdict(),
+            folder.display()
+        );
+    }
+    text
 }
 
 #[cfg(test)]
