@@ -29,6 +29,14 @@ pub(super) const PATTERNS: &[Pattern] = &[
         "update-initramfs: Generating /boot/initrd.img-6.1.0",
     ),
     pattern(
+        "initramfs-no-init",
+        Fatal,
+        &["Target filesystem doesn't have requested"],
+        "the root file system has no init program",
+        "Target filesystem doesn't have requested /sbin/init.",
+        "Target filesystem is mounted.",
+    ),
+    pattern(
         "grub-rescue",
         Fatal,
         &["grub rescue>"],

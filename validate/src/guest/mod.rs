@@ -3,19 +3,25 @@
 //! libssh2 is used without blocking, so that every wait looks at the deadline and at the guest's
 //! life: a panic, a cancelled run or a QEMU that ended is noticed within a tenth of a second.
 
-use std::io::{ErrorKind, Read as _};
+mod shell;
+
+use std::cell::RefCell;
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use nodekiln_words::{Failure, Result, ResultExt as _};
 use ssh2::{Channel, ErrorCode, Session};
 
+use self::shell::{Shell, Wire, patient};
 use crate::keys::{Keys, USER};
 
 /// `LIBSSH2_ERROR_EAGAIN`: come again.
 const AGAIN: ErrorCode = ErrorCode::Session(-37);
 /// One attempt to log in; a guest whose SSH server is not up yet lets it wait in vain.
 const ATTEMPT: Duration = Duration::from_secs(20);
+/// How long nothing is done while there is nothing to do.
+const TICK: Duration = Duration::from_millis(15);
 /// Output of one command beyond this is an error: nothing that is asked prints as much.
 const MOST_OUTPUT: usize = 32 << 20;
 
@@ -60,6 +66,8 @@ pub struct Guest<'a> {
     port: u16,
     /// The host key that every session with this guest is held to.
     host: Vec<u8>,
+    /// The shell that commands are sent to, once there was one.
+    shell: RefCell<Option<Shell<Channel>>>,
 }
 
 impl std::fmt::Debug for Guest<'_> {
@@ -104,9 +112,10 @@ impl<'a> Guest<'a> {
     /// session, for the run's user and for a stranger alike.
     fn connect(port: u16, host: &[u8], life: &'a dyn Life, deadline: Duration) -> Result<Self> {
         let session = open_session(port)?;
-        let mut guest = Self { session, life, port, host: host.to_owned() };
+        let (host, shell) = (host.to_owned(), RefCell::default());
+        let mut guest = Self { session, life, port, host, shell };
         guest.greet(deadline)?;
-        recognise(guest.session.host_key().map(|(key, _)| key), host)?;
+        recognise(guest.session.host_key().map(|(key, _)| key), &guest.host)?;
         Ok(guest)
     }
 
@@ -133,50 +142,37 @@ impl<'a> Guest<'a> {
         })
     }
 
-    /// Runs `argv` as root and waits for its end. The words arrive as they are.
+    /// Runs `argv` as root and waits for its end. The words arrive as they are. The commands of a session run in
+    /// one shell, one after the other.
     ///
     /// # Errors
     /// When the command cannot be started or does not end by `deadline`; not when it fails.
     pub fn run(&self, argv: &[&str], deadline: Duration) -> Result<Output> {
-        let mut words = vec!["sudo", "-n", "--"];
-        words.extend_from_slice(argv);
         let title = argv.join(" ");
         let title = title.lines().next().unwrap_or_default().to_owned();
-        self.execute(&shell_words(&words), deadline)
+        self.execute(argv, deadline)
             .map_err(|failure| failure.context(format!("in the guest: {title}")))
     }
 
-    fn execute(&self, line: &str, deadline: Duration) -> Result<Output> {
-        let mut channel =
-            self.poll(deadline, "open a channel", || self.session.channel_session())?;
-        self.poll(deadline, "start the command", || channel.exec(line))?;
-        let mut output = Output::default();
-        let started = Instant::now();
-        loop {
-            let mut got = drain(&mut channel.stream(0), &mut output.stdout)?;
-            got |= drain(&mut channel.stderr(), &mut output.stderr)?;
-            if output.stdout.len() + output.stderr.len() > MOST_OUTPUT {
-                return Err(Failure::io("it printed more than 32 MiB"));
-            }
-            if channel.eof() && !got {
-                break;
-            }
-            if !got {
-                self.pause(started, deadline, "finish")?;
-            }
-        }
-        output.status = self.ended(&mut channel, deadline)?;
+    fn execute(&self, argv: &[&str], deadline: Duration) -> Result<Output> {
+        let pause = patient(Instant::now(), deadline, || self.life.check());
+        let mut kept = self.shell.borrow_mut();
+        // One that failed in the middle of an answer is not asked again.
+        let mut shell = match kept.take() {
+            Some(shell) => shell,
+            None => Shell::start(self.root_shell(deadline)?, &pause)?,
+        };
+        let output = shell.run(argv, &pause)?;
+        *kept = Some(shell);
         Ok(output)
     }
 
-    /// The exit status; a command ended by a signal counts as 128, as a shell has it.
-    fn ended(&self, channel: &mut Channel, deadline: Duration) -> Result<i32> {
-        self.poll(deadline, "close the channel", || channel.wait_eof())?;
-        self.poll(deadline, "close the channel", || channel.close())?;
-        self.poll(deadline, "close the channel", || channel.wait_close())?;
-        let signal = channel.exit_signal().ok().and_then(|signal| signal.exit_signal);
-        let status = channel.exit_status().or_io(|| "ask for the exit status".into())?;
-        Ok(if signal.is_some() { 128 } else { status })
+    /// A shell of root's that reads commands from its standard input.
+    fn root_shell(&self, deadline: Duration) -> Result<Channel> {
+        let mut channel =
+            self.poll(deadline, "open a channel", || self.session.channel_session())?;
+        self.poll(deadline, "start a shell", || channel.exec("sudo -n -- sh"))?;
+        Ok(channel)
     }
 
     fn poll<T>(
@@ -204,7 +200,7 @@ impl<'a> Guest<'a> {
         if started.elapsed() > deadline {
             return Err(Failure::io(format!("did not {what} within {} s", deadline.as_secs())));
         }
-        std::thread::sleep(Duration::from_millis(15));
+        std::thread::sleep(TICK);
         Ok(())
     }
 }
@@ -226,6 +222,22 @@ fn open_session(port: u16) -> Result<Session> {
     session.set_tcp_stream(stream);
     session.set_blocking(false);
     Ok(session)
+}
+
+impl Wire for Channel {
+    fn send(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.write(bytes)
+    }
+
+    fn receive(&mut self, into: &mut Vec<u8>) -> Result<bool> {
+        // What the shell itself says of a command that it cannot start is in that command's answer.
+        drain(&mut self.stderr(), &mut Vec::new())?;
+        drain(&mut self.stream(0), into)
+    }
+
+    fn ended(&self) -> bool {
+        self.eof()
+    }
 }
 
 /// Takes what is there; `true` when something was.
