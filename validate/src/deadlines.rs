@@ -30,6 +30,8 @@ pub enum Stage {
     PodRunning,
     /// Until every control-plane pod is ready.
     ControlPlane,
+    /// Until every rule has its answer.
+    Rules,
     /// Until the machine is off after it was told so.
     PowerOff,
 }
@@ -47,6 +49,7 @@ impl Stage {
             Self::NodeReady => "the node is Ready",
             Self::PodRunning => "the probe pod runs",
             Self::ControlPlane => "the control-plane pods are ready",
+            Self::Rules => "every rule has its answer",
             Self::PowerOff => "the machine is off",
         }
     }
@@ -63,6 +66,7 @@ impl Stage {
             Self::NodeReady => "node-ready",
             Self::PodRunning => "pod-running",
             Self::ControlPlane => "control-plane",
+            Self::Rules => "rules",
             Self::PowerOff => "power-off",
         }
     }
@@ -70,7 +74,7 @@ impl Stage {
 
 /// Seconds by stage: with KVM, under TCG. The TCG figures are four to five times what an idle
 /// two-core host needs (multi-user 20 s, `kubeadm init` 150 s), since hosts are seldom idle.
-const TABLE: [(Stage, u64, u64); 9] = [
+const TABLE: [(Stage, u64, u64); 10] = [
     (Stage::Firmware, 30, 120),
     (Stage::Kernel, 30, 120),
     (Stage::Login, 90, 300),
@@ -79,6 +83,7 @@ const TABLE: [(Stage, u64, u64); 9] = [
     (Stage::NodeReady, 120, 300),
     (Stage::PodRunning, 60, 240),
     (Stage::ControlPlane, 60, 240),
+    (Stage::Rules, 300, 1200),
     (Stage::PowerOff, 60, 180),
 ];
 

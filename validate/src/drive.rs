@@ -5,6 +5,7 @@ mod stages;
 
 use std::path::{Path, PathBuf};
 
+use self::ask::Answers;
 use nodekiln_words::{Cancel, Class, Event, Failure, Progress, Result, ResultExt as _};
 
 use crate::accelerator::Chosen;
@@ -12,6 +13,8 @@ use crate::artifact::{Artifact, Opened};
 use crate::checks::Context;
 use crate::console::Finding;
 use crate::deadlines::Deadlines;
+use crate::deadlines::Stage;
+use crate::guest::Guest;
 use crate::guest::Life as _;
 use crate::keys::Keys;
 use crate::metadata::Emulation;
@@ -134,7 +137,9 @@ impl Drive<'_> {
         emulation: Option<&Emulation>,
     ) -> std::result::Result<Outlook, Broken> {
         let Self { request, plan, .. } = self;
-        let reached = stages::reach(running, &self.keys, *plan); // 7. wait
+        let mut answers = Answers::default();
+        let mut meanwhile = |guest: &Guest| answers.fetch(guest, running, request.tier);
+        let reached = stages::reach(running, &self.keys, *plan, &mut meanwhile); // 7. wait
         cancelled(&reached.failure)?;
         running.host()?;
         let mut cause =
@@ -150,7 +155,11 @@ impl Drive<'_> {
             console: &findings,
         };
         let mut rules = match &reached.guest {
-            Some(guest) => ask::ask_all(guest, &context, running, reached.cluster())?, // 8. the rules
+            Some(guest) => {
+                let cluster = reached.cluster();
+                let ask = |_| ask::ask_all(guest, &context, running, cluster, &mut answers);
+                running.stage(Stage::Rules, ask)? // 8. the rules
+            }
             None => ask::unreachable(&context),
         };
         running.host()?;
@@ -164,7 +173,7 @@ impl Drive<'_> {
         if reached.guest.is_some() {
             let ended = end(running)?; // 9. power off
             running.host()?;
-            let late = |failure| running.cause(Some(crate::deadlines::Stage::PowerOff), &failure);
+            let late = |failure| running.cause(Some(Stage::PowerOff), &failure);
             cause = cause.or_else(|| ended.map(late));
         }
         let (findings, observed) = (running.findings(), provisioning::observed(emulation));

@@ -32,6 +32,8 @@ use crate::rules::{Applies, Facts, Judge, Rule, Severity, Software, Verdict};
 pub enum Ask {
     /// The output of this script, run as root by the guest's `/bin/sh`.
     Script(&'static str),
+    /// The same, but not before everything else has been waited for: what runs meanwhile may still change it.
+    Last(&'static str),
     /// The same, asked only where a cluster was bootstrapped.
     Cluster(&'static str),
     /// The ways of logging in that the SSH server offers, as standard output.

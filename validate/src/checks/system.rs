@@ -21,7 +21,7 @@ pub(super) const RULES: &[Rule] = &[
         applies: Applies::ALL,
         stops_boot: false,
         judge: Judge::Machine(
-            Ask::Script("systemctl is-active multi-user.target; systemctl is-system-running; true"),
+            Ask::Last("systemctl is-active multi-user.target; systemctl is-system-running; true"),
             multi_user,
         ),
     },
@@ -37,7 +37,7 @@ pub(super) const RULES: &[Rule] = &[
         applies: Applies::ALL,
         stops_boot: false,
         judge: Judge::Machine(
-            Ask::Script("systemctl list-units --failed --plain --no-legend --full --no-pager"),
+            Ask::Last("systemctl list-units --failed --plain --no-legend --full --no-pager"),
             failed_units,
         ),
     },
@@ -87,7 +87,7 @@ pub(super) const RULES: &[Rule] = &[
         applies: Applies::ALL,
         stops_boot: false,
         judge: Judge::Machine(
-            Ask::Script("journalctl -b -p err -o short-monotonic --no-pager -q"),
+            Ask::Last("journalctl -b -p err -o short-monotonic --no-pager -q"),
             journal,
         ),
     },

@@ -18,14 +18,45 @@ pub(super) fn fine(rule: &Judged) -> bool {
     !matches!(rule.outcome, Outcome::Unasked(_) | Outcome::Judged(Verdict::Fail(_)))
 }
 
-/// Asks every rule of the tier. When the guest dies meanwhile, the rest counts as not asked.
+/// What a guest answered, by what it was asked.
+#[derive(Default)]
+pub(super) struct Answers(BTreeMap<&'static str, Output>);
+
+impl Answers {
+    /// Asks what does not change any more while a cluster comes up. What cannot be asked now is asked again
+    /// with the rest.
+    pub(super) fn fetch(&mut self, guest: &Guest, running: &Running, tier: Tier) -> Result<()> {
+        for rule in rules_of(tier) {
+            if let Ask::Script(script) = checks::ask(rule) {
+                match self.ask(script, guest, running) {
+                    Err(failure) if failure.class() == Class::Interrupted => return Err(failure),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Two rules that ask the same get the same answer; programs start slowly under emulation.
+    fn ask(&mut self, script: &'static str, guest: &Guest, running: &Running) -> Result<Output> {
+        if let Some(known) = self.0.get(script) {
+            return Ok(known.clone());
+        }
+        let output = guest.run(&["sh", "-c", script], running.deadlines().command())?;
+        self.0.insert(script, output.clone());
+        Ok(output)
+    }
+}
+
+/// Asks every rule of the tier that `answers` does not have. When the guest dies meanwhile, the rest counts as not
+/// asked.
 pub(super) fn ask_all(
     guest: &Guest,
     context: &Context,
     running: &Running,
     cluster: bool,
+    answers: &mut Answers,
 ) -> Result<Vec<Judged>> {
-    let mut answers = BTreeMap::new();
     let mut judged = Vec::new();
     for rule in rules_of(context.tier) {
         if !cluster && matches!(checks::ask(rule), Ask::Cluster(_)) {
@@ -36,8 +67,8 @@ pub(super) fn ask_all(
         let answer = match checks::ask(rule) {
             Ask::Nothing => Ok(Output::default()),
             Ask::LoginMethods => login_methods(guest, running),
-            Ask::Script(script) | Ask::Cluster(script) => {
-                ask_once(&mut answers, script, guest, running)
+            Ask::Script(script) | Ask::Last(script) | Ask::Cluster(script) => {
+                answers.ask(script, guest, running)
             }
         };
         let outcome = match answer.and_then(|answer| checks::verdict(rule, &answer, context)) {
@@ -48,21 +79,6 @@ pub(super) fn ask_all(
         judged.push(Judged::new(rule, outcome));
     }
     Ok(judged)
-}
-
-/// Two rules that ask the same get the same answer; programs start slowly under emulation.
-fn ask_once(
-    answers: &mut BTreeMap<&'static str, Output>,
-    script: &'static str,
-    guest: &Guest,
-    running: &Running,
-) -> Result<Output> {
-    if let Some(known) = answers.get(script) {
-        return Ok(known.clone());
-    }
-    let output = guest.run(&["sh", "-c", script], running.deadlines().command())?;
-    answers.insert(script, output.clone());
-    Ok(output)
 }
 
 fn login_methods(guest: &Guest, running: &Running) -> Result<Output> {

@@ -30,12 +30,13 @@ impl Reached<'_> {
     }
 }
 
-/// Waits for each stage in turn. After the login a stage that takes too long does not keep the rules
+/// Waits for each stage in turn; `meanwhile` is done while the pods of a cluster come up. After the login a stage that takes too long does not keep the rules
 /// from being asked: they say what is wrong better than a deadline does.
 pub(super) fn reach<'a>(
     running: &'a Running<'a>,
     keys: &Keys,
     plan: Option<&KubeadmPlan>,
+    meanwhile: &mut dyn FnMut(&Guest) -> Result<()>,
 ) -> Reached<'a> {
     let console = |stage, enough: fn(crate::console::Reached) -> bool| {
         running
@@ -54,14 +55,19 @@ pub(super) fn reach<'a>(
     match guest {
         Err(failure) => Reached { guest: None, failure: Some(failure) },
         Ok(guest) => {
-            let failure = settle(running, &guest, plan).err();
+            let failure = settle(running, &guest, plan, meanwhile).err();
             Reached { guest: Some(guest), failure }
         }
     }
 }
 
 /// From the login to the state that the rules judge.
-fn settle(running: &Running, guest: &Guest, plan: Option<&KubeadmPlan>) -> Staged<()> {
+fn settle(
+    running: &Running,
+    guest: &Guest,
+    plan: Option<&KubeadmPlan>,
+    meanwhile: &mut dyn FnMut(&Guest) -> Result<()>,
+) -> Staged<()> {
     let wait = |stage: Stage, look: &dyn Fn(Duration) -> Result<Waited<()>>| {
         let command = running.deadlines().command();
         running
@@ -74,6 +80,11 @@ fn settle(running: &Running, guest: &Guest, plan: Option<&KubeadmPlan>) -> Stage
     wait(Stage::KubeadmInit, &|command| cloud_init(guest, command))?;
     bootstrapped(guest, running.deadlines().command())
         .map_err(|failure| (Stage::KubeadmInit, failure))?;
+    if plan.pod_image.is_some() {
+        apply_pod(guest, running.deadlines().command())
+            .map_err(|failure| (Stage::PodRunning, failure))?;
+    }
+    meanwhile(guest).map_err(|failure| (Stage::NodeReady, failure))?;
     wait(Stage::NodeReady, &|command| node_ready(guest, command))?;
     if plan.pod_image.is_some() {
         wait(Stage::PodRunning, &|command| pod_running(guest, command))?;
@@ -86,6 +97,7 @@ fn settle(running: &Running, guest: &Guest, plan: Option<&KubeadmPlan>) -> Stage
 /// cloud-init writes its result last of all, and systemd is through with its jobs after that.
 fn cloud_init(guest: &Guest, command: Duration) -> Result<Waited<()>> {
     const SCRIPT: &str = "\
+        timeout 20 systemctl is-system-running --wait >/dev/null 2>&1\n\
         if ! test -e /run/cloud-init/result.json; then\n\
           echo \"cloud-init says: $(tail -n 1 /var/log/cloud-init-output.log 2>&1)\"; exit\n\
         fi\n\
@@ -130,7 +142,16 @@ fn objects(
     Ok(serde_json::from_slice(&output.stdout).map_err(|error| error.to_string()))
 }
 
+/// Waits in the guest, on events of the API server, until what is named is Ready or some seconds have passed. That it
+/// is not, or that the server does not answer, is for the caller to tell.
+fn ready(guest: &Guest, what: &[&str], command: Duration) -> Result<()> {
+    let mut arguments = vec!["wait", "--for=condition=Ready", "--timeout=20s"];
+    arguments.extend_from_slice(what);
+    guest.run(&kubectl(&arguments), command).map(drop)
+}
+
 fn node_ready(guest: &Guest, command: Duration) -> Result<Waited<()>> {
+    ready(guest, &["node", "--all"], command)?;
     let nodes = match objects(guest, &["get", "nodes", "-o", "json"], command)? {
         Ok(nodes) => nodes,
         Err(said) => return Ok(Waited::Still(said)),
@@ -144,20 +165,32 @@ fn node_ready(guest: &Guest, command: Duration) -> Result<Waited<()>> {
     })
 }
 
+/// Has the guest make the pod as soon as it may: it is refused until the controller manager has made the namespace's
+/// service account, a few seconds after the node is Ready.
+fn apply_pod(guest: &Guest, command: Duration) -> Result<()> {
+    const SCRIPT: &str = "\
+        (until kubectl --kubeconfig /etc/kubernetes/admin.conf apply -f \"$1\" >/run/nodekiln/pod.log 2>&1; do\n\
+          sleep 2\n\
+        done) >/dev/null 2>&1 &";
+    guest.run(&["sh", "-c", SCRIPT, "apply", POD_MANIFEST], command).map(drop)
+}
+
 fn pod_running(guest: &Guest, command: Duration) -> Result<Waited<()>> {
-    // A pod is refused until the controller manager has made the namespace's service account, a few
-    // seconds after the node is Ready.
-    let applied = guest.run(&kubectl(&["apply", "-f", POD_MANIFEST]), command)?;
-    if applied.status != 0 {
-        return Ok(Waited::Still(applied.error_text()));
-    }
+    ready(guest, &["pod", POD_NAME], command)?;
     Ok(match objects(guest, &["get", "pod", POD_NAME, "-o", "json"], command)? {
-        Err(said) => Waited::Still(said),
+        Err(said) => {
+            Waited::Still(match guest.run(&["cat", "/run/nodekiln/pod.log"], command)?.text() {
+                log if log.is_empty() => said,
+                log => log,
+            })
+        }
         Ok(pod) => trouble(&pod).map_or(Waited::Done(()), Waited::Still),
     })
 }
 
 fn control_plane(guest: &Guest, dns: bool, command: Duration) -> Result<Waited<()>> {
+    let system = ["--namespace", "kube-system", "pod", "--selector", "tier=control-plane"];
+    ready(guest, &system, command)?;
     let pods = match objects(
         guest,
         &["--namespace", "kube-system", "get", "pods", "-o", "json"],
