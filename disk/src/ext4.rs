@@ -1,22 +1,32 @@
-//! ext4: how mke2fs is asked for a file system that is the same each time, a superblock reader, and
+//! ext4: how mke2fs is asked for a file system that is the same each time, a reader of any ext2 to ext4, and
 //! what takes removed files' bytes out.
 //!
 //! Checked with e2fsprogs 1.47.0 and 1.47.2; only the latter honours `SOURCE_DATE_EPOCH` and gives
 //! equal bytes for copies of a tree.
 
+mod checksum;
+mod folder;
 mod free;
+mod geometry;
+mod inode;
+mod journal;
+mod mapping;
+mod tree;
+mod volume;
+mod xattr;
 
 use std::ffi::OsString;
 use std::ops::Add;
 use std::path::Path;
 
-use nodekiln_words::{Bytes, Failure, Result, SourceDate};
+use nodekiln_words::{Bytes, Class, Failure, Result, SourceDate};
 use uuid::Uuid;
 
 use crate::fields::{bytes, le16, le32};
 use crate::ids::Ids;
 
 pub use free::clear_free;
+pub(crate) use volume::{Body, Volume};
 
 /// Bytes of a block.
 pub const BLOCK: u64 = 4096;
@@ -233,6 +243,16 @@ impl Superblock {
             made: le32(block, 0x108)?,
         })
     }
+}
+
+/// Something in a file system that cannot be.
+fn damaged(what: impl Into<String>) -> Failure {
+    Failure::input(format!("damaged ext4: {}", what.into()))
+}
+
+/// Something in a file system that is not read here.
+fn unsupported(what: impl Into<String>) -> Failure {
+    Failure::new(Class::Unsupported, what)
 }
 
 #[cfg(test)]

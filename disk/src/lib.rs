@@ -30,9 +30,11 @@ mod pass;
 mod payload;
 pub mod qcow2;
 pub mod raw;
+mod recent;
 pub mod tar_gz;
 pub mod vhd;
 pub mod vmdk;
+mod window;
 
 pub use assemble::{BiosBoot, Parts, assemble};
 pub use disk::{CLUSTER, Disk, Extent, ReadAt, Source, is_zero};

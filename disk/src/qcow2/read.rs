@@ -1,11 +1,10 @@
 //! Reading the virtual disk inside a qcow2 file. Nothing in the file is trusted: every offset is
 //! held against the length of the file before it is used.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use nodekiln_words::{Class, Failure, Result, ResultExt};
 
@@ -13,11 +12,14 @@ use super::codec::decompress;
 use super::header::Header;
 use super::table::{Mapping, entries, l2_offset};
 use crate::disk::ReadAt;
+use crate::recent::Recent;
 
 /// Most bytes of the file's start that a header and its extensions take.
 const HEADER_BYTES: u64 = 64 << 10;
 /// L2 tables kept in memory.
 const CACHED_TABLES: usize = 64;
+/// Bytes of decompressed clusters kept in memory, for whoever reads them in small pieces.
+const CACHED_BYTES: usize = 8 << 20;
 
 /// An open qcow2 file. Backing files are named, never opened.
 #[derive(Debug)]
@@ -27,7 +29,9 @@ pub struct Reader {
     pub(super) header: Header,
     /// Host offsets of L2 tables; 0 where there is none.
     pub(super) l1: Vec<u64>,
-    tables: Mutex<VecDeque<(u64, Arc<Vec<u64>>)>>,
+    tables: Recent<Vec<u64>>,
+    /// Decompressed clusters by their host offsets.
+    clusters: Recent<Vec<u8>>,
 }
 
 impl ReadAt for Reader {
@@ -65,7 +69,9 @@ impl Reader {
                 .map_err(|failure| failure.context(format!("qcow2 L1 entry {index}")))?;
         }
         refuse_shared_tables(&l1)?;
-        Ok(Self { file, length, header, l1, tables: Mutex::new(VecDeque::new()) })
+        let (tables, clusters) =
+            (Recent::new(CACHED_TABLES, |_| 1), Recent::new(CACHED_BYTES, Vec::len));
+        Ok(Self { file, length, header, l1, tables, clusters })
     }
 
     /// The header.
@@ -104,7 +110,11 @@ impl Reader {
                     .or_io(|| format!("cannot read at host offset {host}"))
             }
             Mapping::Compressed { host, length } => {
-                let whole = self.decompressed(host, length)?;
+                // One that is read as a whole is not read again soon.
+                let whole = match part.len() as u64 == self.header.cluster() {
+                    true => Arc::new(self.decompressed(host, length)?),
+                    false => self.clusters.get_or(host, || self.decompressed(host, length))?,
+                };
                 let from = usize::try_from(within).unwrap_or(usize::MAX);
                 match whole.get(from..).and_then(|bytes| bytes.get(..part.len())) {
                     Some(bytes) => part.copy_from_slice(bytes),
@@ -154,16 +164,8 @@ impl Reader {
 
     /// The L2 table at host offset `offset`, which has been checked.
     pub(super) fn table(&self, offset: u64) -> Result<Arc<Vec<u64>>> {
-        let mut cache = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, table)) = cache.iter().find(|(at, _)| *at == offset) {
-            return Ok(Arc::clone(table));
-        }
-        let table = Arc::new(entries(&read_range(&self.file, offset, self.header.cluster())?));
-        if cache.len() == CACHED_TABLES {
-            cache.pop_front();
-        }
-        cache.push_back((offset, Arc::clone(&table)));
-        Ok(table)
+        let read = || Ok(entries(&read_range(&self.file, offset, self.header.cluster())?));
+        self.tables.get_or(offset, read)
     }
 
     /// The ranges of the virtual disk, in bytes, that are not mapped to zeros, ascending and merged.

@@ -14,11 +14,14 @@ use super::header::{AT_END, Header};
 use crate::disk::ReadAt;
 use crate::fields::{le32, le64};
 use crate::ordered::ordered;
+use crate::recent::Recent;
 
 /// Most bytes that a compressed grain may take: incompressible data grows by little.
 const MAX_GRAIN_BYTES: u64 = 8 << 20;
 /// Bytes behind the header's sector that QEMU takes for the descriptor.
 const QEMU_DESCRIPTOR: u64 = 20 * SECTOR;
+/// Bytes of decompressed grains kept in memory, for whoever reads them in small pieces.
+const CACHED_BYTES: usize = 8 << 20;
 /// Problems beyond which no more are collected.
 const MAX_PROBLEMS: usize = 100;
 
@@ -35,6 +38,8 @@ pub struct Reader {
     /// The grain tables that have any grain, by their numbers.
     tables: Tables,
     descriptor: String,
+    /// Decompressed grains by their numbers.
+    grains: Recent<Vec<u8>>,
 }
 
 impl Reader {
@@ -67,7 +72,8 @@ impl Reader {
         let length = (range.end - range.start).saturating_sub(SECTOR).min(QEMU_DESCRIPTOR);
         refuse_other_files(&text(&place.read(SECTOR, length)?))?;
         let tables = tables(&place, &header)?;
-        Ok(Self { file, range, header, tables, descriptor })
+        let grains = Recent::new(CACHED_BYTES, Vec::len);
+        Ok(Self { file, range, header, tables, descriptor, grains })
     }
 
     /// Size of the disk in bytes.
@@ -120,7 +126,8 @@ impl Reader {
             let mut found = Vec::new();
             for number in self.stored(numbers[job]) {
                 cancel.check()?;
-                if let Err(failure) = self.grain(number) {
+                let read = |sector: Option<u64>| sector.map(|sector| self.grain(number, sector));
+                if let Err(failure) = self.sector(number).and_then(|at| read(at).transpose()) {
                     let at = number * self.header.grain * SECTOR;
                     found.push(format!("VMDK grain at {at}: {}", failure.chain().join(": ")));
                 }
@@ -142,22 +149,26 @@ impl Reader {
         Ok(problems)
     }
 
-    /// The bytes of grain `number`; `None` where it is zero.
-    fn grain(&self, number: u64) -> Result<Option<Vec<u8>>> {
+    /// The sector where grain `number` stands; `None` where it is zero.
+    fn sector(&self, number: u64) -> Result<Option<u64>> {
         if number >= self.header.capacity.div_ceil(self.header.grain) {
             return Err(damaged("there is no such grain"));
         }
         let entries = u64::from(self.header.table_entries);
         let entry = usize::try_from(number % entries).unwrap_or(usize::MAX);
         let table = self.tables.get(&(number / entries));
-        let sector = match table.and_then(|table| table.get(entry)) {
-            None | Some(0 | 1) => return Ok(None),
-            Some(sector) => u64::from(*sector),
-        };
+        Ok(match table.and_then(|table| table.get(entry)) {
+            None | Some(0 | 1) => None,
+            Some(sector) => Some(u64::from(*sector)),
+        })
+    }
+
+    /// The bytes of grain `number`, which stands at `sector`.
+    fn grain(&self, number: u64, sector: u64) -> Result<Vec<u8>> {
         let length = self.header.grain * SECTOR;
         let place = Place { file: &self.file, range: &self.range };
         if !self.header.compressed {
-            return Ok(Some(place.read(sector * SECTOR, length)?));
+            return place.read(sector * SECTOR, length);
         }
         let marker = place.read(sector * SECTOR, 12)?;
         if le64(&marker, 0) != Some(number * self.header.grain) {
@@ -172,7 +183,7 @@ impl Reader {
         let mut inflate = Inflate::new(true, 15);
         match inflate.decompress(&stored, &mut grain, InflateFlush::Finish) {
             // The last grain of a disk may be a short one.
-            Ok(Status::StreamEnd) => Ok(Some(grain)),
+            Ok(Status::StreamEnd) => Ok(grain),
             Ok(_) => Err(damaged("its data do not end")),
             Err(error) => Err(damaged(error.as_str())),
         }
@@ -187,17 +198,35 @@ impl ReadAt for Reader {
             let within = at % grain;
             let step = usize::try_from(grain - within).unwrap_or(usize::MAX).min(rest.len());
             let (part, behind) = rest.split_at_mut(step);
-            let bytes = self
-                .grain(at / grain)
+            self.read_part(at / grain, within, part)
                 .map_err(|failure| failure.context(format!("VMDK grain at {}", at - within)))?;
-            let within = usize::try_from(within).unwrap_or(usize::MAX);
-            match bytes.as_deref().map(|bytes| bytes.get(within..within + step)) {
-                None => part.fill(0),
-                Some(Some(bytes)) => part.copy_from_slice(bytes),
-                Some(None) => return Err(damaged("a grain is too short")),
-            }
             (at, rest) = (at + step as u64, behind);
         }
+        Ok(())
+    }
+}
+
+impl Reader {
+    /// Fills `part` from `within` bytes behind the start of grain `number`.
+    fn read_part(&self, number: u64, within: u64, part: &mut [u8]) -> Result<()> {
+        let Some(sector) = self.sector(number)? else {
+            part.fill(0);
+            return Ok(());
+        };
+        let place = Place { file: &self.file, range: &self.range };
+        if !self.header.compressed {
+            let bytes = place.read(sector * SECTOR + within, part.len() as u64)?;
+            part.copy_from_slice(&bytes);
+            return Ok(());
+        }
+        // One that is read as a whole is not read again soon.
+        let whole = match part.len() as u64 == self.header.grain * SECTOR {
+            true => Arc::new(self.grain(number, sector)?),
+            false => self.grains.get_or(number, || self.grain(number, sector))?,
+        };
+        let from = usize::try_from(within).unwrap_or(usize::MAX);
+        let found = whole.get(from..).and_then(|bytes| bytes.get(..part.len()));
+        part.copy_from_slice(found.ok_or_else(|| damaged("a grain is too short"))?);
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! Files read without mounting, from file systems that e2fsprogs, dosfstools and mtools made.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,10 +11,10 @@ use proptest::prelude::*;
 
 use crate::tools::{noise, succeed};
 
-const START: u64 = 1 << 20;
+pub(crate) const START: u64 = 1 << 20;
 
 /// A disk with one partition, the content of `image`.
-fn around(image: &Path) -> (Disk, Part) {
+pub(crate) fn around(image: &Path) -> (Disk, Part) {
     let file = Arc::new(std::fs::File::open(image).unwrap());
     let length = file.metadata().unwrap().len();
     let extent = Extent { start: START, length, source: Source::File { file, offset: 0 } };
@@ -28,7 +29,7 @@ fn around(image: &Path) -> (Disk, Part) {
     (Disk::new(START + length, vec![extent]).unwrap(), part)
 }
 
-fn files(image: &Path) -> FileSystem {
+pub(crate) fn files(image: &Path) -> FileSystem {
     let (disk, part) = around(image);
     match Content::of(&disk, &part, &Cancel::default()).unwrap() {
         Content::Files(files) => files,
@@ -342,7 +343,8 @@ fn a_folder_without_end_is_an_error() {
     debugfs(&["-w", "-R", &format!("sif /etc/many size {size}")]);
     let failure = files(&image).list("/etc/many").unwrap_err();
     let told = failure.chain().join(": ");
-    assert!(told.contains("/etc/many has more than 131072 names"), "{told}");
+    // Its block map is refused before its names are.
+    assert!(told.contains("/etc/many") && told.contains("in circles"), "{told}");
 }
 
 /// A superblock without checksum may tell of anything: the descriptors of 2^32 groups take 64 GiB and more.
@@ -375,7 +377,7 @@ fn an_ext2_that_is_larger_than_its_partition_is_refused() {
         let content = Content::of(&disk, &part, &Cancel::default());
         content.map(|_| ()).unwrap_err().chain().join(": ")
     };
-    assert!(told.contains("4194304 block groups"), "{told}");
+    assert!(told.contains("4194303 block groups"), "{told}");
 }
 
 /// Sound file systems to be damaged: one with checksums, one without, and FAT.
@@ -433,6 +435,15 @@ proptest! {
             }
             let _ = files.list("/etc/many");
             let _ = files.list("/");
+            let mut paths = BTreeSet::new();
+            let _ = files.walk(&mut |entry| {
+                assert!(paths.insert(entry.path.clone()), "{} twice", entry.path.display());
+                Ok(())
+            });
+            for path in paths.iter().take(20) {
+                let _ = files.attributes(path);
+                let _ = files.link(path);
+            }
         }
     }
 }

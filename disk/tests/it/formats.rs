@@ -32,12 +32,12 @@ fn describe(extent: &ova::Extent) -> String {
 }
 
 /// The files of a disk in a folder, all from one pass.
-struct Files {
+pub(crate) struct Files {
     written: Vec<Written>,
     tally: Tally,
 }
 
-const NAMES: [&str; 4] = ["node.qcow2", "node.vhd", "node.ova", "node.tar.gz"];
+pub(crate) const NAMES: [&str; 4] = ["node.qcow2", "node.vhd", "node.ova", "node.tar.gz"];
 
 /// How qcow2 clusters and how all other pieces are compressed.
 type Way = (Options, Deflate);
@@ -49,7 +49,7 @@ const ONE_FORM: Way =
     (Options { compression: Compression::Shared { level: LEVEL } }, Deflate::narrow(LEVEL));
 
 /// Writes qcow2, VHD, OVA and `.tar.gz` of each disk into the folder beside it, in one pass.
-fn write_all(disks: &[(&Disk, &Path)]) -> Vec<Files> {
+pub(crate) fn write_all(disks: &[(&Disk, &Path)]) -> Vec<Files> {
     write_as(TWO_FORMS, disks)
 }
 
@@ -97,7 +97,7 @@ fn rounded(disk: &Disk, unit: u64) -> Disk {
 }
 
 /// Opens a file of any format.
-fn read(path: &Path) -> nodekiln_disk::Image {
+pub(crate) fn read(path: &Path) -> nodekiln_disk::Image {
     let folder = std::env::temp_dir();
     let cancel = Cancel::default();
     let unpacking = Unpacking { folder: &folder, progress: &Silent, cancel: &cancel };

@@ -17,3 +17,4 @@ mod other_files;
 mod partitions;
 mod round_trip;
 mod tools;
+mod trees;
