@@ -11,7 +11,8 @@
 //! that a piece stands for are named beside it.
 //!
 //! Left out is what no Linux guest of a supported cloud has: other kernels than Linux, `virt-what` where systemd
-//! is missing, `VMX_GUESTINFO` aside the environment of the generator, and Windows around WSL.
+//! is missing, the result of an earlier run in the same boot, Windows around WSL, and variables of the
+//! generator's environment but for `VMX_GUESTINFO`.
 
 mod config;
 mod edition;

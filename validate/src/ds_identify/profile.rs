@@ -235,3 +235,58 @@ fn dmi(profile: &MachineProfile, firmware: Firmware, seed: Uuid) -> Dmi {
         chassis_asset_tag: or(&smbios.chassis.asset, ""),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ds_identify::has_ovf_environment;
+    use crate::metadata::{Description, Instance, media};
+
+    /// What nodekiln attaches under QEMU looks to the script as what the cloud attaches.
+    #[test]
+    fn media_have_the_labels_of_those_that_are_made() {
+        for cloud in [Cloud::Azure, Cloud::OpenStack, Cloud::VSphere, Cloud::NoCloud] {
+            let instance = Instance::of(cloud, Description::default()).unwrap();
+            let made = media::medium(&instance).unwrap();
+            let mut devices = Vec::new();
+            for channel in Channel::of(cloud) {
+                let mut machine = MachineView::default();
+                machine.attach(*channel, DiskBus::VirtioBlk);
+                devices.extend(machine.devices);
+            }
+            let [device] = &devices[..] else { panic!("{devices:?}") };
+            let label = device.label.as_deref().unwrap();
+            assert_eq!(device.ovf_environment, cloud == Cloud::VSphere);
+            match cloud {
+                // The cloud's own medium is of another kind, and its label has a date.
+                Cloud::Azure => assert!(label.starts_with(made.label), "{label}"),
+                // Either label is one of the environment's; the space comes escaped from blkid, so that the
+                // content has to tell.
+                Cloud::VSphere => {
+                    assert_eq!(made.label, label.replace(' ', ""));
+                    assert!(has_ovf_environment(&made.bytes));
+                }
+                _ => assert_eq!(
+                    (made.label, Some(made.file_system)),
+                    (label, device.kind.as_deref())
+                ),
+            }
+        }
+    }
+
+    #[test]
+    fn no_cloud_is_told_by_a_channel_that_it_does_not_have() {
+        for cloud in Cloud::ALL {
+            for channel in Channel::ALL {
+                let there = Channel::of(cloud).contains(&channel);
+                assert_eq!(expected(cloud, channel).is_some(), there, "{cloud:?} {channel:?}");
+            }
+            for way in [provisioning::Way::Usual, provisioning::Way::ConfigDrive] {
+                assert!(expected(cloud, Channel::told_by(cloud, way)).is_some(), "{cloud:?}");
+            }
+        }
+        let profile = MachineProfile { data_source: "Scaleway".into(), ..MachineProfile::virtio() };
+        let failure = matrix(&profile, Uuid::nil()).unwrap_err();
+        assert_eq!(failure.class(), Class::Unsupported);
+    }
+}

@@ -103,7 +103,7 @@ fn chosen<T>(oracle: &Oracle, pairs: Vec<T>, one_of: usize) -> Vec<T> {
 }
 
 /// Compares all pairs, on a few threads, and tells of all that differ.
-fn agree(oracle: &Oracle, pairs: &[(String, MachineView, Files)]) {
+pub(super) fn agree(oracle: &Oracle, pairs: &[(String, MachineView, Files)]) {
     let next = AtomicUsize::new(0);
     let work = || {
         let mut wrong = Vec::new();
@@ -138,7 +138,7 @@ fn port_and_script_agree_on_every_provider_medium_and_configuration() {
 }
 
 /// A machine that only its SMBIOS strings tell from a plain one.
-fn with_dmi(change: fn(&mut Dmi)) -> MachineView {
+pub(super) fn with_dmi(change: fn(&mut Dmi)) -> MachineView {
     let qemu = profile(&nodekiln_providers::Qemu);
     let machine = MachineView::of_profile(&qemu, qemu.firmware[0], &[], SEED);
     let mut machine = machine.unwrap();
@@ -290,6 +290,19 @@ fn single_things() -> Vec<(&'static str, MachineView)> {
         (
             "cc: without an entry",
             with(|machine| machine.command_line = "cc: datasource_list: [,,]".into()),
+        ),
+        ("a report", with(|machine| machine.command_line = "ci.di.policy=report".to_owned())),
+        (
+            "a container with strings",
+            with(|machine| {
+                machine.virtualisation = "lxc".to_owned();
+                machine.dmi = Some(Dmi {
+                    sys_vendor: text("Hetzner"),
+                    product_name: text("OpenStack Nova"),
+                    chassis_asset_tag: text("OracleCloud.com"),
+                    ..Dmi::default()
+                });
+            }),
         ),
         ("policy", with(|machine| machine.command_line = "ci.di.policy=enabled".to_owned())),
         ("off", with(|machine| machine.command_line = "cloud-init=disabled".to_owned())),

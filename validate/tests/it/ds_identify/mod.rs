@@ -1,5 +1,6 @@
 //! The port of `ds-identify` against Debian's own scripts, and what it says of our providers.
 
+mod lines;
 mod matrix;
 mod oracle;
 mod picks;
