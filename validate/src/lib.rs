@@ -18,6 +18,7 @@ pub mod console;
 pub mod deadlines;
 mod digest;
 mod drive;
+pub mod ds_identify;
 mod evidence;
 pub mod expect;
 pub mod guest;

@@ -7,6 +7,7 @@
     reason = "tests may fail and tell"
 )]
 
+mod ds_identify;
 mod foreign_images;
 mod formats;
 mod inspect;
