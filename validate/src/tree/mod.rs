@@ -5,9 +5,13 @@
 //! a mutated tree is a sound one with something written, removed or given to somebody else, which is how each
 //! rule is shown to go red.
 
+pub mod containerd;
 mod edit;
 mod entry;
+mod facts;
 mod files;
+pub mod packages;
+mod programs;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
