@@ -1,6 +1,7 @@
 //! What a tree tells of its image, by which it is decided which rules are for it.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use nodekiln_recipes::recipe::Version;
 use nodekiln_words::{Class, Result};
@@ -42,9 +43,9 @@ impl Facts {
     /// When a file of it cannot be read.
     pub fn of(tree: &Tree, cloud: Option<Cloud>) -> Result<Self> {
         // A database that is damaged or not read is for the rules on packages to tell.
-        let packages = match Packages::of(tree) {
+        let packages = match tree.packages() {
             Err(failure) if matches!(failure.class(), Class::Input | Class::Unsupported) => {
-                Packages::default()
+                Rc::default()
             }
             packages => packages?,
         };

@@ -5,6 +5,7 @@
 //! a mutated tree is a sound one with something written, removed or given to somebody else, which is how each
 //! rule is shown to go red.
 
+pub mod boot_menu;
 pub mod containerd;
 mod edit;
 mod entry;
@@ -13,8 +14,10 @@ mod files;
 pub mod packages;
 mod programs;
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::rc::Rc;
 
 use nodekiln_words::Result;
 
@@ -38,13 +41,15 @@ pub struct Tree<'a> {
     written: BTreeMap<String, Vec<u8>>,
     /// Where the bytes of the others are; `None` where there are no others.
     source: Option<&'a dyn Files>,
+    /// What its databases of packages tell; empty until somebody asks, and again after a change.
+    packages: OnceCell<Rc<packages::Packages>>,
 }
 
 impl<'a> Tree<'a> {
     /// A tree of `entries`, by absolute path, whose bytes `source` has.
     #[must_use]
     pub fn new(entries: BTreeMap<String, Entry>, source: &'a dyn Files) -> Self {
-        Self { entries, written: BTreeMap::new(), source: Some(source) }
+        Self { entries, source: Some(source), ..Self::default() }
     }
 
     /// What is at `path` itself: a link is told as a link.

@@ -3,9 +3,11 @@
 mod header;
 mod rpm;
 
+use std::rc::Rc;
+
 use nodekiln_words::Result;
 
-use super::Files;
+use super::{Files, Tree};
 #[cfg(test)]
 pub(crate) use header::of_package;
 #[cfg(test)]
@@ -103,6 +105,20 @@ impl Packages {
     }
 }
 
+impl Tree<'_> {
+    /// The packages that the tree's databases name, which are read once.
+    ///
+    /// # Errors
+    /// As [`Packages::of`].
+    pub fn packages(&self) -> Result<Rc<Packages>> {
+        if let Some(known) = self.packages.get() {
+            return Ok(Rc::clone(known));
+        }
+        let found = Rc::new(Packages::of(self)?);
+        Ok(Rc::clone(self.packages.get_or_init(|| found)))
+    }
+}
+
 /// A field of one line of a paragraph (deb822(5)).
 fn field<'a>(paragraph: &'a str, name: &str) -> Option<&'a str> {
     let mut lines = paragraph.lines();
@@ -112,7 +128,6 @@ fn field<'a>(paragraph: &'a str, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tree::Tree;
 
     const STATUS: &str = "Package: runc\nStatus: hold ok installed\nVersion: 1.1.5\nArchitecture: amd64\n\n\
         Package: gone\nStatus: deinstall ok config-files\nVersion: 1\n\n\
@@ -131,6 +146,17 @@ mod tests {
         assert_eq!(packages.named("containerd").unwrap().version, "1.6.20~ds1-1+deb12u3");
         assert_eq!(packages.named("gone"), None);
         assert_eq!(packages.unknown(), None);
+    }
+
+    #[test]
+    fn what_is_known_of_packages_is_read_again_after_a_change() {
+        let mut tree = Tree::default();
+        tree.write(DPKG_STATUS, 0o644, STATUS);
+        assert!(tree.packages().unwrap().named("runc").is_some());
+        tree.replace(DPKG_STATUS, "hold ok installed", "deinstall ok config-files");
+        assert!(tree.packages().unwrap().named("runc").is_none());
+        tree.remove("/var/lib/dpkg");
+        assert_eq!(tree.packages().unwrap().installed, None);
     }
 
     #[test]

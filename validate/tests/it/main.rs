@@ -13,5 +13,6 @@ mod inspect;
 mod metadata;
 mod processes;
 mod real_image;
+mod rpm_database;
 mod small_guests;
 mod wrong_pieces;

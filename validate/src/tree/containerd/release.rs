@@ -6,7 +6,6 @@ use memchr::memmem;
 use nodekiln_words::{Class, Result};
 
 use crate::tree::Tree;
-use crate::tree::packages::Packages;
 
 /// Major and minor version of a containerd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,7 +33,7 @@ impl Release {
         let Some(path) = tree.program("containerd") else { return Ok(None) };
         // Packages leave /usr/local and /opt alone.
         if !path.starts_with("/usr/local/") && !path.starts_with("/opt/") {
-            let packages = Packages::of(tree)?;
+            let packages = tree.packages()?;
             let version = PACKAGES.iter().find_map(|name| packages.named(name));
             if let Some(release) = version.and_then(|package| Self::parse(&package.version)) {
                 return Ok(Some(release));
