@@ -5,9 +5,13 @@
 //! a mutated tree is a sound one with something written, removed or given to somebody else, which is how each
 //! rule is shown to go red.
 
+pub mod drop_ins;
 mod edit;
 mod entry;
 mod files;
+pub mod loader;
+pub mod modules;
+pub mod units;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -22,7 +26,7 @@ const MOST_LINKS: usize = 40;
 
 /// Where root's programs are looked for: the `PATH` of Debian's and Fedora's systemd for services, without the
 /// folders of /usr/local that the kubelet's unit would not see first.
-const ROOT_PATH: [&str; 6] =
+pub(crate) const ROOT_PATH: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// The files of an image's root.
