@@ -7,12 +7,16 @@
 
 pub mod boot_menu;
 pub mod containerd;
+pub mod drop_ins;
 mod edit;
 mod entry;
 mod facts;
 mod files;
+pub mod loader;
+pub mod modules;
 pub mod packages;
 mod programs;
+pub mod units;
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -29,7 +33,7 @@ const MOST_LINKS: usize = 40;
 
 /// Where root's programs are looked for: the `PATH` of Debian's and Fedora's systemd for services, without the
 /// folders of /usr/local that the kubelet's unit would not see first.
-const ROOT_PATH: [&str; 6] =
+pub(crate) const ROOT_PATH: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// The files of an image's root.
