@@ -31,6 +31,8 @@ const CNI_BIN: &str = "/opt/cni/bin";
 const CNI_CONF: &str = "/etc/cni/net.d";
 const RUNTIME: &str = "runc";
 const RUNTIME_TYPE: &str = "io.containerd.runc.v2";
+/// From this release on imports are laid over sections, and the built-in runtime stays beside named ones.
+const MERGES_SECTIONS: Release = Release { major: 2, minor: 0 };
 /// Most files of one configuration: imports cannot lead in circles, and a glob can match many.
 const MOST_FILES: usize = 100;
 
@@ -180,10 +182,10 @@ impl Reading<'_> {
             .collect()
     }
 
-    /// Lays `table` over what was read before. Lists grow; up to 1.7 and in 2.0 a plugin's section replaces that of
-    /// the same plugin, later it is laid over it key by key.
+    /// Lays `table` over what was read before. Lists grow; up to 1.7 a plugin's section replaces that of the
+    /// same plugin, from 2.0 on it is laid over it key by key (containerd#9982).
     fn merge(&mut self, table: &Table) {
-        let whole = self.release.is_some_and(|release| release < Release { major: 2, minor: 1 });
+        let whole = self.release.is_some_and(|release| release < MERGES_SECTIONS);
         for (key, value) in table {
             let before = self.merged.get_mut(key);
             match (before, value) {
@@ -309,11 +311,15 @@ impl Reading<'_> {
         }
     }
 
-    /// The runtimes that are named, and runc, which is always there.
+    /// The runtimes that are named, and the built-in runc. Up to 1.7 that goes where others are named
+    /// (containerd#7982).
     fn runtimes(&self) -> BTreeMap<String, Runtime> {
         let built_in = Runtime { kind: RUNTIME_TYPE.to_owned(), systemd_cgroup: false };
         let mut runtimes = BTreeMap::from([(RUNTIME.to_owned(), built_in)]);
         let named = self.find(Setting::Runtimes).1.and_then(Value::as_table);
+        if named.is_some() && self.release.is_some_and(|release| release < MERGES_SECTIONS) {
+            runtimes.clear();
+        }
         for (name, section) in named.into_iter().flatten() {
             let option = section.get("options").and_then(|options| options.get("SystemdCgroup"));
             let kind = section.get("runtime_type").and_then(Value::as_str).unwrap_or_default();

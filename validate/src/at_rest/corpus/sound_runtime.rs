@@ -74,6 +74,12 @@ pub(super) fn add(examined: &mut Examined, family: Family) {
     tree.write("/usr/lib/systemd/system/containerd.service", 0o644, unit);
     let wants = "/etc/systemd/system/multi-user.target.wants/containerd.service";
     tree.link(wants, "/lib/systemd/system/containerd.service");
+    // Empty: a first boot has been, as far as presets of units are concerned.
+    tree.write("/etc/machine-id", 0o444, "");
+    let kubelet = "/usr/lib/systemd/system/kubelet.service";
+    if tree.entry(kubelet).is_none() {
+        tree.write(kubelet, 0o644, "[Service]\nExecStart=/usr/bin/kubelet $KUBELET_EXTRA_ARGS\n");
+    }
     match family {
         Family::Debian => {
             append(tree, "/var/lib/dpkg/status", STATUS);

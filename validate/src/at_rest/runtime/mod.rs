@@ -1,5 +1,6 @@
 //! Rules on the container runtime: containerd, its configuration, its plugins, and whether it fits the kubelet.
 
+mod driver;
 mod fits;
 #[cfg(test)]
 mod mutations;
@@ -58,6 +59,25 @@ pub(super) const RULES: &[Rule] = &[
         applies: Applies::with(&[Software::Kubernetes, Software::Containerd]),
         stops_boot: false,
         judge: Judge::Tree(fits::runtime_fits),
+    },
+    Rule {
+        id: "cgroup-driver-agrees",
+        title: "kubelet and containerd make cgroups by the same driver",
+        tier: Tier::Static,
+        severity: Severity::Fatal,
+        reads: &[
+            "/etc/containerd/config.toml and its imports",
+            "kubelet's unit, its drop-ins and their files",
+            "/var/lib/kubelet/config.yaml",
+            "the versions of both",
+        ],
+        why: "containerd on systemd refuses the pods of a kubelet on cgroupfs, and the reverse silently puts all of \
+              them into one flat folder",
+        remedy: "set `SystemdCgroup` to what kubeadm of this version makes of the kubelet: false up to 1.20, true later",
+        source: "kubernetes#99471, kubernetes#102133, KEP-4033",
+        applies: Applies::with(&[Software::Kubernetes, Software::Containerd]),
+        stops_boot: false,
+        judge: Judge::Tree(driver::agrees),
     },
     Rule {
         id: "cni-plugins",

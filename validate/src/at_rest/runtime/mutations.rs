@@ -101,6 +101,35 @@ pub(in crate::at_rest) const MUTATIONS: &[Mutation] = &[
             image.tree.replace("/var/lib/dpkg/status", "1.6.20~ds1-1+deb12u3", "2.1.4~ds1-1");
         },
     ),
+    Mutation::new(
+        "containerd leaves cgroups to systemd",
+        &["cgroup-driver-agrees"],
+        "containerd has systemd",
+        |image| {
+            image.tree.replace(CONFIG, "SystemdCgroup = false", "SystemdCgroup = true");
+        },
+    ),
+    Mutation::new(
+        "the kubelet is told to use systemd",
+        &["cgroup-driver-agrees"],
+        "50-driver.conf:2",
+        |image| {
+            let text = "[Service]\nEnvironment=KUBELET_EXTRA_ARGS=--cgroup-driver=systemd\n";
+            image.tree.write("/etc/systemd/system/kubelet.service.d/50-driver.conf", 0o644, text);
+        },
+    ),
+    Mutation::new(
+        "pods get a runtime that is not there",
+        &["cgroup-driver-agrees"],
+        "no runtime crun",
+        |image| {
+            let (old, new) = (
+                "snapshotter = \"overlayfs\"",
+                "snapshotter = \"overlayfs\"\ndefault_runtime_name = \"crun\"",
+            );
+            image.tree.replace(CONFIG, old, new);
+        },
+    ),
     Mutation::new("there is no loopback plugin", &["cni-plugins"], "no loopback", |image| {
         image.tree.remove("/opt/cni/bin/loopback");
     }),

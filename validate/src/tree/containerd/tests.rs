@@ -74,7 +74,7 @@ fn a_file_of_version_1_has_short_names() {
 }
 
 #[test]
-fn an_import_replaces_a_plugins_section_in_1_6_and_is_laid_over_it_in_2_1() {
+fn an_import_replaces_a_plugins_section_up_to_1_7_and_is_laid_over_it_from_2_0_on() {
     let import =
         "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".registry]\nconfig_path = \"/x\"\n";
     let files = [(CONFIG, V2_FILE), ("/etc/containerd/conf.d/50-x.toml", import)];
@@ -82,9 +82,18 @@ fn an_import_replaces_a_plugins_section_in_1_6_and_is_laid_over_it_in_2_1() {
     assert_eq!(old.files, [CONFIG, "/etc/containerd/conf.d/50-x.toml"]);
     assert_eq!((old.registry_config_path.as_deref(), old.sandbox_image), (Some("/x"), None));
     assert!(!old.runtimes["runc"].systemd_cgroup);
-    let new = read(V21, &files);
+    let new = read(Some(Release { major: 2, minor: 0 }), &files);
     assert_eq!(new.registry_config_path.as_deref(), Some("/x"));
     assert_eq!(new.sandbox_image.as_deref(), Some("k8s.gcr.io/pause:3.2"));
+}
+
+#[test]
+fn the_built_in_runtime_goes_where_another_is_named_up_to_1_7() {
+    let section = "[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.crun]\n";
+    let text = format!("version = 2\n{section}runtime_type = \"io.containerd.runc.v2\"\n");
+    let old = read(V16, &[(CONFIG, &text)]);
+    assert_eq!((old.runtimes.len(), old.runtime()), (1, None));
+    assert!(read(V21, &[(CONFIG, &text)]).runtime().is_some());
 }
 
 #[test]
