@@ -7,6 +7,7 @@
     reason = "tests may fail and tell"
 )]
 
+mod disk_mutations;
 mod foreign_images;
 mod formats;
 mod inspect;

@@ -1,7 +1,7 @@
 //! The partitions of a disk, by every name that a system can call them by.
 
 use nodekiln_disk::files::Content;
-use nodekiln_disk::{Partitions, TableKind};
+use nodekiln_disk::{Partitions, TableKind, gpt};
 use nodekiln_words::Result;
 
 use super::is_of_the_image;
@@ -70,6 +70,10 @@ impl Volumes {
                     }
                 }
                 Some(Content::Empty) => volume.closed = false,
+                // GRUB's core image, which no system mounts.
+                Some(Content::Unknown) | None if part.kind == gpt::TYPE_BIOS_BOOT.to_string() => {
+                    volume.closed = false;
+                }
                 Some(Content::Named(name)) => volume.content = Some(name),
                 Some(Content::Unknown) | None => {}
             }
