@@ -5,7 +5,6 @@
 //! clouds, guests or the command line.
 
 pub mod account;
-pub mod bolt;
 pub mod deb;
 pub mod debian;
 pub mod execution;

@@ -7,6 +7,7 @@
 
 pub mod diagnostic;
 pub mod inventory;
+pub mod kubernetes_images;
 pub mod library;
 pub mod load;
 pub mod lock;

@@ -217,7 +217,7 @@ fn end(running: &Running) -> Result<Option<Failure>> {
     }
 }
 
-fn cancelled(failure: &Option<(crate::deadlines::Stage, Failure)>) -> Result<()> {
+fn cancelled(failure: &Option<(Stage, Failure)>) -> Result<()> {
     match failure {
         Some((_, failure)) if failure.class() == Class::Interrupted => Err(Failure::interrupted()),
         _ => Ok(()),

@@ -251,6 +251,9 @@ fn at_rest(
     let Request { machine, way, .. } = request;
     let mut subject = at_rest::Subject::new(&opened.image, machine, *way, payload, cancel)?;
     subject.claims(request.expect.as_ref());
+    if request.kernel.is_some() {
+        subject.starts_from_outside();
+    }
     if file.is_none() {
         subject.skim();
     }

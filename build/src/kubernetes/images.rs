@@ -1,13 +1,15 @@
 //! The images of a control plane: which ones kubeadm asks for, and which a source cannot give.
 //!
 //! The list is kubeadm's: a pure function of its version, and of its patch release too, since etcd
-//! and pause moved within minors. It is known here for the versions whose source was read; for any
-//! other the binary itself is asked ([`ask_kubeadm`]). Before images are put into a store the
+//! and pause moved within minors. It is known for the versions whose source was read
+//! ([`nodekiln_recipes::kubernetes_images`]); for any other the binary itself is asked ([`ask_kubeadm`]). Before images are put into a store the
 //! binary is always asked, so a wrong entry here cannot go unseen.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use nodekiln_recipes::kubernetes_images;
+pub use nodekiln_recipes::kubernetes_images::KUBERNETES_IMAGES;
 use nodekiln_recipes::recipe::Version;
 use nodekiln_words::{Cancel, Class, Failure, Result, ResultExt, SourceDate};
 
@@ -18,38 +20,12 @@ use crate::sandbox::{Bind, Sandbox, SandboxCommand};
 /// Packages of the tree from which programs go into control-plane images made from source.
 pub const PACKAGES: [&str; 5] = ["conntrack", "dash", "etcd-client", "etcd-server", "iptables"];
 
-/// Images made from the Kubernetes binary of the same name.
-pub const KUBERNETES_IMAGES: [&str; 4] =
-    ["kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler"];
-
-/// The tags of the images that are not Kubernetes' own, as kubeadm of some version has them.
-struct Tags {
-    /// The minor version that has them in every patch release known here.
-    minor: u32,
-    pause: &'static str,
-    etcd: &'static str,
-    coredns: &'static str,
-}
-
-/// Source: cmd/kubeadm/app/constants/constants.go of the version (`PauseVersion`,
-/// `DefaultEtcdVersion`, `CoreDNSVersion`); for 1.20 that of Debian's source package 1.20.2.
-const TAGS: [Tags; 1] = [Tags { minor: 20, pause: "3.2", etcd: "3.4.13-0", coredns: "1.7.0" }];
-
-/// Registries under which kubeadm puts CoreDNS into a folder of its own, from 1.21 on
-/// (kubernetes#101160, cmd/kubeadm/app/images/images.go).
-const DEFAULT_REPOSITORIES: [&str; 2] = ["k8s.gcr.io", "registry.k8s.io"];
-
 /// The images that kubeadm of `version` asks for below `repository`, sorted.
 ///
 /// # Errors
 /// When the version is not in the table: then the kubeadm binary has to be asked.
 pub fn listed(version: Version, repository: &str) -> Result<Vec<Reference>> {
-    let tags = tags(version)?;
-    let mut names: Vec<String> =
-        KUBERNETES_IMAGES.iter().map(|name| format!("{repository}/{name}:v{version}")).collect();
-    names.push(format!("{repository}/pause:{}", tags.pause));
-    names.push(format!("{repository}/etcd:{}", tags.etcd));
-    names.push(format!("{}:{}", coredns_name(version, repository), tags.coredns));
+    let names = kubernetes_images::listed(version, repository).ok_or_else(|| unknown(version))?;
     let mut images: Vec<Reference> =
         names.iter().map(|name| name.parse()).collect::<Result<_>>()?;
     images.sort();
@@ -61,25 +37,13 @@ pub fn listed(version: Version, repository: &str) -> Result<Vec<Reference>> {
 /// # Errors
 /// As [`listed`].
 pub fn pause(version: Version, repository: &str) -> Result<Reference> {
-    format!("{repository}/pause:{}", tags(version)?.pause).parse()
+    kubernetes_images::pause(version, repository).ok_or_else(|| unknown(version))?.parse()
 }
 
-fn tags(version: Version) -> Result<&'static Tags> {
-    TAGS.iter().find(|tags| (1, tags.minor) == (version.major, version.minor)).ok_or_else(|| {
-        Failure::new(
-            Class::Unsupported,
-            format!("the images of Kubernetes {version} are not in nodekiln's table"),
-        )
+fn unknown(version: Version) -> Failure {
+    let text = format!("the images of Kubernetes {version} are not in nodekiln's table");
+    Failure::new(Class::Unsupported, text)
         .with_help("ask its kubeadm: kubeadm config images list --kubernetes-version=VERSION")
-    })
-}
-
-fn coredns_name(version: Version, repository: &str) -> String {
-    if version.minor > 20 && DEFAULT_REPOSITORIES.contains(&repository) {
-        format!("{repository}/coredns/coredns")
-    } else {
-        format!("{repository}/coredns")
-    }
 }
 
 /// Images of the list that a source of this kind (`source`, `directory`, `release`) cannot give, by
@@ -217,14 +181,6 @@ mod tests {
         let failure = listed(Version { minor: 31, ..VERSION }, "registry.k8s.io").unwrap_err();
         assert_eq!(failure.class(), Class::Unsupported);
         assert!(failure.help().unwrap().contains("kubeadm config images list"));
-    }
-
-    #[test]
-    fn coredns_has_a_folder_in_default_registries_only() {
-        let later = Version { minor: 31, ..VERSION };
-        assert_eq!(coredns_name(later, "registry.k8s.io"), "registry.k8s.io/coredns/coredns");
-        assert_eq!(coredns_name(later, "mirror.example/k8s"), "mirror.example/k8s/coredns");
-        assert_eq!(coredns_name(VERSION, "k8s.gcr.io"), "k8s.gcr.io/coredns");
     }
 
     #[test]

@@ -8,7 +8,6 @@
 )]
 
 mod archive;
-mod bolt;
 mod compile;
 mod control_plane;
 mod deb;

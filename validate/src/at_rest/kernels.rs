@@ -6,9 +6,7 @@ use nodekiln_disk::files::FileSystem;
 use nodekiln_words::{Cancel, Result};
 
 use super::initrd;
-
-/// Endings of a module's file, compressed or not.
-const MODULE: [&str; 4] = [".ko", ".ko.xz", ".ko.zst", ".ko.gz"];
+use crate::tree::modules::module_of;
 
 /// The kernels of an image.
 #[derive(Debug, Default)]
@@ -184,13 +182,6 @@ impl Kernel {
 fn there(root: &FileSystem, folder: &str, path: &str) -> Result<bool> {
     let within = || format!("{folder}/{path}");
     root.exists(&if path.starts_with('/') { path.to_owned() } else { within() })
-}
-
-/// The name of the module in the file at `path`. The kernel takes a dash for an underscore.
-fn module_of(path: &str) -> Option<String> {
-    let name = path.trim().rsplit('/').next()?;
-    let name = MODULE.iter().find_map(|ending| name.strip_suffix(ending))?;
-    Some(name.replace('-', "_"))
 }
 
 #[cfg(test)]

@@ -8,10 +8,14 @@ mod container;
 #[cfg(test)]
 pub(crate) mod corpus;
 mod data_sources;
+mod disk;
 mod drivers;
 mod examined;
+mod images;
 mod initrd;
 mod kernels;
+mod runtime;
+mod start;
 
 use std::cell::OnceCell;
 
@@ -61,6 +65,8 @@ pub struct Subject<'a> {
     part: Option<Part>,
     /// The image's claims.
     expect: Option<&'a Expectations>,
+    /// Whether its own boot loader is left out.
+    kernel_from_outside: bool,
     /// How much of its file is read.
     depth: Depth,
     /// Digest of the disk's bytes as our reader has them, where somebody claimed one to compare it with.
@@ -85,7 +91,17 @@ pub struct Payload {
 
 /// Every rule, in the order in which they are judged and reported.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
-    [container::RULES, data_sources::RULES, drivers::RULES].into_iter().flatten()
+    [
+        container::RULES,
+        disk::RULES,
+        data_sources::RULES,
+        drivers::RULES,
+        runtime::RULES,
+        images::RULES,
+        start::RULES,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 impl<'a> Subject<'a> {
@@ -108,12 +124,13 @@ impl<'a> Subject<'a> {
         // Without a table there are no partitions; why there is none is for other rules to say.
         let systems = inspect::file_systems(image.disk(), &mut unreadable, cancel)?;
         let (root, kernels) = (OnceCell::new(), OnceCell::new());
-        let (expect, depth) = (None, Depth::Bytes);
+        let (expect, kernel_from_outside, depth) = (None, false, Depth::Bytes);
         Ok(Self {
             image,
             machine,
             part,
             expect,
+            kernel_from_outside,
             depth,
             payload,
             systems,
@@ -127,6 +144,11 @@ impl<'a> Subject<'a> {
     /// Has it judged by what the image claims of itself.
     pub fn claims(&mut self, expect: Option<&'a Expectations>) {
         self.expect = expect;
+    }
+
+    /// Has nothing asked of its boot loader, in whose place a kernel from outside is started.
+    pub fn starts_from_outside(&mut self) {
+        self.kernel_from_outside = true;
     }
 
     /// Has only those of its bytes read that tell where the others are.

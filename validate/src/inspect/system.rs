@@ -10,6 +10,7 @@ use quick_xml::events::{BytesStart, Event};
 use serde::{Deserialize, Serialize};
 
 use super::{or_problem, or_problem_in};
+use crate::tree::packages::Packages;
 
 /// What starts from the disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -44,7 +45,8 @@ pub struct System {
     pub programs: Vec<String>,
     /// Versions of packages that matter on a node: containerd, runc, cloud-init, systemd, kubelet.
     pub packages: BTreeMap<String, String>,
-    /// Number of installed packages; `None` where their database is not read (rpm).
+    /// Number of installed packages; `None` where there is no database of them that
+    /// can be read.
     pub package_count: Option<usize>,
     /// cloud-init's data sources, in the order of the file that counts last.
     pub data_sources: Vec<String>,
@@ -196,7 +198,10 @@ impl System {
                 }
             }
         }
-        or_problem_in(partition, system.read_packages(files), problems)?;
+        let mut unread = Vec::new();
+        let read = system.read_packages(files, &mut unread);
+        or_problem_in(partition, read, problems)?;
+        problems.extend(unread.iter().map(|told| format!("partition {partition}: {told}")));
         let kubernetes = kubernetes(files, &system.packages);
         system.kubernetes = or_problem_in(partition, kubernetes, problems)?.flatten();
         let sources = or_problem_in(partition, data_sources(files), problems)?;
@@ -204,26 +209,16 @@ impl System {
         Ok(system)
     }
 
-    /// Versions from dpkg's database (deb822, `Status: install ok installed`).
-    fn read_packages(&mut self, files: &FileSystem) -> Result<()> {
-        let Some(status) = files.text("/var/lib/dpkg/status")? else { return Ok(()) };
-        let mut count = 0;
-        for paragraph in status.split("\n\n") {
-            let field = |name: &str| {
-                let mut lines = paragraph.lines();
-                lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
-            };
-            if !field("Status").is_some_and(|status| status.ends_with(" installed")) {
-                continue;
-            }
-            count += 1;
-            if let (Some(name), Some(version)) = (field("Package"), field("Version"))
-                && PACKAGES.contains(&name)
-            {
-                self.packages.insert(name.to_owned(), version.to_owned());
+    /// Versions from the databases of dpkg and RPM.
+    fn read_packages(&mut self, files: &FileSystem, problems: &mut Vec<String>) -> Result<()> {
+        let Packages { installed, unread } = Packages::of(files)?;
+        problems.extend(unread);
+        for installed in installed.iter().flatten() {
+            if PACKAGES.contains(&installed.name.as_str()) {
+                self.packages.insert(installed.name.clone(), installed.version.clone());
             }
         }
-        self.package_count = Some(count);
+        self.package_count = installed.map(|installed| installed.len());
         Ok(())
     }
 }
@@ -242,7 +237,12 @@ fn kubernetes(files: &FileSystem, packages: &BTreeMap<String, String>) -> Result
     {
         return Ok(Some(with_v(version)));
     }
-    Ok(packages.get("kubelet").map(|version| with_v(version.split('-').next().unwrap_or(version))))
+    // An epoch in front and the packaging's own revision are not Kubernetes'.
+    let upstream = |version: &String| {
+        let version = version.split_once(':').map_or(version.as_str(), |(_, version)| version);
+        with_v(version.split('-').next().unwrap_or(version))
+    };
+    Ok(packages.get("kubelet").map(upstream))
 }
 
 /// The one key of cloud-init's configuration that is told.

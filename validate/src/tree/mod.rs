@@ -5,12 +5,23 @@
 //! a mutated tree is a sound one with something written, removed or given to somebody else, which is how each
 //! rule is shown to go red.
 
+pub mod boot_menu;
+pub mod containerd;
+pub mod drop_ins;
 mod edit;
 mod entry;
+mod facts;
 mod files;
+pub mod loader;
+pub mod modules;
+pub mod packages;
+mod programs;
+pub mod units;
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::rc::Rc;
 
 use nodekiln_words::Result;
 
@@ -22,7 +33,7 @@ const MOST_LINKS: usize = 40;
 
 /// Where root's programs are looked for: the `PATH` of Debian's and Fedora's systemd for services, without the
 /// folders of /usr/local that the kubelet's unit would not see first.
-const ROOT_PATH: [&str; 6] =
+pub(crate) const ROOT_PATH: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// The files of an image's root.
@@ -34,13 +45,15 @@ pub struct Tree<'a> {
     written: BTreeMap<String, Vec<u8>>,
     /// Where the bytes of the others are; `None` where there are no others.
     source: Option<&'a dyn Files>,
+    /// What its databases of packages tell; empty until somebody asks, and again after a change.
+    packages: OnceCell<Rc<packages::Packages>>,
 }
 
 impl<'a> Tree<'a> {
     /// A tree of `entries`, by absolute path, whose bytes `source` has.
     #[must_use]
     pub fn new(entries: BTreeMap<String, Entry>, source: &'a dyn Files) -> Self {
-        Self { entries, written: BTreeMap::new(), source: Some(source) }
+        Self { entries, source: Some(source), ..Self::default() }
     }
 
     /// What is at `path` itself: a link is told as a link.

@@ -12,6 +12,8 @@ use uuid::Uuid;
 
 const ROOM: u64 = 64 << 20;
 const START: u64 = 1 << 20;
+/// A first sector that a BIOS starts: `cli; hlt`.
+const BOOT_CODE: &[u8] = &[0xfa, 0xf4];
 
 fn succeed(command: &mut Command) {
     let output = command.output().unwrap();
@@ -21,7 +23,7 @@ fn succeed(command: &mut Command) {
 /// A raw disk whose root file system has `files`.
 pub(crate) fn image(folder: &Path, files: &[(&str, &str)]) -> PathBuf {
     let files: Vec<_> = files.iter().map(|(name, text)| (*name, text.as_bytes())).collect();
-    image_with(folder, &files, 0)
+    image_coded(folder, &[&files], 0, &[])
 }
 
 /// The same, with as many bytes more behind the partition.
@@ -31,6 +33,11 @@ pub(crate) fn image_with(folder: &Path, files: &[(&str, &[u8])], more: u64) -> P
 
 /// A raw disk of partitions with these files each, and as many bytes more behind them.
 pub(crate) fn image_of(folder: &Path, partitions: &[&[(&str, &[u8])]], more: u64) -> PathBuf {
+    image_coded(folder, partitions, more, BOOT_CODE)
+}
+
+/// The same with this code in the first sector.
+fn image_coded(folder: &Path, partitions: &[&[(&str, &[u8])]], more: u64, code: &[u8]) -> PathBuf {
     let path = folder.join("disk.raw");
     let count = partitions.len() as u64;
     let size = START + count * ROOM + START + more;
@@ -50,7 +57,7 @@ pub(crate) fn image_of(folder: &Path, partitions: &[&[(&str, &[u8])]], more: u64
         let source = Source::File { file, offset: 0 };
         extents.push(Extent { start, length: ROOM, source });
     }
-    let ends = Table { disk: Uuid::from_u128(1), entries }.encode(size / 512, &[]).unwrap();
+    let ends = Table { disk: Uuid::from_u128(1), entries }.encode(size / 512, code).unwrap();
     let tail = size - ends.tail.len() as u64;
     extents.insert(0, Extent::memory(0, ends.head));
     extents.push(Extent::memory(tail, ends.tail));

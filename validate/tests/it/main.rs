@@ -8,11 +8,13 @@
 )]
 
 mod ds_identify;
+mod disk_mutations;
 mod foreign_images;
 mod formats;
 mod inspect;
 mod metadata;
 mod processes;
 mod real_image;
+mod rpm_database;
 mod small_guests;
 mod wrong_pieces;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use nodekiln_disk::qcow2::Backing;
 use nodekiln_disk::vhd;
-use nodekiln_providers::{DiskRules, Provider as _};
+use nodekiln_providers::{DiskRules, Firmware, Provider as _};
 use nodekiln_validate::at_rest::{self, Subject};
 use nodekiln_validate::report::Outcome;
 use nodekiln_validate::{Machine, MachineProfile, Report, Request, Way, validate};
@@ -14,7 +14,7 @@ use crate::formats::in_format;
 use crate::inspect::image_with;
 use crate::small_guests::request;
 
-const DEP: &str = "\
+pub(crate) const DEP: &str = "\
 kernel/drivers/scsi/virtio_scsi.ko:
 kernel/drivers/nvme/host/nvme.ko: kernel/drivers/nvme/host/nvme-core.ko
 kernel/drivers/nvme/host/nvme-core.ko:
@@ -23,7 +23,7 @@ kernel/drivers/hv/hv_vmbus.ko:
 kernel/drivers/net/ethernet/amazon/ena/ena.ko.xz:
 kernel/drivers/net/hyperv/hv_netvsc.ko: kernel/drivers/hv/hv_vmbus.ko
 ";
-const BUILT_IN: &str = "kernel/drivers/scsi/sd_mod.ko\nkernel/drivers/virtio/virtio_pci.ko\nkernel/drivers/ata/ata_piix.ko\n";
+pub(crate) const BUILT_IN: &str = "kernel/drivers/scsi/sd_mod.ko\nkernel/drivers/virtio/virtio_pci.ko\nkernel/drivers/ata/ata_piix.ko\n";
 /// Modules of the initial RAM disk of a whole image.
 const EARLY: [&str; 5] = ["nvme", "nvme-core", "hv_storvsc", "hv_vmbus", "virtio_scsi"];
 
@@ -40,7 +40,7 @@ struct Pieces<'a> {
 }
 
 /// Processor microcode, plain, and a compressed archive with modules.
-fn initrd(without: &str) -> Vec<u8> {
+pub(crate) fn initrd(without: &str) -> Vec<u8> {
     let archive = |names: &[String]| {
         let mut bytes = Vec::new();
         for name in names {
@@ -77,10 +77,11 @@ fn built(folder: &Path, pieces: &Pieces) -> PathBuf {
     image_with(folder, &files, pieces.more)
 }
 
-/// A provider's machine that takes disks of any size.
+/// A provider's machine that takes disks of any size, started by a BIOS.
 fn machine(profile: MachineProfile) -> Machine {
-    let firmware = profile.firmware[0];
-    let profile = MachineProfile { accepts: DiskRules::default(), ..profile };
+    let firmware = Firmware::Bios;
+    let profile =
+        MachineProfile { accepts: DiskRules::default(), firmware: vec![firmware], ..profile };
     Machine { profile, firmware, ..Machine::default() }
 }
 
@@ -226,7 +227,8 @@ fn a_disk_of_a_size_that_the_cloud_does_not_take_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let raw = built(folder.path(), &Pieces { sources: "Ec2", ..Pieces::default() });
     let profile = nodekiln_aws::Aws.machine();
-    let machine = Machine { firmware: profile.firmware[0], profile, ..Machine::default() };
+    let profile = MachineProfile { firmware: vec![Firmware::Bios], ..profile };
+    let machine = Machine { firmware: Firmware::Bios, profile, ..Machine::default() };
     let (id, seen) = only(&judged(&raw, machine));
     assert_eq!(id, "disk-size");
     assert!(seen.contains("not a multiple of 1 GiB"), "{seen}");

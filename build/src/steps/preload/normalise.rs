@@ -3,7 +3,7 @@
 //!
 //! `meta.db` has the names, labels and references of images, blobs and snapshots; `metadata.db` has
 //! the overlayfs snapshotter's own records. Both are read, checked key by key against what containerd
-//! 1.6 to 2.1 writes, changed, and written again as new files, see [`crate::bolt`].
+//! 1.6 to 2.1 writes, changed, and written again as new files, see [`nodekiln_bolt`].
 
 mod encoding;
 mod schema;
@@ -11,11 +11,11 @@ mod snapshots;
 
 use std::path::Path;
 
+use nodekiln_bolt::{self as bolt, Bucket};
 use nodekiln_words::{Failure, Result, ResultExt, SourceDate};
 
 use self::encoding::go_time;
 use self::schema::{METADATA, SNAPSHOTTER};
-use crate::bolt::{self, Bucket};
 
 const METADATA_FILE: &str = "io.containerd.metadata.v1.bolt/meta.db";
 const SNAPSHOTTER_FILE: &str = "io.containerd.snapshotter.v1.overlayfs/metadata.db";

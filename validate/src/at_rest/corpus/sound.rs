@@ -29,7 +29,7 @@ pub(crate) fn sound(family: Family) -> Examined<'static> {
         Software::Systemd,
     ];
     let part = Part::of(&machine.profile, Way::Usual).ok();
-    Examined {
+    let mut examined = Examined {
         tree,
         facts: Facts {
             family: Some(family),
@@ -41,7 +41,9 @@ pub(crate) fn sound(family: Family) -> Examined<'static> {
         claimed: true,
         machine,
         part,
-    }
+    };
+    super::sound_runtime::add(&mut examined, family);
+    examined
 }
 
 /// What every distribution has.

@@ -4,7 +4,7 @@ use nodekiln_words::Result;
 
 use super::encoding::is_go_time;
 use super::unknown;
-use crate::bolt::{Bucket, Item};
+use nodekiln_bolt::{Bucket, Item};
 
 /// What stands under a key, and what becomes of it.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use nodekiln_words::{Failure, Result, ResultExt};
 
 use super::encoding::{read_uvarint, uvarint, varint};
 use super::unknown;
-use crate::bolt::{Bucket, Item};
+use nodekiln_bolt::{Bucket, Item};
 
 /// `snapshots.KindCommitted`: unpacked whole, and not to be changed any more.
 const COMMITTED: [u8; 1] = [3];

@@ -4,7 +4,7 @@ use nodekiln_words::Class;
 
 use super::encoding::{uvarint, varint};
 use super::*;
-use crate::bolt::Item;
+use nodekiln_bolt::Item;
 
 /// A moment at which a store was made.
 const THEN: [u8; 15] = [1, 0, 0, 0, 0x0e, 0xe2, 0x93, 0xaa, 0x5a, 2, 10, 9, 0xbb, 0xff, 0xff];

@@ -1,10 +1,16 @@
 //! Databases that bbolt itself wrote and reads.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "in a test, to unwrap is to assert"
+)]
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use nodekiln_build::bolt::{Bucket, Item, read, write};
+use nodekiln_bolt::{Bucket, Item, read, write};
 
 /// The peer, compiled from Debian's sources of bbolt.
 struct Peer {
@@ -18,7 +24,7 @@ impl Peer {
         let status = Command::new("go")
             .args(["build", "-o"])
             .arg(folder.path().join("peer"))
-            .arg("tests/it/bolt/peer.go")
+            .arg("tests/it/peer.go")
             .envs([("GO111MODULE", "off"), ("GOPATH", "/usr/share/gocode"), ("CGO_ENABLED", "0")])
             .env("GOCACHE", kept)
             .status();
