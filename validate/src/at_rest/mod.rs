@@ -27,7 +27,8 @@ use crate::expect::Expectations;
 use crate::inspect::{self, FileSystems};
 use crate::provisioning::Part;
 use crate::report::{Judged, Outcome};
-use crate::rules::{Judge, Rule, Verdict};
+use crate::rules::{Facts, Judge, Rule, Verdict};
+use crate::tree::{Root, Tree};
 use crate::{Machine, Way};
 
 pub use examined::Examined;
@@ -172,6 +173,44 @@ impl<'a> Subject<'a> {
         }))
     }
 
+    /// The file systems that make up the image's tree, or why there is none.
+    fn files(&self) -> Result<std::result::Result<Root<'_>, Verdict>> {
+        let place = match self.root()? {
+            Ok(place) => place,
+            Err(why) => return Ok(Err(why)),
+        };
+        let others = self.systems.iter().enumerate().filter(move |(other, _)| *other != place);
+        let others = others.map(|(_, (_, files))| files);
+        match Root::of(&self.systems[place].1, others) {
+            Ok(root) => Ok(Ok(root)),
+            Err(failure) => unread(failure).map(Err),
+        }
+    }
+
+    /// What rules on files are given of this image, whose tree `root` has, or why they cannot be.
+    fn examined<'r>(
+        &self,
+        root: &'r mut Root<'_>,
+    ) -> Result<std::result::Result<Examined<'r>, Verdict>> {
+        let entries = match root.entries() {
+            Ok(entries) => entries,
+            Err(failure) => return unread(failure).map(Err),
+        };
+        let tree = Tree::new(entries, root);
+        let facts = match Facts::of(&tree, self.part.map(|part| part.cloud)) {
+            Ok(facts) => facts,
+            Err(failure) => return unread(failure).map(Err),
+        };
+        Ok(Ok(Examined {
+            tree,
+            facts,
+            expect: self.expect.cloned().unwrap_or_default(),
+            claimed: self.expect.is_some(),
+            machine: self.machine.clone(),
+            part: self.part,
+        }))
+    }
+
     /// The kernels whose modules are on the file system `root`.
     fn kernels(&self, root: usize) -> Result<&Kernels> {
         if let Some(known) = self.kernels.get() {
@@ -201,13 +240,20 @@ fn root(systems: &FileSystems) -> Result<Option<usize>> {
 /// When the image cannot be read, or somebody asked to stop.
 pub fn judge(subject: &Subject) -> Result<Judgement> {
     let mut judgement = Judgement { rules: Vec::new(), obstacles: Vec::new() };
+    let mut root = subject.files()?;
+    let examined = match &mut root {
+        Ok(root) => subject.examined(root)?,
+        Err(why) => Err(why.clone()),
+    };
     for rule in rules() {
         subject.cancel.check()?;
-        let said = match rule.judge {
-            Judge::Image(judge) => judge(subject),
-            Judge::Tree(_) | Judge::Machine(..) => continue,
+        let said = match (rule.judge, &examined) {
+            (Judge::Image(judge), _) => judge(subject),
+            (Judge::Tree(_), Ok(examined)) => judge_files(rule, examined).map(Said::from),
+            (Judge::Tree(_), Err(why)) => Ok(why.clone().into()),
+            (Judge::Machine(..), _) => continue,
         };
-        let verdict = match said.or_else(|failure| unread(rule, failure))? {
+        let verdict = match said.or_else(|failure| unread_by(rule, failure))? {
             Said::Verdict(verdict) => rule.severity.weigh(verdict),
             Said::NotHere(why) => {
                 judgement.obstacles.push(format!("{}: {why}", rule.id));
@@ -230,19 +276,25 @@ pub(crate) fn judge_files(rule: &Rule, examined: &Examined) -> Result<Verdict> {
     if let Some(why) = rule.applies.excludes(&examined.facts) {
         return Ok(Verdict::Skipped(why));
     }
-    let said = judge(examined).map(Said::from).or_else(|failure| unread(rule, failure))?;
+    let said = judge(examined).map(Said::from).or_else(|failure| unread_by(rule, failure))?;
     Ok(match said {
         Said::Verdict(verdict) => rule.severity.weigh(verdict),
         Said::NotHere(why) => Verdict::NotProven(why),
     })
 }
 
-/// What it says of an image that a rule cannot read it.
-fn unread(rule: &Rule, failure: Failure) -> Result<Said> {
+/// What it says of an image that it cannot be read: damage is a "no", what nobody reads here is not proven.
+fn unread(failure: Failure) -> Result<Verdict> {
     let told = failure.chain().join(": ");
     match failure.class() {
-        Class::Input => Ok(Verdict::Fail(told).into()),
-        Class::Unsupported => Ok(Verdict::NotProven(told).into()),
-        _ => Err(failure.context(format!("rule {}", rule.id))),
+        Class::Input => Ok(Verdict::Fail(told)),
+        Class::Unsupported => Ok(Verdict::NotProven(told)),
+        _ => Err(failure),
     }
+}
+
+/// The same, of what `rule` looks at.
+fn unread_by(rule: &Rule, failure: Failure) -> Result<Said> {
+    let said = unread(failure).map(Said::from);
+    said.map_err(|failure| failure.context(format!("rule {}", rule.id)))
 }

@@ -16,6 +16,7 @@ pub mod loader;
 pub mod modules;
 pub mod packages;
 mod programs;
+mod root;
 pub mod units;
 
 use std::cell::OnceCell;
@@ -27,6 +28,7 @@ use nodekiln_words::Result;
 
 pub use entry::{Entry, Kind};
 pub use files::Files;
+pub use root::Root;
 
 /// Most links that lead from one to the next (Linux, `MAXSYMLINKS`).
 const MOST_LINKS: usize = 40;

@@ -7,8 +7,8 @@
     reason = "tests may fail and tell"
 )]
 
-mod ds_identify;
 mod disk_mutations;
+mod ds_identify;
 mod foreign_images;
 mod formats;
 mod inspect;
