@@ -5,9 +5,14 @@
 //! a mutated tree is a sound one with something written, removed or given to somebody else, which is how each
 //! rule is shown to go red.
 
+pub mod accounts;
 mod edit;
 mod entry;
 mod files;
+mod glob;
+pub mod sshd;
+pub mod sudoers;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -16,6 +21,7 @@ use nodekiln_words::Result;
 
 pub use entry::{Entry, Kind};
 pub use files::Files;
+pub use glob::matches;
 
 /// Most links that lead from one to the next (Linux, `MAXSYMLINKS`).
 const MOST_LINKS: usize = 40;
