@@ -10,6 +10,8 @@ pub(crate) mod corpus;
 mod data_sources;
 mod drivers;
 mod examined;
+mod findings;
+mod hygiene;
 mod initrd;
 mod kernels;
 
@@ -85,7 +87,8 @@ pub struct Payload {
 
 /// Every rule, in the order in which they are judged and reported.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
-    [container::RULES, data_sources::RULES, drivers::RULES].into_iter().flatten()
+    let image = [container::RULES, data_sources::RULES, drivers::RULES].into_iter();
+    image.chain(hygiene::RULES).flatten()
 }
 
 impl<'a> Subject<'a> {
