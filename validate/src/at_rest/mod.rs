@@ -7,6 +7,7 @@
 mod container;
 #[cfg(test)]
 pub(crate) mod corpus;
+mod credentials;
 mod data_sources;
 mod drivers;
 mod examined;
@@ -88,7 +89,7 @@ pub struct Payload {
 /// Every rule, in the order in which they are judged and reported.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
     let image = [container::RULES, data_sources::RULES, drivers::RULES].into_iter();
-    image.chain(hygiene::RULES).flatten()
+    image.chain(hygiene::RULES).chain(credentials::RULES).flatten()
 }
 
 impl<'a> Subject<'a> {
