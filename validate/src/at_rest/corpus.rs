@@ -52,7 +52,7 @@ impl Mutation {
 fn mutations() -> impl Iterator<Item = &'static Mutation> {
     let tables: [&'static [Mutation]; 0] = [];
     let tables = tables.into_iter().chain(super::hygiene::MUTATIONS);
-    let tables = tables.chain(super::credentials::MUTATIONS);
+    let tables = tables.chain(super::credentials::MUTATIONS).chain(super::access::MUTATIONS);
     tables.flatten()
 }
 

@@ -4,6 +4,7 @@
 //! image that fails one which says so is not booted: the guest could only tell the same later and worse. Nor is
 //! one that QEMU lacks a device or a datasource for.
 
+mod access;
 mod container;
 #[cfg(test)]
 pub(crate) mod corpus;
@@ -89,7 +90,7 @@ pub struct Payload {
 /// Every rule, in the order in which they are judged and reported.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
     let image = [container::RULES, data_sources::RULES, drivers::RULES].into_iter();
-    image.chain(hygiene::RULES).chain(credentials::RULES).flatten()
+    image.chain(hygiene::RULES).chain(credentials::RULES).chain(access::RULES).flatten()
 }
 
 impl<'a> Subject<'a> {
