@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use nodekiln_bom::{Binary, BinarySource, PreloadedImage};
 use nodekiln_build::account::Account;
 use nodekiln_providers::ImageFacts;
-use nodekiln_recipes::recipe::{KubernetesSource, Recipe};
+use nodekiln_recipes::recipe::{FileNode, KubernetesSource, Recipe};
 use nodekiln_recipes::{Lock, tree_name};
 use nodekiln_validate::Expectations;
+use nodekiln_validate::expect::User;
 use nodekiln_words::{Result, ResultExt as _, Sha256};
 use serde::Deserialize;
 
@@ -53,7 +54,26 @@ pub(crate) fn expectations(recipe: &Recipe, account: &Account) -> Result<Expecta
         images,
         unavailable_images,
         pod_image: None,
+        users: users(recipe),
+        files: written(recipe),
     })
+}
+
+/// The accounts that the recipe declares.
+fn users(recipe: &Recipe) -> BTreeMap<String, User> {
+    let users = recipe.users.iter().map(|user| {
+        let home = user.home.clone().unwrap_or_else(|| format!("/home/{}", user.name));
+        (user.name.clone(), User { home, keys: !user.ssh_authorized_keys.is_empty() })
+    });
+    users.collect()
+}
+
+/// What the recipe and its providers' layers write; a folder is nothing that could be residue.
+fn written(recipe: &Recipe) -> BTreeSet<String> {
+    let layers = recipe.providers.values().flat_map(|provider| &provider.files);
+    let files = recipe.files.iter().chain(layers);
+    let files = files.filter(|file| !matches!(file.node, FileNode::Directory));
+    files.map(|file| file.path.clone()).collect()
 }
 
 /// What the image is, as clouds look it up: from the recipe and the locked packages.

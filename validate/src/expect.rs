@@ -3,7 +3,7 @@
 //! The claims come from the `manifest.json` that a build leaves beside its artifact. Without it the
 //! rules that compare say "skipped" and name the missing claim; they never pass on its absence.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use nodekiln_recipes::recipe::Version;
@@ -30,6 +30,20 @@ pub struct Expectations {
     pub unavailable_images: BTreeMap<String, String>,
     /// Image of the pod that the kubeadm tier schedules; `None` takes the preloaded etcd.
     pub pod_image: Option<String>,
+    /// Accounts besides those that packages bring, by name.
+    pub users: BTreeMap<String, User>,
+    /// Files and links that were written on purpose: what is at these paths is no residue.
+    pub files: BTreeSet<String>,
+}
+
+/// An account that the image should have.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct User {
+    /// Its home directory.
+    pub home: String,
+    /// Whether somebody may log in to it by keys that the image has.
+    pub keys: bool,
 }
 
 /// The part of a build's `manifest.json` that is read here.

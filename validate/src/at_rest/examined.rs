@@ -1,6 +1,7 @@
 //! What a rule on files is given.
 
 use crate::Machine;
+use crate::ds_identify::Edition;
 use crate::expect::Expectations;
 use crate::provisioning::Part;
 use crate::rules::Facts;
@@ -21,4 +22,6 @@ pub struct Examined<'a> {
     pub machine: Machine,
     /// How its guest is told who it is; nothing where nobody here plays its cloud's part.
     pub(crate) part: Option<Part>,
+    /// The edition of cloud-init's ds-identify, or why it is not known.
+    pub(crate) edition: Result<Edition, String>,
 }

@@ -4,13 +4,18 @@
 //! image that fails one which says so is not booted: the guest could only tell the same later and worse. Nor is
 //! one that QEMU lacks a device or a datasource for.
 
+mod access;
 mod container;
 #[cfg(test)]
 pub(crate) mod corpus;
+mod credentials;
 mod data_sources;
+mod detection;
 mod disk;
 mod drivers;
 mod examined;
+mod findings;
+mod hygiene;
 mod images;
 mod initrd;
 mod kernels;
@@ -23,6 +28,7 @@ use kernels::Kernels;
 use nodekiln_disk::{Depth, Image};
 use nodekiln_words::{Cancel, Class, Failure, Result, Sha256};
 
+use crate::ds_identify::Edition;
 use crate::expect::Expectations;
 use crate::inspect::{self, FileSystems};
 use crate::provisioning::Part;
@@ -92,17 +98,10 @@ pub struct Payload {
 
 /// Every rule, in the order in which they are judged and reported.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
-    [
-        container::RULES,
-        disk::RULES,
-        data_sources::RULES,
-        drivers::RULES,
-        runtime::RULES,
-        images::RULES,
-        start::RULES,
-    ]
-    .into_iter()
-    .flatten()
+    let image = [container::RULES, disk::RULES, data_sources::RULES, drivers::RULES];
+    let files = [detection::RULES, runtime::RULES, images::RULES, start::RULES];
+    let kept = hygiene::RULES.into_iter().chain(credentials::RULES).chain(access::RULES);
+    image.into_iter().chain(files).chain(kept).flatten()
 }
 
 impl<'a> Subject<'a> {
@@ -201,7 +200,12 @@ impl<'a> Subject<'a> {
             Ok(facts) => facts,
             Err(failure) => return unread(failure).map(Err),
         };
+        let edition = match Edition::of_image(&tree) {
+            Err(failure) if failure.class() == Class::Unsupported => Err(failure.to_string()),
+            edition => Ok(edition?),
+        };
         Ok(Ok(Examined {
+            edition,
             tree,
             facts,
             expect: self.expect.cloned().unwrap_or_default(),

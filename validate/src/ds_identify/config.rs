@@ -2,9 +2,10 @@
 
 use nodekiln_words::Result;
 
-use super::image::{ImageView, text};
+use super::image::text;
 use super::shell;
 use super::{Edition, MachineView};
+use crate::tree::Files;
 
 /// Main file of cloud-init's configuration.
 const MAIN: &str = "/etc/cloud/cloud.cfg";
@@ -14,14 +15,14 @@ const DROP_INS: &str = "/etc/cloud/cloud.cfg.d";
 pub(super) const OWN: &str = "/etc/cloud/ds-identify.cfg";
 
 /// `check_config`: what the last line says that looks like this key, over all files; `None` where no line does.
-pub(super) fn check(edition: Edition, image: &dyn ImageView, key: &str) -> Result<Option<String>> {
+pub(super) fn check(edition: Edition, image: &dyn Files, key: &str) -> Result<Option<String>> {
     check_in(edition, image, key, |_| true)
 }
 
 /// As [`check`], in the main file and those others whose names are `wanted`.
 pub(super) fn check_in(
     edition: Edition,
-    image: &dyn ImageView,
+    image: &dyn Files,
     key: &str,
     wanted: fn(&str) -> bool,
 ) -> Result<Option<String>> {
@@ -87,7 +88,7 @@ pub(super) fn value(edition: Edition, told: &str) -> Option<String> {
 pub(super) fn datasource_list(
     edition: Edition,
     machine_line: &str,
-    image: &dyn ImageView,
+    image: &dyn Files,
     named: &str,
 ) -> Result<String> {
     let key = "datasource_list";

@@ -1,7 +1,7 @@
 use nodekiln_words::{Class, Failure, Result, Sha256};
 
-use super::ImageView;
 use super::shell;
+use crate::tree::Files;
 
 /// The editions of the script whose rules are known here, each read in full and compared with the script
 /// itself. Debian's packages are named; what stands between them has rules of its own.
@@ -43,7 +43,7 @@ impl Edition {
     /// # Errors
     /// [`Class::Unsupported`] where it has none, or one whose rules are not known here; what reading fails
     /// with.
-    pub fn of_image(image: &dyn ImageView) -> Result<Self> {
+    pub fn of_image(image: &dyn Files) -> Result<Self> {
         for place in PLACES {
             let Some(script) = image.read(place)? else { continue };
             return Self::of_script(&script).ok_or_else(|| {

@@ -1,53 +1,11 @@
 use std::collections::BTreeMap;
 
-use nodekiln_disk::files::FileSystem;
 use nodekiln_words::Result;
 
-/// The files of an image, as far as the script asks for them. Paths are absolute, links are followed.
-pub trait ImageView {
-    /// The bytes of the file at `path`; `None` where there is no such file, or a folder.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    fn read(&self, path: &str) -> Result<Option<Vec<u8>>>;
-
-    /// Whether there is anything at `path`.
-    ///
-    /// # Errors
-    /// When nobody can tell.
-    fn exists(&self, path: &str) -> Result<bool>;
-
-    /// Names in the folder at `path`, sorted by their bytes; none where there is no such folder.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    fn list(&self, path: &str) -> Result<Vec<String>>;
-
-    /// Whether there is a file at `path`, which may be empty.
-    ///
-    /// # Errors
-    /// When nobody can tell.
-    fn is_file(&self, path: &str) -> Result<bool> {
-        Ok(self.read(path)?.is_some())
-    }
-}
-
-impl ImageView for FileSystem {
-    fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
-        Self::read(self, path)
-    }
-
-    fn exists(&self, path: &str) -> Result<bool> {
-        Self::exists(self, path)
-    }
-
-    fn list(&self, path: &str) -> Result<Vec<String>> {
-        Self::list(self, path)
-    }
-}
+use crate::tree::Files;
 
 /// An image that is only some files by their absolute paths; folders are there with what is in them.
-impl ImageView for BTreeMap<String, Vec<u8>> {
+impl Files for BTreeMap<String, Vec<u8>> {
     fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
         Ok(self.get(path).cloned())
     }
@@ -75,7 +33,7 @@ const PROGRAMS: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// Whether the image has a program of that name.
-pub(super) fn has_program(image: &dyn ImageView, name: &str) -> Result<bool> {
+pub(super) fn has_program(image: &dyn Files, name: &str) -> Result<bool> {
     for folder in PROGRAMS {
         if image.is_file(&format!("{folder}/{name}"))? {
             return Ok(true);
@@ -85,7 +43,7 @@ pub(super) fn has_program(image: &dyn ImageView, name: &str) -> Result<bool> {
 }
 
 /// The text of a file; bytes that are not UTF-8 are replaced.
-pub(super) fn text(image: &dyn ImageView, path: &str) -> Result<Option<String>> {
+pub(super) fn text(image: &dyn Files, path: &str) -> Result<Option<String>> {
     Ok(image.read(path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
@@ -99,7 +57,7 @@ mod tests {
             ("/etc/cloud/cloud.cfg".to_owned(), b"x".to_vec()),
             ("/etc/cloud/cloud.cfg.d/a.cfg".to_owned(), Vec::new()),
         ]);
-        let image: &dyn ImageView = &files;
+        let image: &dyn Files = &files;
         assert!(image.exists("/etc/cloud").unwrap() && !image.is_file("/etc/cloud").unwrap());
         assert!(!image.exists("/etc/clou").unwrap());
         assert_eq!(image.list("/etc/cloud").unwrap(), ["cloud.cfg", "cloud.cfg.d"]);

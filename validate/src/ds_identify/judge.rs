@@ -1,10 +1,9 @@
 use nodekiln_words::{Class, Result};
 
 use super::scene::{Answer, Finding};
-use super::{
-    Edition, Identified, ImageView, MachineView, Mode, Way, check, identify, is_switched_off,
-};
+use super::{Edition, Identified, MachineView, Mode, Way, check, identify, is_switched_off};
 use super::{config, shell};
+use crate::tree::Files;
 
 /// What an image makes of a machine, held against the datasource that the machine has to have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,14 +54,26 @@ impl Pick {
 ///
 /// # Errors
 /// When the image cannot be read.
-pub fn judge(machine: &MachineView, image: &dyn ImageView, expected: &str) -> Result<Pick> {
-    let edition = match Edition::of_image(image) {
-        Ok(edition) => edition,
+pub fn judge(machine: &MachineView, image: &dyn Files, expected: &str) -> Result<Pick> {
+    match Edition::of_image(image) {
+        Ok(edition) => judge_as(edition, machine, image, expected),
         Err(failure) if failure.class() == Class::Unsupported => {
-            return Ok(Pick::NotProven(failure.to_string()));
+            Ok(Pick::NotProven(failure.to_string()))
         }
-        Err(failure) => return Err(failure),
-    };
+        Err(failure) => Err(failure),
+    }
+}
+
+/// As [`judge`], of an image whose script is of a known edition.
+///
+/// # Errors
+/// When the image cannot be read.
+pub fn judge_as(
+    edition: Edition,
+    machine: &MachineView,
+    image: &dyn Files,
+    expected: &str,
+) -> Result<Pick> {
     if let Some(why) = off(edition, machine, image)? {
         return Ok(Pick::Off(why));
     }
@@ -81,7 +92,7 @@ pub fn judge(machine: &MachineView, image: &dyn ImageView, expected: &str) -> Re
 /// Why cloud-init is switched off before anything is looked for. With 22.4.2 that is the generator's own work:
 /// the last `cloud-init=` on the kernel's command line, then the marker that enables, then the one that disables
 /// (`kernel_cmdline` and `etc_file` of `cloud-init-generator`).
-fn off(edition: Edition, machine: &MachineView, image: &dyn ImageView) -> Result<Option<String>> {
+fn off(edition: Edition, machine: &MachineView, image: &dyn Files) -> Result<Option<String>> {
     let command_line = config::command_line(machine);
     let by_kernel = || Some("the kernel's command line has `cloud-init=disabled`".to_owned());
     let marker = "/etc/cloud/cloud-init.disabled";

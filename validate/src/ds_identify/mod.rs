@@ -1,7 +1,7 @@
 //! Which datasource an image's cloud-init takes on a machine, before there is any network: a port of
 //! `ds-identify`, the script that cloud-init's systemd generator runs first of all.
 //!
-//! [`identify`] is the script: a [`MachineView`] and the files of an [`ImageView`] go in, and what it would write
+//! [`identify`] is the script: a [`MachineView`] and the files of an [`Files`] go in, and what it would write
 //! and return comes out, [`Identified`]. [`judge`] holds that against what the machine's cloud has to have,
 //! and [`matrix`] has every way in which a provider's machines are told who they are. Nothing is run: an
 //! image's own script is code of strangers. The port is compared with Debian's scripts in `tests/it`.
@@ -25,11 +25,11 @@ mod scene;
 mod shell;
 mod sources;
 
+use crate::tree::Files;
 use nodekiln_words::Result;
 
 pub use edition::Edition;
-pub use image::ImageView;
-pub use judge::{Pick, judge};
+pub use judge::{Pick, judge, judge_as};
 pub use machine::{BlockDevice, Dmi, GuestInfo, MachineView, has_ovf_environment};
 pub use policy::{Mode, Policy};
 pub use profile::{Case, Channel, expected, matrix};
@@ -87,11 +87,7 @@ const SWITCHED_OFF: u8 = 2;
 ///
 /// # Errors
 /// When the image cannot be read, or something has to be looked for that cannot be told here.
-pub fn identify(
-    edition: Edition,
-    machine: &MachineView,
-    image: &dyn ImageView,
-) -> Result<Identified> {
+pub fn identify(edition: Edition, machine: &MachineView, image: &dyn Files) -> Result<Identified> {
     let command_line = config::command_line(machine);
     if edition > Edition::V22_4 && is_switched_off(&command_line, image)? {
         return Ok(Identified::ended(None, Way::SwitchedOff, SWITCHED_OFF));
@@ -134,7 +130,7 @@ pub fn identify(
 pub fn check(
     edition: Edition,
     machine: &MachineView,
-    image: &dyn ImageView,
+    image: &dyn Files,
     source: &str,
 ) -> Result<Finding> {
     let command_line = config::command_line(machine);
@@ -144,7 +140,7 @@ pub fn check(
 
 /// `is_disabled`. The variable `KERNEL_CMDLINE` of the generator's environment, which it also asks for, is one
 /// that nobody sets outside tests.
-fn is_switched_off(command_line: &str, image: &dyn ImageView) -> Result<bool> {
+fn is_switched_off(command_line: &str, image: &dyn Files) -> Result<bool> {
     Ok(image.is_file("/etc/cloud/cloud-init.disabled")?
         || command_line.contains("cloud-init=disabled"))
 }

@@ -2,8 +2,9 @@ use nodekiln_words::Result;
 
 use super::Edition;
 use super::config::{self, OWN};
-use super::image::{ImageView, text};
+use super::image::text;
 use super::shell;
+use crate::tree::Files;
 
 /// What the script is to do with what it finds (`parse_policy`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +45,7 @@ pub(super) fn settings(
     edition: Edition,
     architecture: &str,
     command_line: &str,
-    image: &dyn ImageView,
+    image: &dyn Files,
 ) -> Result<Settings> {
     let (mut named, mut policy) = (String::new(), String::new());
     let own = text(image, OWN)?.unwrap_or_default();

@@ -2,7 +2,8 @@ use nodekiln_words::Result;
 
 use super::config;
 use super::shell;
-use super::{Edition, ImageView, MachineView};
+use super::{Edition, MachineView};
+use crate::tree::Files;
 
 /// What the check of one datasource says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +61,7 @@ impl Seen {
 pub(super) struct Scene<'a> {
     pub(super) edition: Edition,
     pub(super) machine: &'a MachineView,
-    pub(super) image: &'a dyn ImageView,
+    pub(super) image: &'a dyn Files,
     /// The kernel's command line, as `read` leaves it.
     pub(super) command_line: String,
     /// The words of `DI_DSLIST`.
@@ -88,7 +89,7 @@ impl<'a> Scene<'a> {
     pub(super) fn new(
         edition: Edition,
         machine: &'a MachineView,
-        image: &'a dyn ImageView,
+        image: &'a dyn Files,
         command_line: String,
         list: String,
     ) -> Self {

@@ -25,6 +25,14 @@ pub trait Files {
     /// When the file system is damaged there.
     fn exists(&self, path: &str) -> Result<bool>;
 
+    /// Whether there is a file at `path`, which may be empty.
+    ///
+    /// # Errors
+    /// When nobody can tell.
+    fn is_file(&self, path: &str) -> Result<bool> {
+        Ok(self.read(path)?.is_some())
+    }
+
     /// As [`Files::read`], as text; bytes that are not UTF-8 are replaced.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 //! a mutated tree is a sound one with something written, removed or given to somebody else, which is how each
 //! rule is shown to go red.
 
+pub mod accounts;
 pub mod boot_menu;
 pub mod containerd;
 pub mod drop_ins;
@@ -12,12 +13,16 @@ mod edit;
 mod entry;
 mod facts;
 mod files;
+mod glob;
 pub mod loader;
 pub mod modules;
 pub mod packages;
 mod programs;
 mod root;
+pub mod sshd;
+pub mod sudoers;
 pub mod units;
+mod versions;
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -28,6 +33,7 @@ use nodekiln_words::Result;
 
 pub use entry::{Entry, Kind};
 pub use files::Files;
+pub use glob::matches;
 pub use root::Root;
 
 /// Most links that lead from one to the next (Linux, `MAXSYMLINKS`).

@@ -3,6 +3,8 @@
 use nodekiln_recipes::recipe::Version;
 
 use crate::at_rest::Examined;
+use crate::at_rest::corpus::sound_hygiene;
+use crate::ds_identify::Edition;
 use crate::expect::Expectations;
 use crate::machine::Machine;
 use crate::provisioning::{Part, Way};
@@ -16,6 +18,7 @@ const KUBERNETES: Version = Version { major: 1, minor: 20, patch: 2 };
 pub(crate) fn sound(family: Family) -> Examined<'static> {
     let mut tree = Tree::default();
     base(&mut tree);
+    sound_hygiene::add(&mut tree, family);
     match family {
         Family::Debian => debian(&mut tree),
         Family::Rpm => rpm(&mut tree),
@@ -41,6 +44,7 @@ pub(crate) fn sound(family: Family) -> Examined<'static> {
         claimed: true,
         machine,
         part,
+        edition: Ok(Edition::V22_4),
     };
     super::sound_runtime::add(&mut examined, family);
     examined

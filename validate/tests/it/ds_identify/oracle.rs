@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use nodekiln_validate::ds_identify::{Edition, GuestInfo, Identified, ImageView as _, MachineView};
+use nodekiln_validate::ds_identify::{Edition, GuestInfo, Identified, MachineView};
+use nodekiln_validate::tree::Files as _;
 
 /// The files of an image by their paths.
 pub(crate) type Files = BTreeMap<String, Vec<u8>>;
