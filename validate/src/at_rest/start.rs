@@ -107,10 +107,22 @@ fn speaks_on<'a>(mut words: impl Iterator<Item = &'a str>, console: &str) -> boo
 
 /// Datasources whose first stage asks for an address itself.
 const EARLY: [&str; 3] = ["Ec2", "Azure", "GCE"];
-/// Clients that cloud-init knows, in its own order, with the first version of it that does and the last of which it
-/// is known that it does not.
-const CLIENTS: [(&str, (u32, u32), (u32, u32)); 3] =
-    [("dhcpcd", (25, 1), (22, 4)), ("dhclient", (0, 0), (0, 0)), ("udhcpc", (25, 1), (22, 4))];
+/// A DHCP client that cloud-init calls.
+struct Client {
+    name: &'static str,
+    /// The first version of cloud-init that is known to call it, and the last that is known not to.
+    known: (Release, Release),
+}
+
+/// Major and minor version of cloud-init.
+type Release = (u32, u32);
+
+/// In cloud-init's own order. Source: cloudinit/net/dhcp.py of 22.4.2 and 25.1.4, those of Debian 12 and 13.
+const CLIENTS: [Client; 3] = [
+    Client { name: "dhcpcd", known: ((25, 1), (22, 4)) },
+    Client { name: "dhclient", known: ((0, 0), (0, 0)) },
+    Client { name: "udhcpc", known: ((25, 1), (22, 4)) },
+];
 
 fn early_dhcp(examined: &Examined) -> Result<Verdict> {
     let Examined { tree, machine, part, .. } = examined;
@@ -122,8 +134,8 @@ fn early_dhcp(examined: &Examined) -> Result<Verdict> {
     let version = package.and_then(|package| numbers(&package.version));
     let told = package.map_or("of unknown version", |package| package.version.as_str());
     let mut open = Vec::new();
-    for (client, knows, does_not) in CLIENTS {
-        let Some(path) = tree.program(client) else { continue };
+    for Client { name, known: (knows, does_not) } in CLIENTS {
+        let Some(path) = tree.program(name) else { continue };
         match version {
             _ if knows == (0, 0) => {}
             Some(version) if version >= knows => {}
@@ -144,8 +156,8 @@ fn early_dhcp(examined: &Examined) -> Result<Verdict> {
         (true, true) => {
             let clients: Vec<&str> = CLIENTS
                 .iter()
-                .filter(|(_, knows, _)| version.is_none_or(|version| version >= *knows))
-                .map(|(client, ..)| *client)
+                .filter(|client| version.is_none_or(|version| version >= client.known.0))
+                .map(|client| client.name)
                 .collect();
             let clients = clients.join(", ");
             Verdict::Fail(format!(
@@ -156,7 +168,7 @@ fn early_dhcp(examined: &Examined) -> Result<Verdict> {
 }
 
 /// The first two numbers of a version.
-fn numbers(version: &str) -> Option<(u32, u32)> {
+fn numbers(version: &str) -> Option<Release> {
     let version = version.split_once(':').map_or(version, |(_, version)| version);
     let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))

@@ -243,7 +243,7 @@ const MUTATIONS: &[Mutation] = &[
         };
     }),
     mutation("another disk was built", &["payload"], "not", |disk| {
-        disk.claimed = Some(Sha256::of("x"))
+        disk.claimed = Some(Sha256::of("x"));
     }),
     mutation("the cloud takes whole GiB", &["disk-size"], "not a multiple of 1 GiB", |disk| {
         disk.machine.profile.accepts.multiple = Bytes(Bytes::GIB);
@@ -365,7 +365,7 @@ const MUTATIONS: &[Mutation] = &[
         },
     ),
     mutation("the core image is gone", &["loader-for-firmware"], "no core image", |disk| {
-        disk.core.clear()
+        disk.core.clear();
     }),
     mutation(
         "the loader for removable media is gone",
@@ -446,7 +446,7 @@ fn what_a_disk_may_have_stays_green() {
                 MENU,
                 &format!("root=UUID={ROOT_ID}"),
                 "root=PARTUUID=00000000-0000-0000-0000-000000000004",
-            )
+            );
         },
         "root-by-uuid",
     );

@@ -12,7 +12,7 @@ const DATABASE: &str = "/var/lib/rpm/rpmdb.sqlite";
 const FOLDER: &str = "/var/lib/rpm";
 
 fn printed(command: &mut Command) -> String {
-    let output = command.output().expect("the package rpm");
+    let output = command.output().unwrap(); // of the package rpm
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
