@@ -138,8 +138,8 @@ pub(super) const MUTATIONS: &[Mutation] = &[
     ),
     Mutation::new(
         "cloud-init switched off",
-        &["datasource-detected"],
-        "cloud-init.disabled is there",
+        &["cloud-state", "datasource-detected", "first-boot-keys"],
+        "/etc/cloud/cloud-init.disabled",
         |examined| examined.tree.write("/etc/cloud/cloud-init.disabled", 0o644, ""),
     ),
 ];

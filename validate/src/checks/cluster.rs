@@ -112,12 +112,7 @@ pub(super) const RULES: &[Rule] = &[
         source: "GET /version at the service address of kubernetes.default",
         applies: Applies::with(&[Software::Kubernetes]),
         stops_boot: false,
-        judge: Judge::Machine(
-            Ask::Cluster(
-                "curl --silent --show-error --insecure --max-time 30 https://10.96.0.1:443/version 2>&1; true",
-            ),
-            service_network,
-        ),
+        judge: Judge::Machine(Ask::Cluster(SERVICE_QUERY), service_network),
     },
     Rule {
         id: "cluster-dns",
@@ -133,6 +128,15 @@ pub(super) const RULES: &[Rule] = &[
         judge: Judge::Machine(Ask::Cluster(DNS_QUERY), cluster_dns),
     },
 ];
+
+/// Asks the API server at its service address, for up to a minute: kube-proxy makes the way some seconds after its pod
+/// runs.
+const SERVICE_QUERY: &str = "\
+    for attempt in 1 2 3 4 5 6 7 8 9 10 11 12; do\n\
+      said=$(curl --silent --show-error --insecure --max-time 30 https://10.96.0.1:443/version 2>&1) && break\n\
+      sleep 5\n\
+    done\n\
+    echo \"$said\"";
 
 /// Sends a query (RFC 1035) and prints the number of answers, or what went wrong. It tries again a
 /// few times: kube-proxy opens the way to a server some seconds after that is ready.
