@@ -4,13 +4,18 @@
 //! have to say what they said before. A rule without a mutation fails the build: it could not fail at all.
 
 mod sound;
+pub(crate) mod sound_node;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use sound::sound;
 
-use super::{Examined, judge_files, rules};
+use nodekiln_words::Result;
+
+pub(crate) use super::Examined;
+use super::{judge_files, rules};
 use crate::rules::{Family, Judge, Verdict};
+use crate::tree::{Entry, Files, Kind, Tree};
 
 /// A change that rules have to notice.
 pub(crate) struct Mutation {
@@ -47,7 +52,12 @@ impl Mutation {
 /// Every mutation of a tree of Debian packages.
 fn mutations() -> impl Iterator<Item = &'static Mutation> {
     let tables: [&'static [Mutation]; 0] = [];
-    tables.into_iter().flatten()
+    let tables =
+        tables.into_iter().chain([super::tools::MUTATIONS, super::node_settings::MUTATIONS]);
+    let tables = tables.chain([super::kubelet::MUTATIONS, super::node_state::MUTATIONS]);
+    let tables = tables.chain([super::node_network::MUTATIONS, super::cgroups::MUTATIONS]);
+    let tables = tables.chain([super::kernel_config::MUTATIONS, super::proxies::MUTATIONS]);
+    tables.flatten()
 }
 
 fn verdicts(examined: &Examined) -> BTreeMap<&'static str, Verdict> {
@@ -100,4 +110,77 @@ fn every_rule_on_files_has_a_mutation() {
     let files = rules().filter(|rule| matches!(rule.judge, Judge::Tree(_)));
     let without: Vec<&str> = files.map(|rule| rule.id).filter(|id| !shown.contains(id)).collect();
     assert!(without.is_empty(), "without a mutation: {without:?}");
+}
+
+/// A tree of the files below `folder` of this machine, whose bytes are read as rules ask for them.
+fn tree_of_folder(folder: &str) -> Tree<'static> {
+    use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+    let mut entries = BTreeMap::new();
+    let mut open = vec![String::from("/")];
+    while let Some(path) = open.pop() {
+        let real = format!("{folder}{path}");
+        let found = fs_err::symlink_metadata(&real).unwrap();
+        let kind = match found.file_type() {
+            kind if kind.is_dir() => Kind::Folder,
+            kind if kind.is_symlink() => Kind::Link,
+            kind if kind.is_fifo() || kind.is_socket() => Kind::Special,
+            kind if kind.is_char_device() || kind.is_block_device() => Kind::Special,
+            _ => Kind::File,
+        };
+        let mut entry = Entry::of(kind, found.mode() & 0o7777, found.len());
+        (entry.uid, entry.gid, entry.inode) = (found.uid(), found.gid(), (0, found.ino()));
+        if kind == Kind::Link {
+            let target = fs_err::read_link(&real).unwrap();
+            entry.target = Some(target.to_string_lossy().into_owned());
+        }
+        if kind == Kind::Folder {
+            for child in fs_err::read_dir(&real).unwrap() {
+                let name = child.unwrap().file_name();
+                open.push(format!("{}/{}", path.trim_end_matches('/'), name.to_string_lossy()));
+            }
+        }
+        entries.insert(path, entry);
+    }
+    let source: &'static Folder = Box::leak(Box::new(Folder(folder.to_owned())));
+    Tree::new(entries, source)
+}
+
+/// A folder of this machine.
+struct Folder(String);
+
+impl Files for Folder {
+    fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        Ok(fs_err::read(format!("{}{path}", self.0)).ok())
+    }
+
+    fn list(&self, _path: &str) -> Result<Vec<String>> {
+        unreachable!("a tree has its own index")
+    }
+
+    fn exists(&self, _path: &str) -> Result<bool> {
+        unreachable!("a tree has its own index")
+    }
+}
+
+/// What the rules say of a real image's files: `NODEKILN_TREE` names the folder where they are mounted.
+#[test]
+#[ignore = "wants NODEKILN_TREE, a folder with the files of an image"]
+fn a_real_tree_is_judged() {
+    let folder = std::env::var("NODEKILN_TREE").unwrap();
+    let mut examined = sound(Family::Debian);
+    examined.tree = tree_of_folder(folder.trim_end_matches('/'));
+    let mut red = Vec::new();
+    for rule in rules().filter(|rule| matches!(rule.judge, Judge::Tree(_))) {
+        let start = std::time::Instant::now();
+        let verdict = judge_files(rule, &examined).unwrap();
+        println!(
+            "{:>7.1?} {:<20} {:<10} {}",
+            start.elapsed(),
+            rule.id,
+            verdict.word(),
+            verdict.seen()
+        );
+        red.extend(is_red(&verdict).then_some(rule.id));
+    }
+    assert!(red.is_empty(), "{red:?}");
 }

@@ -4,6 +4,7 @@
 //! image that fails one which says so is not booted: the guest could only tell the same later and worse. Nor is
 //! one that QEMU lacks a device or a datasource for.
 
+mod cgroups;
 mod container;
 #[cfg(test)]
 pub(crate) mod corpus;
@@ -11,7 +12,15 @@ mod data_sources;
 mod drivers;
 mod examined;
 mod initrd;
+mod kernel_config;
 mod kernels;
+mod kubelet;
+mod node_network;
+mod node_settings;
+mod node_state;
+mod preflight;
+mod proxies;
+mod tools;
 
 use std::cell::OnceCell;
 
@@ -27,6 +36,7 @@ use crate::rules::{Judge, Rule, Verdict};
 use crate::{Machine, Way};
 
 pub use examined::Examined;
+pub use preflight::PREFLIGHT;
 
 /// What a rule says of an image.
 #[derive(Debug)]
@@ -85,7 +95,16 @@ pub struct Payload {
 
 /// Every rule, in the order in which they are judged and reported.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
-    [container::RULES, data_sources::RULES, drivers::RULES].into_iter().flatten()
+    let tables = [container::RULES, data_sources::RULES, drivers::RULES].into_iter();
+    let tables = tables.chain([tools::RULES, node_settings::RULES, node_state::RULES]);
+    let tables = tables.chain([
+        kubelet::RULES,
+        node_network::RULES,
+        kernel_config::RULES,
+        cgroups::RULES,
+        proxies::RULES,
+    ]);
+    tables.flatten()
 }
 
 impl<'a> Subject<'a> {

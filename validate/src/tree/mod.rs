@@ -5,6 +5,7 @@
 //! a mutated tree is a sound one with something written, removed or given to somebody else, which is how each
 //! rule is shown to go red.
 
+pub mod cloud_config;
 pub mod drop_ins;
 mod edit;
 mod entry;
