@@ -5,7 +5,7 @@ use nodekiln_words::Result;
 use super::Examined;
 use crate::Tier;
 use crate::rules::{Applies, Judge, Rule, Severity, Software, Verdict};
-use crate::tree::units::Units;
+use crate::tree::units::{Enablement, Units};
 use crate::tree::{Tree, cloud_config};
 
 pub(super) const RULES: &[Rule] = &[
@@ -132,11 +132,14 @@ fn has_library(tree: &Tree, module: &str) -> bool {
 }
 
 fn firewalld(examined: &Examined) -> Result<Verdict> {
-    let state = Units::of(&examined.tree).enablement("firewalld.service")?;
-    Ok(match state.by() {
-        Some(by) => Verdict::Fail(format!("firewalld.service is enabled by {by}")),
-        None => {
-            Verdict::Pass(format!("firewalld.service: {}", format!("{state:?}").to_lowercase()))
+    Ok(match Units::of(&examined.tree).enablement("firewalld.service")? {
+        Enablement::Enabled(by) | Enablement::Preset(by) => {
+            Verdict::Fail(format!("firewalld.service is enabled by {by}"))
+        }
+        Enablement::Absent => Verdict::Pass("there is no firewalld.service".to_owned()),
+        Enablement::Masked(by) => Verdict::Pass(format!("{by} masks firewalld.service")),
+        Enablement::Static | Enablement::Disabled => {
+            Verdict::Pass("nothing wants firewalld.service".to_owned())
         }
     })
 }
@@ -271,6 +274,13 @@ mod tests {
         examined
             .tree
             .link("/etc/systemd/system/sysinit.target.wants/systemd-resolved.service", unit);
+        assert!(passes(&hostname(&examined)));
+        examined.tree.write("/etc/nsswitch.conf", 0o644, "hosts: files\n");
+        assert!(!passes(&hostname(&examined)), "DNS is not asked");
+        examined.tree.write("/etc/nsswitch.conf", 0o644, "hosts: files dns\n");
+        examined.tree.write("/etc/resolv.conf", 0o644, "nameserver 10.0.0.1\n");
+        assert!(!passes(&hostname(&examined)), "another server is asked");
+        examined.tree.write("/etc/resolv.conf", 0o644, "nameserver 127.0.0.53\n");
         assert!(passes(&hostname(&examined)));
         let mut examined = without();
         examined.tree.write(

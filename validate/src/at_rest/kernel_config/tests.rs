@@ -89,6 +89,12 @@ fn built_in_options_need_no_file_and_compressed_files_will_do() {
     );
     tree.write(&format!("{MODULES}/kernel/net/netfilter/xt_REDIRECT.ko.xz"), 0o644, "xz");
     assert!(matches!(modules(&examined).unwrap(), Verdict::Pass(_)), "{:?}", modules(&examined));
+    // Built in by one of its names.
+    let tree = &mut examined.tree;
+    tree.remove(&format!("{MODULES}/kernel/net/netfilter"));
+    let both = "CONFIG_NETFILTER_XT_TARGET_REDIRECT=y\nCONFIG_IP_NF_TARGET_REDIRECT=m";
+    tree.replace(CONFIG, "CONFIG_NETFILTER_XT_TARGET_REDIRECT=m", both);
+    assert!(matches!(modules(&examined).unwrap(), Verdict::Pass(_)), "{:?}", modules(&examined));
 }
 
 #[test]
