@@ -5,6 +5,7 @@
 
 mod sound;
 mod sound_hygiene;
+pub(crate) mod sound_node;
 mod sound_runtime;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +14,8 @@ pub(crate) use sound::sound;
 
 use nodekiln_words::Result;
 
-use super::{Examined, judge_files, rules};
+pub(crate) use super::Examined;
+use super::{judge_files, rules};
 use crate::rules::{Family, Judge, Verdict};
 use crate::tree::{Entry, Files, Kind, Tree};
 
@@ -56,6 +58,14 @@ fn mutations() -> impl Iterator<Item = &'static Mutation> {
         super::runtime::MUTATIONS,
         super::images::MUTATIONS,
         super::start::MUTATIONS,
+        super::tools::MUTATIONS,
+        super::node_settings::MUTATIONS,
+        super::kubelet::MUTATIONS,
+        super::node_state::MUTATIONS,
+        super::node_network::MUTATIONS,
+        super::cgroups::MUTATIONS,
+        super::kernel_config::MUTATIONS,
+        super::proxies::MUTATIONS,
     ];
     let tables = tables.into_iter().chain(super::hygiene::MUTATIONS);
     tables.chain(super::credentials::MUTATIONS).chain(super::access::MUTATIONS).flatten()

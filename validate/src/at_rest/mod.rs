@@ -5,6 +5,7 @@
 //! one that QEMU lacks a device or a datasource for.
 
 mod access;
+mod cgroups;
 mod container;
 #[cfg(test)]
 pub(crate) mod corpus;
@@ -18,9 +19,17 @@ mod findings;
 mod hygiene;
 mod images;
 mod initrd;
+mod kernel_config;
 mod kernels;
+mod kubelet;
+mod node_network;
+mod node_settings;
+mod node_state;
+mod preflight;
+mod proxies;
 mod runtime;
 mod start;
+mod tools;
 
 use std::cell::OnceCell;
 
@@ -38,6 +47,7 @@ use crate::tree::{Root, Tree};
 use crate::{Machine, Way};
 
 pub use examined::Examined;
+pub use preflight::PREFLIGHT;
 
 /// What a rule says of an image.
 #[derive(Debug)]
@@ -99,9 +109,22 @@ pub struct Payload {
 /// Every rule, in the order in which they are judged and reported.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
     let image = [container::RULES, disk::RULES, data_sources::RULES, drivers::RULES];
-    let files = [detection::RULES, runtime::RULES, images::RULES, start::RULES];
+    let node = [
+        detection::RULES,
+        tools::RULES,
+        node_settings::RULES,
+        node_state::RULES,
+        kubelet::RULES,
+        node_network::RULES,
+        kernel_config::RULES,
+        cgroups::RULES,
+        proxies::RULES,
+        runtime::RULES,
+        images::RULES,
+        start::RULES,
+    ];
     let kept = hygiene::RULES.into_iter().chain(credentials::RULES).chain(access::RULES);
-    image.into_iter().chain(files).chain(kept).flatten()
+    image.into_iter().chain(node).chain(kept).flatten()
 }
 
 impl<'a> Subject<'a> {

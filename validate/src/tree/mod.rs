@@ -7,6 +7,7 @@
 
 pub mod accounts;
 pub mod boot_menu;
+pub mod cloud_config;
 pub mod containerd;
 pub mod drop_ins;
 mod edit;

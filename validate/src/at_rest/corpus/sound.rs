@@ -23,6 +23,7 @@ pub(crate) fn sound(family: Family) -> Examined<'static> {
         Family::Debian => debian(&mut tree),
         Family::Rpm => rpm(&mut tree),
     }
+    super::sound_node::node(&mut tree, family);
     let machine = Machine::default();
     let software = [
         Software::Kubernetes,

@@ -27,8 +27,13 @@ pub(in crate::at_rest) const MUTATIONS: &[Mutation] = &[
             image.tree.replace("/etc/default/grub", " console=ttyS0", "");
         },
     ),
-    Mutation::new("EC2 without a DHCP client", &["early-dhcp"], "none of dhclient", |image| {
-        image.machine.profile.data_source = "Ec2".to_owned();
-        image.tree.remove("/usr/sbin/dhclient");
-    }),
+    Mutation::new(
+        "EC2 without a DHCP client",
+        &["datasource-detected", "early-dhcp"],
+        "Ec2",
+        |image| {
+            image.machine.profile.data_source = "Ec2".to_owned();
+            image.tree.remove("/usr/sbin/dhclient");
+        },
+    ),
 ];
