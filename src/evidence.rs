@@ -163,6 +163,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn users_and_files_of_the_recipe_are_claimed_and_folders_are_not() {
+        let mut recipe = nodekiln_recipes::load::load("quickstart", &[]).unwrap().recipe;
+        recipe.users.push(nodekiln_recipes::recipe::User {
+            name: "alice".into(),
+            uid: None,
+            groups: Vec::new(),
+            shell: "/bin/bash".into(),
+            home: None,
+            system: false,
+            ssh_authorized_keys: vec!["ssh-ed25519 AAAA alice".into()],
+        });
+        let users = users(&recipe);
+        assert_eq!(users["alice"], User { home: "/home/alice".into(), keys: true });
+        let written = written(&recipe);
+        assert!(written.contains("/etc/ssh/sshd_config.d/10-node.conf"));
+        assert!(written.contains("/etc/resolv.conf"), "a link");
+        assert!(!written.contains("/etc/kubernetes"), "a folder");
+    }
+
+    #[test]
     fn the_upstream_part_of_a_debian_version_is_found() {
         assert_eq!(upstream("1.6.20~ds1-1+deb12u1"), "1.6.20");
         assert_eq!(upstream("1:2.36.1-8+deb11u1"), "2.36.1");

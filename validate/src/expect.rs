@@ -115,11 +115,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("manifest.json");
         let manifest = r#"{"schema":"nodekiln/manifest-1","kubernetes":"1.20.2 from sources","artifacts":[],
-            "expect":{"kubernetes":"1.20.2","modules":["overlay"]}}"#;
+            "expect":{"kubernetes":"1.20.2","modules":["overlay"],
+            "users":{"alice":{"home":"/home/alice","keys":true}},"files":["/etc/crictl.yaml"]}}"#;
         fs_err::write(&path, manifest).unwrap();
         let expect = Expectations::read(&path).unwrap();
         assert_eq!(expect.kubernetes.unwrap().to_string(), "1.20.2");
         assert_eq!(expect.modules, ["overlay"]);
+        assert!(expect.users["alice"].keys && expect.files.contains("/etc/crictl.yaml"));
         for wrong in [r#"{"expect":{"kubernetes":"latest"}}"#, r#"{"kubernetes":"1.20.2"}"#] {
             fs_err::write(&path, wrong).unwrap();
             assert_eq!(Expectations::read(&path).unwrap_err().class(), Class::Input, "{wrong}");
