@@ -70,13 +70,14 @@ struct Decision {
 pub(super) struct Decisions(Vec<Decision>);
 
 impl Decisions {
-    /// That of the kernel `release`; nothing where it is not known, or differs from entry to entry.
+    /// That of the kernel `release`, by the entries that start it, or by all where none is known to; nothing where
+    /// they differ.
     pub(super) fn of(&self, release: &str) -> Option<Hierarchy> {
-        let own =
-            |decision: &&Decision| decision.release.as_deref().is_none_or(|own| own == release);
-        let mut found = self.0.iter().filter(own).map(|decision| decision.hierarchy);
-        let first = found.next()?;
-        found.all(|other| other == first).then_some(first)
+        let starts = |decision: &&Decision| decision.release.as_deref() == Some(release);
+        let known = self.0.iter().any(|decision| starts(&decision));
+        let mut found = self.0.iter().filter(|decision| !known || starts(decision));
+        let first = found.next()?.hierarchy;
+        found.all(|other| other.hierarchy == first).then_some(first)
     }
 }
 
@@ -236,7 +237,7 @@ mod mutations {
         Mutation::new(
             "version 1 for a kubelet that refuses it",
             &["cgroup-version"],
-            "grub.cfg:2",
+            "/boot/grub/grub.cfg",
             |examined| {
                 of_kubernetes(examined, 36);
                 argue(examined, V1_ARGUMENT);
@@ -249,7 +250,8 @@ mod mutations {
             "/etc/default/grub:1",
             |examined| {
                 of_kubernetes(examined, 35);
-                let text = format!("GRUB_CMDLINE_LINUX=\"{V1_ARGUMENT}\"\n");
+                let text =
+                    format!("GRUB_CMDLINE_LINUX=\"console=tty1 console=ttyS0 {V1_ARGUMENT}\"\n");
                 examined.tree.write("/etc/default/grub", 0o644, text);
             },
         ),
