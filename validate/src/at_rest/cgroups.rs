@@ -236,7 +236,7 @@ mod mutations {
     pub(in crate::at_rest) const MUTATIONS: &[Mutation] = &[
         Mutation::new(
             "version 1 for a kubelet that refuses it",
-            &["cgroup-version"],
+            &["cgroup-version", "kubelet-files-mode"],
             "/boot/grub/grub.cfg",
             |examined| {
                 of_kubernetes(examined, 36);
@@ -246,7 +246,7 @@ mod mutations {
         .incident("cgroup v1 with kubelet >= 1.35"),
         Mutation::new(
             "version 1 at the next update",
-            &["cgroup-version"],
+            &["cgroup-version", "kubelet-files-mode"],
             "/etc/default/grub:1",
             |examined| {
                 of_kubernetes(examined, 35);
@@ -257,7 +257,7 @@ mod mutations {
         ),
         Mutation::new(
             "version 1 in the kernel itself",
-            &["cgroup-version"],
+            &["cgroup-version", "kubelet-files-mode"],
             "unified_cgroup_hierarchy=no",
             |examined| {
                 of_kubernetes(examined, 35);
@@ -269,7 +269,7 @@ mod mutations {
         ),
         Mutation::new(
             "version 1 where it is warned of",
-            &["cgroup-version"],
+            &["cgroup-version", "kubelet-files-mode"],
             "version 1 by",
             |examined| {
                 of_kubernetes(examined, 31);
@@ -292,7 +292,7 @@ mod mutations {
         ),
         Mutation::new(
             "an old systemd's default",
-            &["cgroup-version"],
+            &["cgroup-version", "kubelet-files-mode"],
             "systemd 241's default",
             |examined| {
                 of_kubernetes(examined, 35);

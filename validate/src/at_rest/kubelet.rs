@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use std::io::{self, Read};
+
 use memchr::memmem;
 use nodekiln_recipes::recipe::Version;
-use nodekiln_words::{Class, Result};
+use nodekiln_words::{Class, Result, ResultExt as _};
 
 use super::{Examined, preflight};
 use crate::Tier;
@@ -94,15 +96,11 @@ fn version(examined: &Examined) -> Result<Verdict> {
         let Some(path) = program(tree, name) else {
             return Ok(Verdict::Fail(format!("no {name} on root's PATH nor in {OPT}")));
         };
-        let bytes = match tree.read(&path) {
-            Ok(bytes) => bytes.unwrap_or_default(),
-            Err(failure) if failure.class() == Class::Unsupported => {
-                open.push(format!("{path} was not read: {failure}"));
-                continue;
-            }
-            Err(failure) => return Err(failure),
+        let versions = match tree.open(&path)? {
+            None => BTreeSet::new(),
+            Some(mut file) => first_linked(&mut file)
+                .or_fail(Class::Input, || format!("read {path} of the image"))?,
         };
-        let versions = linked_versions(&bytes);
         if versions.is_empty() {
             open.push(format!("{path} has no version linked into it"));
         }
@@ -133,8 +131,6 @@ fn program(tree: &Tree, name: &str) -> Option<String> {
 
 /// Versions that the linker wrote into a Go program (`-X …/version.gitVersion=v1.20.2`). Such strings end in a zero
 /// byte and stand after another, unlike constants of the source, which have neither.
-///
-/// Bytes may be given in windows, where each begins [`LONGEST`] and two bytes before the last one's end.
 fn linked_versions(bytes: &[u8]) -> BTreeSet<Version> {
     let finder = memmem::Finder::new(b"\0v1.");
     let mut found = BTreeSet::new();
@@ -150,6 +146,24 @@ fn linked_versions(bytes: &[u8]) -> BTreeSet<Version> {
         }
     }
     found
+}
+
+/// Bytes of a program that are searched at once.
+const WINDOW: usize = 1 << 20;
+
+/// The versions in the first part of a program that has any: the linker writes each value once for each variable, and
+/// a program has a hundred megabytes.
+fn first_linked(file: &mut dyn Read) -> io::Result<BTreeSet<Version>> {
+    let mut window = Vec::with_capacity(WINDOW + LONGEST);
+    loop {
+        let read = file.take(WINDOW as u64).read_to_end(&mut window)?;
+        let versions = linked_versions(&window);
+        if read == 0 || !versions.is_empty() {
+            return Ok(versions);
+        }
+        // A version may begin in this window and end in the next.
+        window.drain(..window.len().saturating_sub(LONGEST + 2));
+    }
 }
 
 /// The three numbers that a version begins with, after a `v`; what a distribution adds is left out.
@@ -308,6 +322,16 @@ mod tests {
             assert!(versions(other).is_empty(), "{other:?}");
         }
         assert!(versions(&[b"\0v1.2.3".as_slice(), &[b'a'; LONGEST], b"\0"].concat()).is_empty());
+    }
+
+    #[test]
+    fn a_version_is_found_wherever_windows_end() {
+        for before in [0, 5, WINDOW - 12, WINDOW - 9, WINDOW - 1, WINDOW, 2 * WINDOW - 3] {
+            let program = [vec![b'x'; before], b"\0v1.20.2\0".to_vec(), vec![b'y'; 9]].concat();
+            let found = first_linked(&mut program.as_slice()).unwrap();
+            assert_eq!(found.len(), 1, "{before}");
+        }
+        assert!(first_linked(&mut vec![0; 3 * WINDOW].as_slice()).unwrap().is_empty());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What a tree and a single file system have in common.
 
+use std::io;
+
 use nodekiln_disk::files::FileSystem;
 use nodekiln_words::Result;
 
@@ -12,6 +14,15 @@ pub trait Files {
     /// # Errors
     /// When the file system is damaged there, or the file is too large to be held.
     fn read(&self, path: &str) -> Result<Option<Vec<u8>>>;
+
+    /// The bytes of the file at `path` one after the other, however many there are; nothing where there is none.
+    ///
+    /// # Errors
+    /// When the file system is damaged there.
+    fn open(&self, path: &str) -> Result<Option<Box<dyn io::Read + '_>>> {
+        let bytes = self.read(path)?;
+        Ok(bytes.map(|bytes| Box::new(io::Cursor::new(bytes)) as Box<dyn io::Read>))
+    }
 
     /// Names in the folder at `path`, sorted; none where there is none.
     ///
@@ -47,6 +58,11 @@ impl Files for FileSystem {
         Self::read(self, path)
     }
 
+    fn open(&self, path: &str) -> Result<Option<Box<dyn io::Read + '_>>> {
+        let file = Self::open(self, path)?;
+        Ok(file.map(|file| Box::new(file) as Box<dyn io::Read>))
+    }
+
     fn list(&self, path: &str) -> Result<Vec<String>> {
         Self::list(self, path)
     }
@@ -59,6 +75,10 @@ impl Files for FileSystem {
 impl Files for Tree<'_> {
     fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
         Self::read(self, path)
+    }
+
+    fn open(&self, path: &str) -> Result<Option<Box<dyn io::Read + '_>>> {
+        Self::open(self, path)
     }
 
     fn list(&self, path: &str) -> Result<Vec<String>> {

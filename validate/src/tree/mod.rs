@@ -27,6 +27,7 @@ mod versions;
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::io;
 use std::ops::Bound;
 use std::rc::Rc;
 
@@ -119,6 +120,21 @@ impl<'a> Tree<'a> {
             Some(source) => source.read(&path),
             None => Ok(None),
         }
+    }
+
+    /// The bytes of the file that `path` leads to, one after the other; nothing where that is no file.
+    ///
+    /// # Errors
+    /// When its file system is damaged there.
+    pub fn open(&self, path: &str) -> Result<Option<Box<dyn io::Read + '_>>> {
+        let Some((path, entry)) = self.resolve(path) else { return Ok(None) };
+        if entry.kind != Kind::File {
+            return Ok(None);
+        }
+        if let Some(bytes) = self.written.get(&path) {
+            return Ok(Some(Box::new(bytes.as_slice())));
+        }
+        self.source.map_or(Ok(None), |source| source.open(&path))
     }
 
     /// As [`Tree::read`], as text; bytes that are not UTF-8 are replaced.

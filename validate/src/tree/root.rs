@@ -1,6 +1,7 @@
 //! The tree of an image: its root file system and those that its fstab mounts into it.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -93,6 +94,15 @@ impl<'a> Root<'a> {
 impl Files for Root<'_> {
     fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
         self.place(path).map_or(Ok(None), |(files, path)| files.read(path))
+    }
+
+    fn open(&self, path: &str) -> Result<Option<Box<dyn io::Read + '_>>> {
+        match self.place(path) {
+            None => Ok(None),
+            Some((files, path)) => {
+                Ok(files.open(path)?.map(|file| Box::new(file) as Box<dyn io::Read>))
+            }
+        }
     }
 
     fn list(&self, path: &str) -> Result<Vec<String>> {

@@ -262,7 +262,7 @@ mod mutations {
         }),
         Mutation::new(
             "a packaged mode where the benchmark asks for less",
-            &["kubelet-files-mode"],
+            &["cgroup-driver-agrees", "kubelet-files-mode"],
             "cis-1.24 asks for 0600",
             |e| {
                 e.facts.kubernetes = Some(Version { major: 1, minor: 24, patch: 0 });
@@ -279,26 +279,41 @@ mod mutations {
                 chown(e, "/var/lib/kube-proxy/kubeconfig");
             },
         ),
-        Mutation::new("the kubelet's kubeconfig for all", &["kubelet-conf-mode"], "0666", |e| {
-            e.tree.write("/etc/kubernetes/kubelet.conf", 0o666, "a: b\n");
-        }),
+        Mutation::new(
+            "the kubelet's kubeconfig for all",
+            &["kubelet-conf-mode", "node-state-absent"],
+            "0666",
+            |e| {
+                e.tree.write("/etc/kubernetes/kubelet.conf", 0o666, "a: b\n");
+            },
+        ),
         Mutation::new(
             "somebody's kubeconfig of the kubelet",
-            &["kubelet-conf-mode"],
+            &["kubelet-conf-mode", "node-state-absent"],
             "user 1000",
             |e| {
                 chown(e, "/etc/kubernetes/kubelet.conf");
             },
         ),
-        Mutation::new("an authority for all", &["ca-file-mode"], "0666", |e| {
-            e.tree.write("/etc/kubernetes/pki/ca.crt", 0o666, "certificate");
-        }),
-        Mutation::new("somebody's authority", &["ca-file-mode"], "user 1000", |e| {
-            chown(e, "/etc/kubernetes/pki/ca.crt");
-        }),
+        Mutation::new(
+            "an authority for all",
+            &["ca-file-mode", "node-state-absent"],
+            "0666",
+            |e| {
+                e.tree.write("/etc/kubernetes/pki/ca.crt", 0o666, "certificate");
+            },
+        ),
+        Mutation::new(
+            "somebody's authority",
+            &["ca-file-mode", "node-state-absent"],
+            "user 1000",
+            |e| {
+                chown(e, "/etc/kubernetes/pki/ca.crt");
+            },
+        ),
         Mutation::new(
             "the kubelet's configuration for all",
-            &["kubelet-config-mode"],
+            &["kubelet-config-mode", "node-state-absent"],
             "0666",
             |e| {
                 e.tree.write("/var/lib/kubelet/config.yaml", 0o666, "a: b\n");
@@ -306,7 +321,7 @@ mod mutations {
         ),
         Mutation::new(
             "somebody's configuration of the kubelet",
-            &["kubelet-config-mode"],
+            &["kubelet-config-mode", "node-state-absent"],
             "user 1000",
             |e| {
                 chown(e, "/var/lib/kubelet/config.yaml");

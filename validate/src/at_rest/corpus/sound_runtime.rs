@@ -26,9 +26,9 @@ SystemdCgroup = false
 
 const GRUB: &str = "set default=0
 search --no-floppy --fs-uuid --set=root fb9bbee3-f56d-5fae-b0e0-6447f03c6d64
-menuentry 'Linux 6.1' {
-  linux /boot/vmlinuz-6.1 root=UUID=fb9bbee3-f56d-5fae-b0e0-6447f03c6d64 ro console=tty1 console=ttyS0
-  initrd /boot/initrd.img-6.1
+menuentry 'Linux' {
+  linux /boot/vmlinuz-6.1.0-56-cloud-amd64 root=UUID=fb9bbee3-f56d-5fae-b0e0-6447f03c6d64 ro console=tty1 console=ttyS0
+  initrd /boot/initrd.img-6.1.0-56-cloud-amd64
 }
 ";
 
@@ -94,9 +94,13 @@ pub(super) fn add(examined: &mut Examined, family: Family) {
             tree.write(
                 "/boot/loader/entries/6.1.conf",
                 0o644,
-                "title Linux\nlinux /vmlinuz-6.1\noptions $kernelopts console=ttyS0,115200\n",
+                "title Linux\nlinux /boot/vmlinuz-5.14.0-427.13.1.el9_4.x86_64\noptions $kernelopts console=ttyS0,115200\n",
             );
-            tree.write("/boot/grub2/grubenv", 0o644, "# GRUB\nkernelopts=root=UUID=fb9b ro\n");
+            tree.write(
+                "/boot/grub2/grubenv",
+                0o644,
+                "# GRUB Environment Block\nkernelopts=ro console=tty1 console=ttyS0\n",
+            );
         }
     }
     images::fill(examined);

@@ -150,7 +150,7 @@ mod mutations {
     pub(in crate::at_rest) const MUTATIONS: &[Mutation] = &[
         Mutation::new(
             "cloud-init switched off",
-            &["first-boot-keys", "cloud-state"],
+            &["cloud-state", "datasource-detected", "first-boot-keys"],
             "cloud-init.disabled",
             |e| {
                 e.tree.write("/etc/cloud/cloud-init.disabled", 0o644, "");
