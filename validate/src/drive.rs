@@ -179,7 +179,7 @@ impl Drive<'_> {
         let (findings, observed) = (running.findings(), provisioning::observed(emulation));
         let last = Context { console: &findings, observed: observed.as_ref(), ..context };
         ask::judge_again(&mut rules, &last)?;
-        let metadata = emulation.map(|emulation| Metadata::of(emulation));
+        let metadata = emulation.map(Metadata::of);
         Ok(Outlook { laps: running.laps(), rules, cause, findings, logs, metadata })
     }
 

@@ -85,14 +85,14 @@ impl Kernel {
     /// The kernel `version`; `None` where nothing tells what is built into it.
     fn read(version: &str, root: &FileSystem, wanted: &BTreeSet<&str>) -> Result<Option<Self>> {
         let place = format!("/lib/modules/{version}");
-        let Some(built_in) = root.text(&format!("{place}/modules.builtin"))? else {
+        let Some(built_in) = root.text(format!("{place}/modules.builtin"))? else {
             return Ok(None);
         };
         let built_in = built_in.lines().filter_map(module_of).collect();
         let wanted_here = wanted.iter().map(|name| (*name).to_owned()).collect();
         let mut kernel =
             Self { version: version.to_owned(), built_in, wanted: wanted_here, ..Self::default() };
-        let needs = root.text(&format!("{place}/modules.dep"))?.unwrap_or_default();
+        let needs = root.text(format!("{place}/modules.dep"))?.unwrap_or_default();
         for line in needs.lines() {
             let Some((path, needs)) = line.split_once(':') else { continue };
             let Some(name) = module_of(path).filter(|name| wanted.contains(&**name)) else {

@@ -201,9 +201,9 @@ impl<'a> Subject<'a> {
             Ok(place) => place,
             Err(why) => return Ok(Err(why)),
         };
-        let others = self.systems.iter().enumerate().filter(move |(other, _)| *other != place);
-        let others = others.map(|(_, (_, files))| files);
-        match Root::of(&self.systems[place].1, others) {
+        let others = self.systems.iter().enumerate().filter(|(other, _)| *other != place);
+        let others: Vec<_> = others.map(|(_, (_, files))| files).collect();
+        match Root::of(&self.systems[place].1, &others) {
             Ok(root) => Ok(Ok(root)),
             Err(failure) => unread(failure).map(Err),
         }

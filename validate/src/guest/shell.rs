@@ -169,18 +169,10 @@ mod tests {
                 .spawn()
                 .unwrap();
             let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-            for flags in [
-                fcntl_getfl(&stdin).map(|flags| (true, flags)),
-                fcntl_getfl(&stdout).map(|flags| (false, flags)),
-            ] {
-                let (is_in, flags) = flags.unwrap();
-                let flags = flags | OFlags::NONBLOCK;
-                if is_in {
-                    fcntl_setfl(&stdin, flags).unwrap()
-                } else {
-                    fcntl_setfl(&stdout, flags).unwrap()
-                }
-            }
+            let flags = fcntl_getfl(&stdin).unwrap() | OFlags::NONBLOCK;
+            fcntl_setfl(&stdin, flags).unwrap();
+            let flags = fcntl_getfl(&stdout).unwrap() | OFlags::NONBLOCK;
+            fcntl_setfl(&stdout, flags).unwrap();
             Self { child, stdin, stdout, at_end: false }
         }
     }

@@ -26,10 +26,7 @@ impl<'a> Root<'a> {
     ///
     /// # Errors
     /// When the fstab cannot be read.
-    pub fn of(
-        root: &'a FileSystem,
-        others: impl Iterator<Item = &'a FileSystem> + Clone,
-    ) -> Result<Self> {
+    pub fn of(root: &'a FileSystem, others: &[&'a FileSystem]) -> Result<Self> {
         let table = root.text("/etc/fstab")?.unwrap_or_default();
         let mut mounts = vec![("/".to_owned(), root)];
         for line in table.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
@@ -41,7 +38,9 @@ impl<'a> Root<'a> {
                 _ => false,
             };
             let place = place.trim_end_matches('/');
-            if let Some(files) = others.clone().find(is_named).filter(|_| place.starts_with('/')) {
+            if let Some(files) =
+                others.iter().copied().find(is_named).filter(|_| place.starts_with('/'))
+            {
                 mounts.push((place.to_owned(), files));
             }
         }

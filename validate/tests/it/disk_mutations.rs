@@ -10,8 +10,8 @@ use nodekiln_disk::gpt::{Entry, TYPE_BIOS_BOOT, TYPE_ESP, TYPE_ROOT_X86_64, Tabl
 use nodekiln_disk::vhd;
 use nodekiln_providers::{DiskRules, Firmware, Provider as _};
 use nodekiln_validate::at_rest::{self, Payload, Subject};
-use nodekiln_validate::report::Outcome;
-use nodekiln_validate::rules::{Judge, Verdict};
+use nodekiln_validate::report::{Judged, Outcome};
+use nodekiln_validate::rules::{self, Judge, Rule, Verdict};
 use nodekiln_validate::{Machine, MachineProfile, Way};
 use nodekiln_words::{Bytes, Cancel, Sha256};
 use uuid::{Uuid, uuid};
@@ -159,9 +159,14 @@ impl Pieces {
         let subject =
             Subject::new(&image, &self.machine, Way::Usual, Some(payload), &cancel).unwrap();
         let judgement = at_rest::judge(&subject).unwrap();
+        let image = |judged: &Judged| {
+            let of_image = |rule: &&Rule| matches!(rule.judge, Judge::Image(_));
+            rules::all().filter(of_image).any(|rule| rule.id == judged.rule.id)
+        };
         judgement
             .rules
             .into_iter()
+            .filter(image)
             .map(|judged| match judged.outcome {
                 Outcome::Judged(verdict) => (judged.rule.id, verdict),
                 other => panic!("{}: {other:?}", judged.rule.id),

@@ -155,8 +155,17 @@ fn the_artifact_keeps_its_digest_and_nothing_but_the_logs_is_left() {
     let mut left: Vec<_> =
         std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
-    let reports = ["junit.xml", "qemu.log", "report.json", "report.txt", "screen.ppm"];
-    assert_eq!(left, [&["console.log"][..], &reports].concat());
+    let all = [
+        "console.log",
+        "junit.xml",
+        "qemu.log",
+        "report.html",
+        "report.json",
+        "report.txt",
+        "screen.png",
+        "summary.md",
+    ];
+    assert_eq!(left, all);
     let text = std::fs::read_to_string(out.join("report.json")).unwrap();
     assert_eq!(text, report.json());
 }

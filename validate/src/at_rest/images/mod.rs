@@ -106,7 +106,10 @@ fn images_listed(examined: &Examined) -> Result<Verdict> {
 fn images_claimed(examined: &Examined) -> Result<Verdict> {
     let claims = &examined.expect.images;
     if claims.is_empty() {
-        return Ok(Verdict::NotProven("no manifest claims any images".to_owned()));
+        return Ok(match examined.claimed {
+            true => Verdict::Skipped("the manifest claims no images".to_owned()),
+            false => Verdict::NotProven("no manifest says which images it should have".to_owned()),
+        });
     }
     let settings = Settings::of(&examined.tree)?;
     let store = match Store::of(&examined.tree, &settings)? {
