@@ -39,6 +39,9 @@ Examples:
   nodekiln validate out/node --provider azure --firmware bios     a machine of the first generation
   nodekiln validate out/node --provider aws --tier kubeadm    kubeadm init by user-data from EC2's service
   nodekiln validate foreign.ova --provider vsphere            an image that nodekiln did not build
+  nodekiln validate out/node --provider all --tier static     every artifact as it lies there: nothing boots
+  nodekiln validate out/node --provider all --tier boot       one after the other, and one page of all
+  nodekiln validate --list-rules                              what is judged, in which tier
 
 What each provider's machine is: nodekiln provider show NAME. Exit code 1: a rule failed.";
 

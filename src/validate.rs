@@ -32,8 +32,8 @@ pub(crate) fn validate(verb: &Validate, context: &Context) -> Result<ExitCode> {
     own_network(verb, &machines, &*progress)?;
     let several = subjects.len() > 1;
     // Without a boot there is little to keep: the report is what is printed.
-    let unkept =
-        (!tier(verb).boots() && verb.out.is_none()).then(|| tempfile::tempdir_in(scratch()));
+    let folder = || tempfile::Builder::new().prefix(".nodekiln-validate-").tempdir_in(scratch());
+    let unkept = (!tier(verb).boots() && verb.out.is_none()).then(folder);
     let unkept = unkept.transpose().or_io(|| "make a folder for the report".into())?;
     let mut kept = Vec::new();
     let whole = verb.out.clone().or_else(|| Some(subjects.first()?.folder.join(EVIDENCE)));
@@ -60,7 +60,8 @@ pub(crate) fn validate(verb: &Validate, context: &Context) -> Result<ExitCode> {
         write(&folder.join("junit.xml"), &report::junit(&kept))?;
     }
     tell(verb, &kept, unkept.is_none())?;
-    let worst = kept.iter().find_map(|kept| kept.report.result().err());
+    let failures = kept.iter().filter_map(|kept| kept.report.result().err());
+    let worst = failures.min_by_key(|failure| failure.class() != Class::Verdict); // a "no" before a "not here"
     Ok(worst.map_or(ExitCode::SUCCESS, |failure| exit::report(&failure, &context.global)))
 }
 

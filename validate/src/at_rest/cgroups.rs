@@ -3,7 +3,7 @@
 use nodekiln_words::Result;
 
 use super::kernel_config::Config;
-use super::{Examined, preflight};
+use super::{Examined, findings};
 use crate::Tier;
 use crate::rules::{Applies, Family, Judge, Rule, Severity, Software, Verdict};
 use crate::tree::Tree;
@@ -209,15 +209,15 @@ fn version(examined: &Examined) -> Result<Verdict> {
     seen.dedup();
     let of = kubernetes.map_or_else(String::new, |version| format!(", for Kubernetes {version}"));
     Ok(match (wrong.is_empty(), old.is_empty(), minor) {
-        (false, ..) => Verdict::Fail(format!("{}{of}", preflight::told(&wrong))),
-        (true, false, _) => Verdict::Warn(format!("{}{of}", preflight::told(&old))),
+        (false, ..) => Verdict::Fail(format!("{}{of}", findings::some(&wrong))),
+        (true, false, _) => Verdict::Warn(format!("{}{of}", findings::some(&old))),
         (true, true, None) if seen.iter().any(|line| line.starts_with("version 1")) => {
             Verdict::NotProven(format!(
                 "{}, and Kubernetes' version is not known",
-                preflight::told(&seen)
+                findings::some(&seen)
             ))
         }
-        (true, true, _) => Verdict::Pass(format!("{}{of}", preflight::told(&seen))),
+        (true, true, _) => Verdict::Pass(format!("{}{of}", findings::some(&seen))),
     })
 }
 

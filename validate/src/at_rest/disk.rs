@@ -6,8 +6,7 @@ use nodekiln_disk::{Partitions, gpt};
 use nodekiln_providers::Firmware;
 use nodekiln_words::{Bytes, Class, Result};
 
-use super::runtime::few;
-use super::{Said, Subject};
+use super::{Said, Subject, findings};
 use crate::Tier;
 use crate::inspect::{self, Boot};
 use crate::rules::{Applies, Judge, Rule, Severity, Verdict};
@@ -140,7 +139,7 @@ fn alignment(subject: &Subject) -> Result<Said> {
         .map(|part| format!("partition {} begins at byte {}", part.number, part.start))
         .collect();
     let seen = format!("{} partitions at multiples of {}", table.entries.len(), Bytes(ALIGNED));
-    Ok(Verdict::of(&few(wrong), seen).into())
+    Ok(findings::verdict(&wrong, seen).into())
 }
 
 fn no_lvm(subject: &Subject) -> Result<Said> {
@@ -195,9 +194,9 @@ fn root_by_uuid(subject: &Subject) -> Result<Said> {
     }
     let Named { names, wrong, open, .. } = judged;
     if wrong.is_empty() && !open.is_empty() {
-        return Ok(Verdict::NotProven(few(open).join("; ")).into());
+        return Ok(Verdict::NotProven(findings::some(&open)).into());
     }
-    Ok(Verdict::of(&few(wrong), format!("partition {root}, which is the last, by {names} names"))
+    Ok(findings::verdict(&wrong, format!("partition {root}, which is the last, by {names} names"))
         .into())
 }
 

@@ -44,6 +44,11 @@ impl Findings {
     }
 }
 
+/// Pass with what was `seen` where nothing is wrong, else fail with the first few.
+pub(super) fn verdict(wrong: &[String], seen: impl Into<String>) -> Verdict {
+    if wrong.is_empty() { Verdict::Pass(seen.into()) } else { Verdict::Fail(some(wrong)) }
+}
+
 /// The first few of `all`, and how many there are besides.
 pub(super) fn some(all: &[String]) -> String {
     let mut told = all[..all.len().min(MOST_TOLD)].join("; ");

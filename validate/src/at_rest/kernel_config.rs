@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use nodekiln_words::Result;
 use tables::{Edition, KernelOption};
 
-use super::{Examined, cgroups, preflight};
+use super::{Examined, cgroups, findings};
 use crate::Tier;
 use crate::rules::{Applies, Judge, Rule, Severity, Software, Verdict};
 use crate::tree::Tree;
@@ -197,7 +197,7 @@ fn required(examined: &Examined) -> Result<Verdict> {
         }
     }
     if wrong.is_empty() && !open.is_empty() {
-        return Ok(Verdict::NotProven(preflight::told(&open)));
+        return Ok(Verdict::NotProven(findings::some(&open)));
     }
     Ok(judged(&wrong, &seen, edition, examined))
 }
@@ -228,8 +228,8 @@ fn advised(examined: &Examined) -> Result<Verdict> {
 fn judged(wrong: &[String], seen: &[String], edition: &Edition, examined: &Examined) -> Verdict {
     let by = edition.told(examined.facts.kubernetes);
     match wrong.is_empty() {
-        true => Verdict::Pass(format!("{}, by {by}", preflight::told(seen))),
-        false => Verdict::Fail(format!("{}, by {by}", preflight::told(wrong))),
+        true => Verdict::Pass(format!("{}, by {by}", findings::some(seen))),
+        false => Verdict::Fail(format!("{}, by {by}", findings::some(wrong))),
     }
 }
 
@@ -261,10 +261,10 @@ fn version(examined: &Examined) -> Result<Verdict> {
     }
     let by = edition.told(examined.facts.kubernetes);
     Ok(match (refused.is_empty(), old.is_empty(), open.is_empty()) {
-        (false, ..) => Verdict::Fail(format!("{}, by {by}", preflight::told(&refused))),
-        (true, false, _) => Verdict::Warn(format!("{}, by {by}", preflight::told(&old))),
-        (true, true, false) => Verdict::NotProven(preflight::told(&open)),
-        (true, true, true) => Verdict::Pass(format!("{}, by {by}", preflight::told(&seen))),
+        (false, ..) => Verdict::Fail(format!("{}, by {by}", findings::some(&refused))),
+        (true, false, _) => Verdict::Warn(format!("{}, by {by}", findings::some(&old))),
+        (true, true, false) => Verdict::NotProven(findings::some(&open)),
+        (true, true, true) => Verdict::Pass(format!("{}, by {by}", findings::some(&seen))),
     })
 }
 
@@ -320,7 +320,7 @@ fn modules(examined: &Examined) -> Result<Verdict> {
         seen.push(format!("/lib/modules/{release}"));
     }
     if wrong.is_empty() && !open.is_empty() {
-        return Ok(Verdict::NotProven(preflight::told(&open)));
+        return Ok(Verdict::NotProven(findings::some(&open)));
     }
     Ok(judged(&wrong, &seen, edition, examined))
 }

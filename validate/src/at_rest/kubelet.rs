@@ -8,7 +8,7 @@ use memchr::memmem;
 use nodekiln_recipes::recipe::Version;
 use nodekiln_words::{Class, Result, ResultExt as _};
 
-use super::{Examined, preflight};
+use super::{Examined, findings};
 use crate::Tier;
 use crate::rules::{Applies, Judge, Rule, Severity, Software, Verdict};
 use crate::tree::units::{Enablement, Units};
@@ -119,7 +119,7 @@ fn version(examined: &Examined) -> Result<Verdict> {
     let versions: BTreeSet<Version> = found.iter().map(|(_, version)| *version).collect();
     Ok(match (versions.len(), open.is_empty()) {
         (2.., _) => Verdict::Fail(each.join(", ")),
-        (_, false) => Verdict::NotProven(preflight::told(&open)),
+        (_, false) => Verdict::NotProven(findings::some(&open)),
         (_, true) => Verdict::Pass(each.join(", ")),
     })
 }
@@ -178,23 +178,15 @@ fn leading(text: &str) -> Option<Version> {
     Some(Version { major: next()?, minor: next()?, patch: next()? })
 }
 
-/// The versions of Kubernetes' Debian packages, without their revisions.
+/// The versions of Kubernetes' packages, without epoch and revision.
 fn packages(tree: &Tree) -> Result<Vec<(String, Version)>> {
-    let status = tree.text("/var/lib/dpkg/status")?.unwrap_or_default();
-    let mut found = Vec::new();
-    for paragraph in status.split("\n\n") {
-        let field = |name: &str| {
-            paragraph.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
-        };
-        let Some(name @ ("kubelet" | "kubeadm")) = field("Package") else { continue };
-        if !field("Status").is_some_and(|status| status.ends_with(" installed")) {
-            continue;
-        }
-        // An epoch stands before a colon.
-        let version = field("Version").map(|version| version.rsplit(':').next().unwrap_or(version));
-        found.extend(version.and_then(leading).map(|version| (format!("package {name}"), version)));
-    }
-    Ok(found)
+    let installed = tree.packages()?;
+    let version = |name: &str| {
+        let version = &installed.named(name)?.version;
+        let version = version.rsplit(':').next().unwrap_or(version);
+        Some((format!("package {name}"), leading(version)?))
+    };
+    Ok(["kubelet", "kubeadm"].into_iter().filter_map(version).collect())
 }
 
 #[cfg(test)]

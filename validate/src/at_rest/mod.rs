@@ -224,8 +224,8 @@ impl<'a> Subject<'a> {
             Err(failure) => return unread(failure).map(Err),
         };
         let edition = match Edition::of_image(&tree) {
-            Err(failure) if failure.class() == Class::Unsupported => Err(failure.to_string()),
-            edition => Ok(edition?),
+            Ok(edition) => Ok(edition),
+            Err(failure) => Err(unread(failure)?.seen().to_owned()),
         };
         Ok(Ok(Examined {
             edition,

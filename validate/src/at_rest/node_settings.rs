@@ -2,7 +2,7 @@
 
 use nodekiln_words::Result;
 
-use super::{Examined, preflight};
+use super::{Examined, findings};
 use crate::Tier;
 use crate::rules::{Applies, Judge, Rule, Severity, Software, Verdict};
 use crate::tree::drop_ins::{LoadedModules, Set, Sysctls};
@@ -93,7 +93,7 @@ fn bridge_netfilter(examined: &Examined) -> Result<Verdict> {
             |place| format!("{MODULE} by {place}"),
         ),
     );
-    Ok(Verdict::of(&wrong, preflight::told(&seen)))
+    Ok(Verdict::of(&wrong, findings::some(&seen)))
 }
 
 fn ip_forward(examined: &Examined) -> Result<Verdict> {
@@ -109,7 +109,7 @@ fn ip_forward(examined: &Examined) -> Result<Verdict> {
             None => wrong.push(format!("nothing sets {}", keys[0])),
         }
     }
-    Ok(Verdict::of(&wrong, preflight::told(&seen)))
+    Ok(Verdict::of(&wrong, findings::some(&seen)))
 }
 
 fn sentence(set: &Set) -> String {

@@ -2,7 +2,7 @@
 
 use nodekiln_words::Result;
 
-use super::{Examined, preflight};
+use super::{Examined, findings};
 use crate::Tier;
 use crate::rules::{Applies, Judge, Rule, Severity, Software, Verdict};
 use crate::tree::units::{Enablement, Units, parse};
@@ -122,7 +122,7 @@ fn swap(examined: &Examined) -> Result<Verdict> {
     let seen = match units.enablement(SWAP_TARGET)? {
         Enablement::Masked(mask) if wanted.is_empty() => format!("{mask} masks {SWAP_TARGET}"),
         Enablement::Masked(mask) => {
-            let idle = preflight::told(&wanted);
+            let idle = findings::some(&wanted);
             format!("{mask} masks {SWAP_TARGET}, so that this does nothing: {idle}")
         }
         _ => {
@@ -247,7 +247,7 @@ fn absent(found: &[String], seen: String) -> Verdict {
     if found.is_empty() {
         Verdict::Pass(seen)
     } else {
-        Verdict::Fail(format!("there is {}", preflight::told(found)))
+        Verdict::Fail(format!("there is {}", findings::some(found)))
     }
 }
 

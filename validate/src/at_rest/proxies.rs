@@ -2,7 +2,7 @@
 
 use nodekiln_words::Result;
 
-use super::{Examined, preflight};
+use super::{Examined, findings};
 use crate::Tier;
 use crate::rules::{Applies, Judge, Rule, Severity, Software, Verdict};
 use crate::tree::units::{Units, assignments, parse};
@@ -59,8 +59,8 @@ fn proxies(examined: &Examined) -> Result<Verdict> {
         (true, true) => {
             Verdict::Pass("no proxy in variables, units and package managers".to_owned())
         }
-        (true, false) => Verdict::Warn(preflight::told(&mild)),
-        (false, _) => Verdict::Fail(preflight::told(&[worst, mild].concat())),
+        (true, false) => Verdict::Warn(findings::some(&mild)),
+        (false, _) => Verdict::Fail(findings::some(&[worst, mild].concat())),
     })
 }
 

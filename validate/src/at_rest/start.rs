@@ -8,8 +8,7 @@ use nodekiln_words::Result;
 #[cfg(test)]
 pub(super) use mutations::MUTATIONS;
 
-use super::Examined;
-use super::runtime::few;
+use super::{Examined, findings};
 use crate::Tier;
 use crate::rules::{Applies, Judge, Rule, Severity, Software, Verdict};
 use crate::tree::Tree;
@@ -75,7 +74,7 @@ fn console(examined: &Examined) -> Result<Verdict> {
     if let Some(lacks) = default_grub(tree, console)? {
         wrong.push(lacks);
     }
-    Ok(Verdict::of(&few(wrong), format!("{}: console={console}", lines[0].path)))
+    Ok(findings::verdict(&wrong, format!("{}: console={console}", lines[0].path)))
 }
 
 /// Why an entry that is made later would be silent; nothing where it would not, or none is made from this file.

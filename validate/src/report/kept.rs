@@ -30,9 +30,15 @@ impl Kept {
         let path = folder.join(evidence::REPORT);
         let text = fs_err::read(&path).or_fail(Class::Input, || {
             format!("{} holds no report of `nodekiln validate`", folder.display())
+        });
+        let text = text.map_err(|failure| {
+            failure.with_help("give a folder of evidence: `validate` prints it, `--out` names it")
         })?;
         let report = serde_json::from_slice(&text).or_fail(Class::Input, || {
             format!("{} is no report of this version of nodekiln", path.display())
+        });
+        let report = report.map_err(|failure| {
+            failure.with_help("validate the image again, or read it with the version that wrote it")
         })?;
         Ok(Self { folder: folder.to_owned(), report })
     }

@@ -7,7 +7,6 @@
 //! docs/containerd-2.0.md; `LoadConfig` and `mergeConfig` of services/server/config/config.go (1.6, 1.7) and
 //! cmd/containerd/server/config/config.go (2.x).
 
-mod glob;
 mod layout;
 mod release;
 
@@ -176,7 +175,7 @@ impl Reading<'_> {
         let tree = self.tree;
         names
             .flat_map(|name| match name.contains('*') {
-                true => glob::matches(tree, &name),
+                true => tree.glob_with_dots(&name),
                 false => vec![name],
             })
             .collect()

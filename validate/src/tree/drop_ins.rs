@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use nodekiln_words::Result;
 
 use super::Tree;
+use super::glob::fits;
 
 /// Where such folders stand; a name in one hides the same name in those after it. Those below /run are hidden at
 /// boot (sysctl.d(5), modules-load.d(5)).
@@ -133,70 +134,10 @@ fn key_matches(pattern: &str, key: &str) -> bool {
     loop {
         match (patterns.next(), parts.next()) {
             (None, None) => return true,
-            (Some(pattern), Some(part)) if matches(pattern, part) => {}
+            (Some(pattern), Some(part)) if fits(pattern, part) => {}
             _ => return false,
         }
     }
-}
-
-/// Whether `text` fits `pattern` with `*`, `?` and `[…]` (fnmatch(3)).
-#[must_use]
-pub fn matches(pattern: &str, text: &str) -> bool {
-    let pattern: Vec<char> = pattern.chars().collect();
-    let text: Vec<char> = text.chars().collect();
-    // Rows of a table instead of going back: any number of stars costs no more than pattern times text.
-    let mut reached = vec![false; text.len() + 1];
-    reached[0] = true;
-    let mut at = 0;
-    while at < pattern.len() {
-        let mut next = vec![false; text.len() + 1];
-        let (length, fits): (usize, Box<dyn Fn(char) -> bool>) = match pattern[at] {
-            '*' => {
-                let mut open = false;
-                for place in 0..=text.len() {
-                    open |= reached[place];
-                    next[place] = open;
-                }
-                reached = next;
-                at += 1;
-                continue;
-            }
-            '?' => (1, Box::new(|_| true)),
-            '[' => class(&pattern[at..]),
-            wanted => (1, Box::new(move |found| found == wanted)),
-        };
-        for place in 0..text.len() {
-            next[place + 1] = reached[place] && fits(text[place]);
-        }
-        reached = next;
-        at += length;
-    }
-    reached[text.len()]
-}
-
-/// How long the class of characters is that `pattern` begins with, and which it has. One that does not end is a
-/// bracket.
-fn class(pattern: &[char]) -> (usize, Box<dyn Fn(char) -> bool>) {
-    let inverse = pattern.get(1).is_some_and(|char| *char == '!' || *char == '^');
-    let first = if inverse { 2 } else { 1 };
-    let end = pattern.iter().skip(first + 1).position(|char| *char == ']').map(|at| at + first + 1);
-    let Some(end) = end else { return (1, Box::new(|found| found == '[')) };
-    let members: Vec<char> = pattern[first..end].to_vec();
-    let has = move |found: char| {
-        let mut at = 0;
-        let mut has = false;
-        while at < members.len() {
-            if at + 2 < members.len() && members[at + 1] == '-' {
-                has |= (members[at]..=members[at + 2]).contains(&found);
-                at += 3;
-            } else {
-                has |= members[at] == found;
-                at += 1;
-            }
-        }
-        has != inverse
-    };
-    (end + 1, Box::new(has))
 }
 
 /// Modules that are loaded at boot, each with the file and line that names it; those that modprobe.d forbids are
@@ -372,7 +313,7 @@ mod tests {
             ("[", "["),
             ("a[]]b", "a]b"),
         ] {
-            assert!(matches(pattern, text), "{pattern} {text}");
+            assert!(fits(pattern, text), "{pattern} {text}");
         }
         for (pattern, text) in [
             ("*.service", "a.socket"),
@@ -381,7 +322,7 @@ mod tests {
             ("[!a]x", "ax"),
             ("a", "ab"),
         ] {
-            assert!(!matches(pattern, text), "{pattern} {text}");
+            assert!(!fits(pattern, text), "{pattern} {text}");
         }
     }
 
@@ -423,8 +364,8 @@ mod tests {
         fn what_stands_in_a_pattern_of_stars_fits_it(text in "[a-z.]{0,12}", cut in 0usize..12) {
             let cut = cut.min(text.len());
             let pattern = [&text[..cut], "*", &text[cut..]].concat();
-            proptest::prop_assert!(matches(&pattern, &text));
-            proptest::prop_assert!(matches(&text, &text));
+            proptest::prop_assert!(fits(&pattern, &text));
+            proptest::prop_assert!(fits(&text, &text));
         }
     }
 }

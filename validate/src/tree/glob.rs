@@ -7,6 +7,16 @@ impl Tree<'_> {
     /// sign that is meant. A period that begins a name has to be written. A link at the end is told as it is.
     #[must_use]
     pub fn glob(&self, pattern: &str) -> Vec<String> {
+        self.expand(pattern, matches)
+    }
+
+    /// As [`Tree::glob`], where a wildcard stands for a period that begins a name too, as Go's `filepath.Glob` has it.
+    #[must_use]
+    pub(super) fn glob_with_dots(&self, pattern: &str) -> Vec<String> {
+        self.expand(pattern, fits)
+    }
+
+    fn expand(&self, pattern: &str, fits: fn(&str, &str) -> bool) -> Vec<String> {
         let mut found = vec![String::new()];
         for part in pattern.split('/').filter(|part| !part.is_empty()) {
             let mut next = Vec::new();
@@ -16,7 +26,7 @@ impl Tree<'_> {
                     continue;
                 }
                 let at = if folder.is_empty() { "/" } else { folder };
-                let names = self.names(at).into_iter().filter(|name| matches(part, name));
+                let names = self.names(at).into_iter().filter(|name| fits(part, name));
                 next.extend(names.map(|name| format!("{folder}/{name}")));
             }
             found = next;
@@ -26,14 +36,17 @@ impl Tree<'_> {
     }
 }
 
-/// Whether the name is one that `pattern` stands for.
+/// Whether the name is one that `pattern` stands for: a period that begins it has to be written.
 #[must_use]
 pub fn matches(pattern: &str, name: &str) -> bool {
+    (pattern.starts_with('.') || !name.starts_with('.')) && fits(pattern, name)
+}
+
+/// Whether `pattern` stands for the text, whatever begins it (fnmatch(3) without flags).
+#[must_use]
+pub(super) fn fits(pattern: &str, name: &str) -> bool {
     let (pattern, name): (Vec<char>, Vec<char>) =
         (pattern.chars().collect(), name.chars().collect());
-    if name.first() == Some(&'.') && pattern.first() != Some(&'.') {
-        return false;
-    }
     // Where to go on when the signs after the last star do not fit: one more sign belongs to the star.
     let (mut at, mut from, mut star) = (0, 0, None);
     while at < name.len() {
@@ -124,6 +137,21 @@ mod tests {
         ] {
             assert!(!matches(pattern, name), "{pattern} {name}");
         }
+    }
+
+    #[test]
+    fn a_star_stands_for_a_part_of_one_name_also_of_a_hidden_one() {
+        let mut tree = Tree::default();
+        for path in ["/c/b.toml", "/c/a.toml", "/c/x.toml.bak", "/.d/a.toml", "/d/a.toml"] {
+            tree.write(path, 0o644, "");
+        }
+        tree.link("/c/gone.toml", "nowhere");
+        // filepath.Glob takes a link for there whatever it leads to.
+        assert_eq!(tree.glob_with_dots("/c/*.toml"), ["/c/a.toml", "/c/b.toml", "/c/gone.toml"]);
+        assert_eq!(tree.glob_with_dots("/*/a.toml"), ["/.d/a.toml", "/c/a.toml", "/d/a.toml"]);
+        assert_eq!(tree.glob_with_dots("/c/?.toml").len(), 2);
+        assert!(tree.glob_with_dots("/none/*").is_empty());
+        assert!(fits("a*b", "aXbXb") && !fits("a*b", "aXbc") && fits("*", "") && !fits("?", ""));
     }
 
     #[test]

@@ -10,8 +10,7 @@ use nodekiln_words::Result;
 #[cfg(test)]
 pub(super) use mutations::{MUTATIONS, fill};
 
-use super::Examined;
-use super::runtime::few;
+use super::{Examined, findings};
 use crate::Tier;
 use crate::expect::name_of;
 use crate::rules::{Applies, Judge, Rule, Severity, Software, Verdict};
@@ -100,7 +99,7 @@ fn images_listed(examined: &Examined) -> Result<Verdict> {
     if wrong.is_empty() && !known.is_empty() {
         return Ok(Verdict::NotProven(known.join("; ")));
     }
-    Ok(Verdict::of(&few(wrong), format!("{}: {} images of {version}", store.path, wanted.len())))
+    Ok(findings::verdict(&wrong, format!("{}: {} images of {version}", store.path, wanted.len())))
 }
 
 fn images_claimed(examined: &Examined) -> Result<Verdict> {
@@ -132,7 +131,7 @@ fn images_claimed(examined: &Examined) -> Result<Verdict> {
             Some(_) => wrong.extend(store.lacks(name)?),
         }
     }
-    Ok(Verdict::of(&few(wrong), format!("{}: {} images by digest", store.path, claims.len())))
+    Ok(findings::verdict(&wrong, format!("{}: {} images by digest", store.path, claims.len())))
 }
 
 fn sandbox_image(examined: &Examined) -> Result<Verdict> {
@@ -162,7 +161,7 @@ fn sandbox_image(examined: &Examined) -> Result<Verdict> {
         );
         return Ok(Verdict::NotProven(text));
     }
-    Ok(Verdict::of(&few(wrong), format!("{path}: {image}")))
+    Ok(findings::verdict(&wrong, format!("{path}: {image}")))
 }
 
 /// Where kubeadm takes its images from: what the image claims, or the default of its version.

@@ -11,7 +11,7 @@ use nodekiln_words::Result;
 #[cfg(test)]
 pub(super) use mutations::MUTATIONS;
 
-use super::Examined;
+use super::{Examined, findings};
 use crate::Tier;
 use crate::rules::{Applies, Judge, Rule, Severity, Software, Verdict};
 use crate::tree::containerd::{CONFIG, Settings};
@@ -131,7 +131,7 @@ fn config(examined: &Examined) -> Result<Verdict> {
         None => "a containerd of unknown version".to_owned(),
     };
     let seen = format!("{}: version {}, for {reader}", settings.files.join(", "), settings.schema);
-    Ok(Verdict::of(&few(settings.problems), seen))
+    Ok(findings::verdict(&settings.problems, seen))
 }
 
 fn plugins(examined: &Examined) -> Result<Verdict> {
@@ -194,17 +194,6 @@ fn without_var(endpoint: &str) -> String {
     path.strip_prefix("/var").filter(|rest| rest.starts_with("/run/")).unwrap_or(path).to_owned()
 }
 
-/// The first few of `found`, and how many more there are.
-pub(super) fn few(mut found: Vec<String>) -> Vec<String> {
-    const FEW: usize = 5;
-    if found.len() > FEW {
-        let more = found.len() - FEW;
-        found.truncate(FEW);
-        found.push(format!("and {more} more"));
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,11 +223,5 @@ mod tests {
         assert!(
             matches!(config(&examined).unwrap(), Verdict::NotProven(seen) if seen.contains("/etc/own.toml"))
         );
-    }
-
-    #[test]
-    fn many_findings_are_told_as_a_few() {
-        let many: Vec<String> = (0..9).map(|number| number.to_string()).collect();
-        assert_eq!(few(many), ["0", "1", "2", "3", "4", "and 4 more"]);
     }
 }

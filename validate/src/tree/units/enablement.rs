@@ -4,6 +4,7 @@ use nodekiln_words::Result;
 
 use super::{Unit, Units};
 use crate::tree::drop_ins;
+use crate::tree::glob::fits;
 
 /// What `systemctl is-enabled` would say of a unit, and by what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +93,7 @@ impl Units<'_, '_> {
             for (at, line) in text.lines().enumerate() {
                 let mut words = line.split_whitespace();
                 let (Some(verb), Some(pattern)) = (words.next(), words.next()) else { continue };
-                if !drop_ins::matches(pattern, name) {
+                if !fits(pattern, name) {
                     continue;
                 }
                 match verb {
