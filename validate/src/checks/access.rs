@@ -37,17 +37,24 @@ fn ssh_passwords(answer: &Output, _: &Context) -> Result<Verdict> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::testing::{fails, judge, passes};
-    use crate::expect::Expectations;
+pub(super) use mutations::ANSWERS;
 
-    #[test]
-    fn a_server_that_asks_for_passwords_fails() {
-        let expect = Expectations::default();
-        assert!(passes(&judge("ssh-passwords", "publickey", &expect)));
-        assert!(fails(&judge("ssh-passwords", "publickey,password", &expect), "`password`"));
-        let interactive = judge("ssh-passwords", "publickey,keyboard-interactive", &expect);
-        assert!(fails(&interactive, "keyboard-interactive"));
-        assert!(fails(&judge("ssh-passwords", "", &expect), "without asking"));
-    }
+#[cfg(test)]
+mod mutations {
+    use crate::checks::corpus::{Answer, Mutation};
+
+    pub(in crate::checks) const ANSWERS: &[Answer] = &[Answer::new(
+        "ssh-passwords",
+        "publickey",
+        &[
+            Mutation::new("passwords are offered", "`password`", |guest| {
+                guest.print("publickey,password");
+            })
+            .incident("image-builder issue 85"),
+            Mutation::new("so are questions and answers", "keyboard-interactive", |guest| {
+                guest.print("publickey,keyboard-interactive");
+            }),
+            Mutation::new("nobody is asked", "without asking", |guest| guest.print("")),
+        ],
+    )];
 }

@@ -120,32 +120,80 @@ fn log(answer: &Output, _: &Context) -> Result<Verdict> {
 }
 
 #[cfg(test)]
+pub(super) use mutations::ANSWERS;
+
+#[cfg(test)]
+mod mutations {
+    use crate::checks::corpus::{Answer, Mutation};
+
+    pub(super) const DONE: &str = r#"{
+ "boot_status_code": "enabled-by-generator",
+ "datasource": "nocloud",
+ "detail": "DataSourceNoCloud [seed=/dev/vdb][dsmode=net]",
+ "errors": [],
+ "last_update": "Sun, 01 Nov 2026 00:00:31 +0000",
+ "status": "done"
+}
+"#;
+
+    pub(in crate::checks) const ANSWERS: &[Answer] = &[
+        Answer::new(
+            "cloud-init-done",
+            DONE,
+            &[
+                Mutation::new("a module failed, yet the status is done", "scripts_user", |guest| {
+                    guest.replace(
+                        "\"errors\": []",
+                        "\"errors\": [\"Failed to run module scripts_user\"]",
+                    );
+                }),
+                Mutation::new("it still runs", "status is `running`", |guest| {
+                    guest.replace("\"done\"", "\"running\"");
+                }),
+                Mutation::new("it is switched off", "status is `disabled`", |guest| {
+                    guest.replace("\"done\"", "\"disabled\"");
+                }),
+            ],
+        ),
+        Answer::new(
+            "cloud-init-datasource",
+            DONE,
+            &[
+                Mutation::new("no datasource", "`none`", |guest| {
+                    guest.replace("\"nocloud\"", "\"none\"");
+                }),
+                Mutation::new("another cloud's", "`azure`", |guest| {
+                    guest.replace("\"nocloud\"", "\"azure\"");
+                })
+                .incident("another provider's datasource list"),
+            ],
+        ),
+        Answer::new(
+            "cloud-init-log",
+            "--\n",
+            &[Mutation::new("a configuration against the schema", "locale: False", |guest| {
+                guest.print(
+                    "2026-11-01 00:00:12,345 - schema.py[WARNING]: Invalid cloud-config provided: Please run \
+                     'sudo cloud-init schema --system' to see the schema errors.\n--\n\
+                     Error: Cloud config schema errors: locale: False is not of type 'string'\n\
+                     the image's own configuration:\nValid cloud-config: system userdata\n",
+                );
+            })],
+        ),
+    ];
+}
+
+#[cfg(test)]
 mod tests {
     use super::super::testing::{context, fails, judge, judge_with, passes, told};
+    use super::mutations::DONE;
     use super::*;
     use crate::expect::Expectations;
     use crate::provisioning::Told;
 
-    const DONE: &str = r#"{"boot_status_code":"enabled-by-generator","datasource":"nocloud",
-        "detail":"DataSourceNoCloud [seed=/dev/vdb][dsmode=net]","errors":[],"status":"done"}"#;
-
     #[test]
-    fn errors_fail_even_when_the_status_is_done() {
+    fn a_datasource_may_have_a_class_for_the_time_before_the_network() {
         let expect = Expectations::default();
-        assert!(passes(&judge("cloud-init-done", DONE, &expect)));
-        let errors =
-            DONE.replace("\"errors\":[]", "\"errors\":[\"Failed to run module scripts_user\"]");
-        assert!(fails(&judge("cloud-init-done", &errors, &expect), "scripts_user"));
-        let running = DONE.replace("\"done\"", "\"running\"");
-        assert!(fails(&judge("cloud-init-done", &running, &expect), "running"));
-    }
-
-    #[test]
-    fn another_datasource_fails() {
-        let expect = Expectations::default();
-        assert!(passes(&judge("cloud-init-datasource", DONE, &expect)));
-        let none = DONE.replace("\"nocloud\"", "\"none\"");
-        assert!(fails(&judge("cloud-init-datasource", &none, &expect), "none"));
         let told = Told { data_source: "Ec2", ..told().clone() };
         let context = Context { told: &told, ..context(&expect, Tier::Boot) };
         let verdict = |name: &str| {
@@ -161,23 +209,20 @@ mod tests {
     #[test]
     fn a_warning_in_the_log_is_shown() {
         let expect = Expectations::default();
-        assert!(passes(&judge("cloud-init-log", "--\n", &expect)));
         let line = "2026 - util.py[WARNING]: something odd\n--\n";
         let told = judge("cloud-init-log", line, &expect);
         assert!(matches!(told, Verdict::Warn(seen) if seen.contains("something odd")));
         let context = context(&expect, Tier::Boot);
         assert!(judge_with("cloud-init-log", "", 0, &context).is_err());
-        assert!(judge_with("cloud-init-log", "", 2, &context).is_err());
     }
 
     #[test]
-    fn a_configuration_against_the_schema_fails_with_the_remedy_and_what_it_prints() {
+    fn a_configuration_against_the_schema_fails_with_the_remedy() {
         let expect = Expectations::default();
         let answer = "2026 - schema.py[WARNING]: Invalid cloud-config provided: Please run\n--\n\
                       Error: Cloud config schema errors: locale: False is not of type 'string'\n";
         let verdict = judge("cloud-init-log", answer, &expect);
         assert!(fails(&verdict, "`cloud-init schema --system`"));
-        assert!(fails(&verdict, "locale: False"));
         let rule = RULES.iter().find(|rule| rule.id == "cloud-init-log").unwrap();
         assert_eq!(rule.severity, Severity::Fatal); // else the "no" would be a warning
     }

@@ -80,29 +80,39 @@ fn hostname(answer: &Output, context: &Context) -> Result<Verdict> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::testing::{fails, judge, passes};
-    use crate::expect::Expectations;
+pub(super) use mutations::ANSWERS;
 
-    const ID: &str = "0123456789abcdef0123456789abcdef";
+#[cfg(test)]
+mod mutations {
+    use crate::checks::corpus::{Answer, Mutation};
 
-    #[test]
-    fn a_machine_id_from_the_image_fails_as_does_a_missing_one() {
-        let expect = Expectations::default();
-        let made = format!("{ID}\n\n--\nInitializing machine ID from random generator.\n");
-        assert!(passes(&judge("machine-id", &made, &expect)));
-        let baked = format!("{ID}\n\n--\n");
-        assert!(fails(&judge("machine-id", &baked, &expect), "in the image"));
-        let cloned = made.replace("random generator", "D-Bus machine ID");
-        assert!(fails(&judge("machine-id", &cloned, &expect), "/var/lib/dbus/machine-id"));
-        assert!(fails(&judge("machine-id", "\n--\n", &expect), "holds ``"));
-        assert!(fails(&judge("machine-id", "uninitialized\n\n--\n", &expect), "uninitialized"));
-    }
+    const MADE: &str = "Initializing machine ID from random generator.";
 
-    #[test]
-    fn a_name_that_is_not_the_meta_datas_fails() {
-        let expect = Expectations::default();
-        assert!(passes(&judge("hostname", "node-1\n", &expect)));
-        assert!(fails(&judge("hostname", "localhost\n", &expect), "node-1"));
-    }
+    pub(in crate::checks) const ANSWERS: &[Answer] = &[
+        Answer::new(
+            "machine-id",
+            "0123456789abcdef0123456789abcdef\n\n--\nInitializing machine ID from random generator.\n",
+            &[
+                Mutation::new("it is in the image", "systemd did not make it", |guest| {
+                    guest.replace(&format!("{MADE}\n"), "");
+                })
+                .incident("machine-controller issue 1455"),
+                Mutation::new("D-Bus has one", "/var/lib/dbus/machine-id", |guest| {
+                    guest.replace("random generator", "D-Bus machine ID");
+                }),
+                Mutation::new("the file is missing", "holds ``", |guest| guest.print("\n--\n"))
+                    .incident("image-builder issue 2164"),
+                Mutation::new("it stays a word", "uninitialized", |guest| {
+                    guest.print("uninitialized\n\n--\n");
+                }),
+            ],
+        ),
+        Answer::new(
+            "hostname",
+            "node-1\n",
+            &[Mutation::new("the image's own name", "`localhost` instead of `node-1`", |guest| {
+                guest.print("localhost\n");
+            })],
+        ),
+    ];
 }

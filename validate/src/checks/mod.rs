@@ -10,6 +10,8 @@ mod answers;
 mod cloud_init;
 mod cluster;
 mod cluster_pods;
+#[cfg(test)]
+mod corpus;
 mod identity;
 mod kernel;
 mod provisioning;

@@ -140,23 +140,79 @@ pub(super) fn store(table: &str) -> BTreeMap<String, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use nodekiln_words::Sha256;
+pub(super) use mutations::ANSWERS;
 
-    use super::super::testing::{context, fails, judge, judge_with, passes};
+#[cfg(test)]
+mod mutations {
+    use crate::checks::corpus::{Answer, Mutation};
+
+    const STORE: &str = include_str!("recorded/images-preloaded.txt");
+
+    pub(in crate::checks) const ANSWERS: &[Answer] = &[
+        Answer::new(
+            "containerd",
+            "active\n--\ncontainerd github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1+b1\n",
+            &[
+                Mutation::new("it failed", "containerd.service is failed", |guest| {
+                    guest.replace("active", "failed");
+                }),
+                Mutation::new("another version", "1.6.2~ds1, not 1.6.20", |guest| {
+                    guest.replace("1.6.20", "1.6.2");
+                }),
+                Mutation::new("there is none", "containerd is nothing", |guest| {
+                    guest.print("inactive\n--\n");
+                }),
+            ],
+        ),
+        Answer::new(
+            "kubernetes-version",
+            "v1.20.2\n--\nKubernetes v1.20.2\n",
+            &[
+                Mutation::new(
+                    "a kubelet built without its version",
+                    "kubelet says `v0.0.0",
+                    |guest| {
+                        guest.replace("Kubernetes v1.20.2", "Kubernetes v0.0.0-master+$Format:%h$");
+                    },
+                ),
+                Mutation::new("a kubeadm of another version", "kubeadm says `v1.20.4`", |guest| {
+                    guest.print("v1.20.4\n--\nKubernetes v1.20.2\n");
+                }),
+                Mutation::new("neither is there", "kubeadm says ``", |guest| guest.print("--\n")),
+            ],
+        ),
+        Answer::new(
+            "images-preloaded",
+            STORE,
+            &[
+                Mutation::new(
+                    "one is missing",
+                    "k8s.gcr.io/pause:3.2 is not in the store",
+                    |guest| {
+                        guest.replace("k8s.gcr.io/pause:3.2 ", "k8s.gcr.io/pause:3.5 ");
+                    },
+                )
+                .incident("sandbox image not preloaded"),
+                Mutation::new(
+                    "a name stands for another image",
+                    "kube-proxy:v1.20.2 is sha256:999",
+                    |guest| {
+                        guest.replace("sha256:4444", "sha256:9999");
+                    },
+                ),
+                Mutation::new("the store is empty", "etcd:3.4.13-0 is not in the store", |guest| {
+                    guest.print("REF TYPE DIGEST SIZE PLATFORMS LABELS \n");
+                }),
+            ],
+        ),
+    ];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{context, fails, judge, judge_with};
     use super::*;
     use crate::expect::Expectations;
-
-    #[test]
-    fn a_containerd_that_is_down_or_of_another_version_fails() {
-        let expect = Expectations { containerd: Some("1.6.20".into()), ..Expectations::default() };
-        let up =
-            "active\n--\ncontainerd github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1+b1\n";
-        assert!(passes(&judge("containerd", up, &expect)));
-        assert!(fails(&judge("containerd", &up.replace("active", "failed"), &expect), "failed"));
-        assert!(fails(&judge("containerd", &up.replace("1.6.20", "1.6.2"), &expect), "not 1.6.20"));
-        assert!(fails(&judge("containerd", "inactive\n--\n", &expect), "inactive"));
-    }
 
     #[test]
     fn containerd_without_a_claim_is_never_passed_and_asked_only_of_a_node() {
@@ -171,32 +227,5 @@ mod tests {
         assert!(fails(&judge_with("containerd", down, 0, &unknown).unwrap(), "inactive"));
         let up = judge_with("containerd", up, 0, &unknown).unwrap();
         assert!(matches!(up, Verdict::NotProven(_)));
-    }
-
-    #[test]
-    fn each_kubernetes_program_is_held_to_the_claim() {
-        let kubernetes = Some("1.20.2".parse().unwrap());
-        let expect = Expectations { kubernetes, ..Expectations::default() };
-        let right = "v1.20.2\n--\nKubernetes v1.20.2\n";
-        assert!(passes(&judge("kubernetes-version", right, &expect)));
-        let other = "v1.20.2\n--\nKubernetes v0.0.0-master+$Format:%h$\n";
-        assert!(fails(&judge("kubernetes-version", other, &expect), "kubelet says"));
-        assert!(fails(&judge("kubernetes-version", "\n--\n", &expect), "kubeadm says ``"));
-    }
-
-    #[test]
-    fn a_missing_image_and_a_swapped_tag_are_told_apart() {
-        let digest = Sha256::of("pause");
-        let images = [("k8s.gcr.io/pause:3.2".to_owned(), digest)].into();
-        let expect = Expectations { images, ..Expectations::default() };
-        let table = |digest: Sha256| {
-            format!(
-                "REF TYPE DIGEST SIZE PLATFORMS LABELS\nk8s.gcr.io/pause:3.2 application/x sha256:{digest} 750.7 KiB linux/amd64 -\n"
-            )
-        };
-        assert!(passes(&judge("images-preloaded", &table(digest), &expect)));
-        let swapped = judge("images-preloaded", &table(Sha256::of("other")), &expect);
-        assert!(fails(&swapped, "k8s.gcr.io/pause:3.2 is sha256:"));
-        assert!(fails(&judge("images-preloaded", "", &expect), "not in the store"));
     }
 }
