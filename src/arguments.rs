@@ -440,6 +440,10 @@ pub(crate) struct Validate {
     /// Processors of the guest.
     #[arg(long, default_value_t = 2, value_name = "N")]
     pub(crate) cpus: u32,
+    /// Power the image on once and no more: no power cut, and no second machine beside the first, to whose rules
+    /// nothing is said then. For checks of a change; a release wants all of it.
+    #[arg(long)]
+    pub(crate) quick: bool,
     /// Take every deadline this many times; more suits a busy machine.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub(crate) patience: u32,

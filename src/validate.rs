@@ -136,6 +136,7 @@ fn request(
         digests: verb.digests,
         image: subject.image,
         expect: subject.manifest.map(|manifest| manifest.expect),
+        quick: verb.quick,
         patience: verb.patience,
         kernel: None,
     }

@@ -32,6 +32,8 @@ pub enum Stage {
     ControlPlane,
     /// Until every rule has its answer.
     Rules,
+    /// Until the machine has lost its power.
+    PowerCut,
     /// Until the machine is off after it was told so.
     PowerOff,
 }
@@ -50,6 +52,7 @@ impl Stage {
             Self::PodRunning => "the probe pod runs",
             Self::ControlPlane => "the control-plane pods are ready",
             Self::Rules => "every rule has its answer",
+            Self::PowerCut => "the machine has lost its power",
             Self::PowerOff => "the machine is off",
         }
     }
@@ -67,6 +70,7 @@ impl Stage {
             Self::PodRunning => "pod-running",
             Self::ControlPlane => "control-plane",
             Self::Rules => "rules",
+            Self::PowerCut => "power-cut",
             Self::PowerOff => "power-off",
         }
     }
@@ -74,7 +78,7 @@ impl Stage {
 
 /// Seconds by stage: with KVM, under TCG. The TCG figures are four to five times what an idle
 /// two-core host needs (multi-user 20 s, `kubeadm init` 150 s), since hosts are seldom idle.
-const TABLE: [(Stage, u64, u64); 10] = [
+const TABLE: [(Stage, u64, u64); 11] = [
     (Stage::Firmware, 30, 120),
     (Stage::Kernel, 30, 120),
     (Stage::Login, 90, 300),
@@ -84,6 +88,7 @@ const TABLE: [(Stage, u64, u64); 10] = [
     (Stage::PodRunning, 60, 240),
     (Stage::ControlPlane, 60, 240),
     (Stage::Rules, 300, 1200),
+    (Stage::PowerCut, 5, 10),
     (Stage::PowerOff, 60, 180),
 ];
 
@@ -99,6 +104,12 @@ impl Deadlines {
     #[must_use]
     pub const fn new(engine: Engine, patience: u32) -> Self {
         Self { engine, patience: if patience == 0 { 1 } else { patience } }
+    }
+
+    /// The same for machines of which `count` share the processors.
+    #[must_use]
+    pub const fn shared(self, count: u32) -> Self {
+        Self { patience: self.patience.saturating_mul(count), ..self }
     }
 
     /// How long `stage` may take.

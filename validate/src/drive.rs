@@ -1,11 +1,14 @@
 //! Drives one guest from power on to power off and asks the rules in between.
 
 mod ask;
+mod further;
 mod stages;
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use self::ask::Answers;
+use self::further::Seen;
 use nodekiln_words::{Cancel, Class, Event, Failure, Progress, Result, ResultExt as _};
 
 use crate::accelerator::Chosen;
@@ -17,10 +20,13 @@ use crate::deadlines::Stage;
 use crate::guest::Guest;
 use crate::guest::Life as _;
 use crate::keys::Keys;
+use crate::machine::Machine;
 use crate::metadata::Emulation;
+use crate::place::Place;
+use crate::power_on::PowerOn;
 use crate::provisioning::{self, Part, Provisioning};
-use crate::qemu::{Disks, arguments};
-use crate::report::{Excerpt, Judged, Metadata};
+use crate::qemu::{Disks, Held, arguments};
+use crate::report::{Excerpt, Further, Judged, Metadata};
 use crate::run::{Boot, Broken, Cause, Lap, Running};
 use crate::seed::KubeadmPlan;
 use crate::{Request, Tier, evidence, program};
@@ -34,6 +40,7 @@ pub(crate) struct Outlook {
     pub(crate) findings: Vec<Finding>,
     pub(crate) logs: Vec<Excerpt>,
     pub(crate) metadata: Option<Metadata>,
+    pub(crate) further: Vec<Further>,
 }
 
 pub(crate) fn drive(
@@ -45,9 +52,12 @@ pub(crate) fn drive(
     cancel: &Cancel,
 ) -> std::result::Result<Outlook, Broken> {
     let keys = Keys::generate()?;
-    let given = Provisioning::draw(request, subject.artifact, subject.part, &keys, plan)?;
-    let emulation = given.serve(&request.out)?;
-    let drive = Drive { request, subject, plan, chosen, keys, given, progress, cancel };
+    let (machine, place) = (request.machine.clone(), Place::FIRST);
+    let (artifact, part) = (subject.artifact, subject.part);
+    let given = Provisioning::draw(&machine, place, artifact, part, &keys, plan)?;
+    let emulation = given.serve(&request.out, PowerOn::First)?;
+    let drive =
+        Drive { request, subject, machine, place, plan, chosen, keys, given, progress, cancel };
     let outlook = match &emulation {
         None => drive.run(None),
         // QEMU's network, and so the port that leads to the guest, is that of the services.
@@ -90,10 +100,12 @@ pub(crate) struct Subject<'a> {
     pub(crate) part: Part,
 }
 
-/// One boot.
+/// One machine of the run.
 struct Drive<'a> {
     request: &'a Request,
     subject: &'a Subject<'a>,
+    machine: Machine,
+    place: Place,
     plan: Option<&'a KubeadmPlan>,
     chosen: &'a Chosen,
     keys: Keys,
@@ -104,37 +116,49 @@ struct Drive<'a> {
 
 impl Drive<'_> {
     fn run(&self, emulation: Option<&Emulation>) -> std::result::Result<Outlook, Broken> {
-        let Self { request, chosen, .. } = self;
         // The overlay grows by gigabytes, so it lies in the output folder; a socket's path must be
         // shorter than 108 bytes, so it lies where temporary files do.
-        let big = evidence::scratch(&request.out)?;
+        let big = evidence::scratch(&self.request.out)?;
         let small = tempfile::tempdir().or_io(|| "make a folder for sockets".into())?;
-        let disks = self.disks(big.path())?; // 5. overlay, seed and medium
-        let boot = Boot {
-            machine: &request.machine,
+        let held = Held::of(self.disks(big.path())?)?; // 5. overlay, seed and medium
+        let boot = self.boot(PowerOn::First, None, small.path(), emulation.is_some());
+        let running = power_on(&boot, &held)?; // 6. boot
+        self.watch(&running, emulation, &held, small.path())
+    }
+
+    /// What this machine is powered on with. `begun` is when the run's first power-on began, if it was another one.
+    fn boot<'b>(
+        &'b self,
+        power_on: PowerOn,
+        begun: Option<Instant>,
+        scratch: &'b Path,
+        services: bool,
+    ) -> Boot<'b> {
+        let Self { request, chosen, .. } = self;
+        Boot {
+            power_on,
+            begun,
+            place: self.place,
+            machine: &self.machine,
             chosen,
             deadlines: Deadlines::new(chosen.engine, request.patience),
-            scratch: small.path(),
+            scratch,
             out: &request.out,
-            services: emulation.is_some(),
+            services,
             kernel: request.kernel.as_ref(),
             progress: self.progress,
             cancel: self.cancel,
-        };
-        let running = Running::power_on(&boot, &disks).map_err(|failure| Broken {
-            engine: failure.class() == Class::Unsupported, // QEMU ended at once
-            failure,
-        })?; // 6. boot
-        forget(&disks);
-        self.watch(&running, emulation)
+        }
     }
 
-    /// Waits for the guest, has the rules asked, powers it off. A fault of what it runs on is looked for
+    /// Waits for the guest, has the rules asked, powers it off, or cuts its power and on again. A fault of what it runs on is looked for
     /// after each of these, since it looks like one of the guest.
     fn watch(
         &self,
         running: &Running,
         emulation: Option<&Emulation>,
+        held: &Held,
+        scratch: &Path,
     ) -> std::result::Result<Outlook, Broken> {
         let Self { request, plan, .. } = self;
         let mut answers = Answers::default();
@@ -154,6 +178,7 @@ impl Drive<'_> {
             observed: observed.as_ref(),
             console: &findings,
         };
+        let portrait = further::portrait(request, &reached, running, &mut answers)?;
         let mut rules = match &reached.guest {
             Some(guest) => {
                 let cluster = reached.cluster();
@@ -164,23 +189,36 @@ impl Drive<'_> {
         };
         running.host()?;
         let failed = cause.is_some() || rules.iter().any(|rule| !ask::fine(rule));
-        let logs = match &reached.guest {
+        let mut logs = match &reached.guest {
             Some(guest) if failed && running.check().is_ok() => {
                 ask::fetch_logs(guest, &request.out, running)?
             }
             _ => Vec::new(),
         };
-        if reached.guest.is_some() {
-            let ended = end(running)?; // 9. power off
-            running.host()?;
-            let late = |failure| running.cause(Some(Stage::PowerOff), &failure);
-            cause = cause.or_else(|| ended.map(late));
-        }
+        let seen = match &portrait {
+            Ok(_) if running.check().is_ok() => {
+                drop(reached.guest); // nothing is asked of it any more
+                let again = further::Again { held, scratch, services: emulation.is_some() };
+                self.power_on_again(running, &again)? // 9. a power cut, and a clone
+            }
+            _ if reached.guest.is_some() => {
+                let ended = end(running)?; // 9. power off
+                running.host()?;
+                let late = |failure| running.cause(Some(Stage::PowerOff), &failure);
+                cause = cause.or_else(|| ended.map(late));
+                Vec::new()
+            }
+            _ => Vec::new(),
+        };
         let (findings, observed) = (running.findings(), provisioning::observed(emulation));
         let last = Context { console: &findings, observed: observed.as_ref(), ..context };
         ask::judge_again(&mut rules, &last)?;
+        further::judge(&mut rules, &portrait, &seen, &last)?;
         let metadata = emulation.map(Metadata::of);
-        Ok(Outlook { laps: running.laps(), rules, cause, findings, logs, metadata })
+        let laps = running.laps().into_iter().chain(seen.iter().flat_map(Seen::laps)).collect();
+        logs.extend(seen.iter().flat_map(Seen::logs));
+        let further = seen.into_iter().map(Seen::told).collect();
+        Ok(Outlook { laps, rules, cause, findings, logs, metadata, further })
     }
 
     fn disks(&self, folder: &Path) -> Result<Disks> {
@@ -196,9 +234,15 @@ impl Drive<'_> {
         let seed = attach(&self.given.seed, evidence::SEED)?;
         let cd = attach(&self.given.cd, evidence::MEDIUM)?;
         let own = || uefi(place(evidence::VARIABLES));
-        let uefi = arguments::needs_ovmf(&self.request.machine).then(own).transpose()?;
+        let uefi = arguments::needs_ovmf(&self.machine).then(own).transpose()?;
         Ok(Disks { overlay, seed, cd, uefi })
     }
+}
+
+/// Powers a machine on. A QEMU that ended at once puts the engine in doubt.
+fn power_on<'a>(boot: &Boot<'a>, held: &Held) -> std::result::Result<Running<'a>, Broken> {
+    Running::power_on(boot, held.disks())
+        .map_err(|failure| Broken { engine: failure.class() == Class::Unsupported, failure })
 }
 
 /// Powers a guest off that had come up; what went wrong is a finding about the guest. One that had
@@ -228,16 +272,6 @@ fn uefi(variables: PathBuf) -> Result<(PathBuf, PathBuf)> {
     let (code, template) = program::ovmf()?;
     fs_err::copy(&template, &variables).or_io(|| "copy the UEFI variable store".into())?;
     Ok((code, variables))
-}
-
-/// QEMU has the files open; without names nothing is left of them even after a kill -9. Seed and medium
-/// hold this run's keys besides.
-fn forget(disks: &Disks) {
-    let Disks { overlay, seed, cd, uefi } = disks;
-    let variables = uefi.as_ref().map(|(_, own)| own);
-    for file in [Some(overlay), seed.as_ref(), cd.as_ref(), variables].into_iter().flatten() {
-        let _ = fs_err::remove_file(file);
-    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use nodekiln_words::{Failure, Result, ResultExt as _};
 
+use crate::power_on::PowerOn;
 use crate::report::{self, Kept, Report};
 
 /// The console's log.
@@ -83,10 +84,15 @@ fn busy(folder: &Path) -> Failure {
 /// Removes what a run writes, by name: the folder may hold things of its owner too. Who holds the lock
 /// knows that no run lives that the overlays could belong to.
 fn clear(folder: &Path) -> Result<()> {
-    for name in REPORTS.iter().chain(&[CONSOLE, QEMU_LOG, PICTURE, SCREEN, METADATA]) {
+    for name in REPORTS {
         remove(&folder.join(name))?;
     }
-    remove_logs(&folder.join(GUEST))?;
+    for power_on in PowerOn::ALL {
+        for name in [CONSOLE, QEMU_LOG, PICTURE, SCREEN, METADATA] {
+            remove(&folder.join(power_on.file(name)))?;
+        }
+        remove_logs(&folder.join(power_on.file(GUEST)))?;
+    }
     let entries = fs_err::read_dir(folder).or_io(|| "look into the output folder".into())?;
     for entry in entries.flatten() {
         let name = entry.file_name();
@@ -174,6 +180,8 @@ mod tests {
         }
         for name in REPORTS.iter().chain(&[CONSOLE, QEMU_LOG, PICTURE, SCREEN, METADATA]).chain(&[
             "guest/journal.log",
+            "console-after-cut.log",
+            "screen-clone.png",
             ".overlay-abc123/root.qcow2",
             ".overlay-abc123/seed.img",
             ".overlay-mine/letter.txt",

@@ -26,6 +26,8 @@ pub mod inspect;
 pub mod keys;
 pub mod machine;
 pub mod metadata;
+pub mod place;
+pub mod power_on;
 mod printable;
 mod program;
 pub mod provisioning;
@@ -149,6 +151,8 @@ pub struct Request {
     pub digests: bool,
     /// What runs the guest's processors.
     pub accelerator: Accelerator,
+    /// Whether the image is powered on once and no more: no power cut, and no second machine beside the first.
+    pub quick: bool,
     /// Every deadline is taken this many times; 1 is normal, more suits a busy host.
     pub patience: u32,
     /// A kernel that replaces the image's boot loader: for experiments, never for evidence.
@@ -209,6 +213,7 @@ pub fn validate(request: &Request, progress: &dyn Progress, cancel: &Cancel) -> 
         firmware: request.machine.firmware,
         accelerator: chosen,
         timeline: outlook.laps,
+        further: outlook.further,
         rules,
         obstacles,
         cause: outlook.cause,
@@ -266,6 +271,9 @@ fn fidelity(request: &Request, cloud: Option<Cloud>) -> Vec<String> {
         Some(cloud) => report::fidelity(request.tier, cloud),
         None => vec!["that it boots: the image was judged as it lies in its file".into()],
     };
+    if request.tier.boots() && request.quick {
+        list.push("a power cut and a second machine: `--quick` left them out".into());
+    }
     if request.kernel.is_some() {
         list.insert(0, "the boot loader: a kernel from outside the image was started".into());
     }

@@ -7,13 +7,14 @@ use nodekiln_providers::MachineProfile;
 use nodekiln_words::{Class, Failure, Result, Sha256};
 use uuid::Uuid;
 
+use crate::Machine;
 use crate::artifact::Artifact;
 use crate::evidence;
 use crate::keys::{self, KeyPair, Keys};
 use crate::metadata::{Cloud, Description, Emulation, Instance, Journal, Observed, media};
-use crate::qemu::arguments::MAC;
+use crate::place::Place;
+use crate::power_on::PowerOn;
 use crate::seed::{KubeadmPlan, Seed};
-use crate::{Machine, Request};
 
 /// OpenStack's datasource for the config drive, as `datasource_list` has it.
 const CONFIG_DRIVE: &str = "ConfigDrive";
@@ -130,7 +131,8 @@ impl Provisioning {
     /// # Errors
     /// When there is no randomness, or a medium cannot be made.
     pub(crate) fn draw(
-        request: &Request,
+        machine: &Machine,
+        place: Place,
         artifact: &Artifact,
         part: Part,
         keys: &Keys,
@@ -139,8 +141,11 @@ impl Provisioning {
         let cloud = part.cloud;
         let name = artifact.path.to_string_lossy();
         let hostname = format!("node-{:08x}", u32::from_ne_bytes(keys::random()?));
-        let instance = nodekiln_words::derive_uuid(INSTANCES, &name);
-        let seed = Seed { instance, hostname: &hostname, keys, kubeadm: plan };
+        let mut instance = nodekiln_words::derive_uuid(INSTANCES, &name);
+        if place != Place::FIRST {
+            instance = nodekiln_words::derive_uuid(instance, &place.number().to_string());
+        }
+        let seed = Seed { place, instance, hostname: &hostname, keys, kubeadm: plan };
         let user_data = seed.user_data().into_bytes();
         let told = Told {
             cloud,
@@ -161,13 +166,16 @@ impl Provisioning {
             Description {
                 seed: Some(name.into_owned()),
                 hostname: Some(hostname),
-                mac: Some(MAC.to_owned()),
+                clone: place.number().into(),
+                mac: Some(place.mac()),
+                address: Some(format!("{}/{}", place.address(), Place::PREFIX)),
+                gateway: Some(place.gateway()),
                 ssh_keys: vec![key.clone()],
                 ..Description::default()
             },
         )?;
         instance.user_data = Some(user_data);
-        let Machine { profile, seed, .. } = &request.machine;
+        let Machine { profile, seed, .. } = machine;
         // The cloud knows the machine by the id that its firmware tells.
         let instance = instance.on(&profile.smbios, *seed);
         let node = instance.node_name();
@@ -183,9 +191,9 @@ impl Provisioning {
     ///
     /// # Errors
     /// When this machine does not let us have a network.
-    pub(crate) fn serve(&self, out: &Path) -> Result<Option<Emulation>> {
+    pub(crate) fn serve(&self, out: &Path, power_on: PowerOn) -> Result<Option<Emulation>> {
         let Some(instance) = &self.service else { return Ok(None) };
-        let journal = Journal::to_file(&out.join(evidence::METADATA))?;
+        let journal = Journal::to_file(&out.join(power_on.file(evidence::METADATA)))?;
         let started = Emulation::start(instance.clone(), Vec::new(), journal);
         started.map(Some).map_err(no_network)
     }

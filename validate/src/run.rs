@@ -17,6 +17,8 @@ use crate::deadlines::{Deadlines, Stage};
 use crate::evidence;
 use crate::guest::Life;
 use crate::machine::Machine;
+use crate::place::Place;
+use crate::power_on::PowerOn;
 use crate::qemu::arguments::{DirectKernel, Setup, Wires};
 use crate::qemu::{Disks, Qemu, Qmp};
 use crate::screen;
@@ -33,9 +35,12 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long a stage took.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Lap {
+    /// Which power-on it belongs to.
+    #[serde(default)]
+    pub power_on: PowerOn,
     /// The stage.
     pub stage: Stage,
-    /// Seconds since power on at which it ended.
+    /// Seconds since the run's first power-on at which it ended.
     pub at: f64,
     /// Seconds it took.
     pub took: f64,
@@ -56,6 +61,12 @@ pub struct Cause {
 
 /// What a boot needs besides its disks.
 pub struct Boot<'a> {
+    /// Which machine of the run it is.
+    pub place: Place,
+    /// Which power-on it is.
+    pub power_on: PowerOn,
+    /// When the run's first power-on began; `None` for that one itself.
+    pub begun: Option<Instant>,
     /// The machine.
     pub machine: &'a Machine,
     /// What runs it.
@@ -78,6 +89,7 @@ pub struct Boot<'a> {
 
 /// A running guest.
 pub struct Running<'a> {
+    power_on: PowerOn,
     qemu: Qemu,
     qmp: RefCell<Qmp>,
     console: RefCell<Console>,
@@ -103,18 +115,19 @@ impl<'a> Running<'a> {
     /// # Errors
     /// When QEMU is missing, refuses its arguments or cannot be reached.
     pub fn power_on(boot: &Boot<'a>, disks: &Disks) -> Result<Self> {
-        let console = console_path(boot.out);
+        let console = boot.out.join(boot.power_on.file(evidence::CONSOLE));
         fs_err::write(&console, b"").or_io(|| "make the console's log".into())?;
         let (qemu, qmp, port) = start(boot, disks, &console)?;
         Ok(Self {
+            power_on: boot.power_on,
             qemu,
             qmp: RefCell::new(qmp),
             console: RefCell::new(Console::follow(&console)),
             laps: RefCell::default(),
-            started: Instant::now(),
+            started: boot.begun.unwrap_or_else(Instant::now),
             looked: Cell::new(Instant::now()),
             port,
-            screen: boot.out.join(evidence::SCREEN),
+            screen: boot.out.join(boot.power_on.file(evidence::SCREEN)),
             deadlines: boot.deadlines,
             progress: boot.progress,
             cancel: boot.cancel,
@@ -125,6 +138,12 @@ impl<'a> Running<'a> {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Which power-on it is.
+    #[must_use]
+    pub fn which(&self) -> PowerOn {
+        self.power_on
     }
 
     /// QEMU's process id.
@@ -144,7 +163,8 @@ impl<'a> Running<'a> {
     /// # Errors
     /// Those of `work`.
     pub fn stage<T>(&self, stage: Stage, work: impl FnOnce(Duration) -> Result<T>) -> Result<T> {
-        let task = self.progress.start(&format!("until {}", stage.goal()), None, "");
+        let title = format!("{}until {}", self.power_on.whose(), stage.goal());
+        let task = self.progress.start(&title, None, "");
         let begun = Instant::now();
         let result = work(self.deadlines.of(stage));
         let took = begun.elapsed().as_secs_f64();
@@ -152,7 +172,7 @@ impl<'a> Running<'a> {
             Ok(_) => {
                 self.progress.finish(task, &format!("{took:.1} s"));
                 let at = self.started.elapsed().as_secs_f64();
-                self.laps.borrow_mut().push(Lap { stage, at, took });
+                self.laps.borrow_mut().push(Lap { power_on: self.power_on, stage, at, took });
             }
             Err(_) => self.progress.fail(task),
         }
@@ -213,7 +233,7 @@ impl<'a> Running<'a> {
     #[must_use]
     pub fn cause(&self, stage: Option<Stage>, failure: &Failure) -> Cause {
         if self.qemu.exited().is_ok_and(|status| status.is_none()) {
-            let picture = self.screen.with_file_name(evidence::PICTURE);
+            let picture = self.screen.with_file_name(self.power_on.file(evidence::PICTURE));
             let taken = self.qmp.borrow_mut().screendump(&picture);
             let _ = taken.and_then(|()| screen::keep(&picture, &self.screen));
         }
@@ -293,6 +313,21 @@ impl<'a> Running<'a> {
         })
     }
 
+    /// Ends the machine as a loss of power does: at once, and without a word to the guest. What the guest has had
+    /// flushed is on its disk; what it has not may be lost. Nothing is to be asked of it afterwards.
+    ///
+    /// # Errors
+    /// When QEMU cannot be killed.
+    pub fn cut(&self) -> Result<()> {
+        self.stage(Stage::PowerCut, |_| self.qemu.kill().map(drop))
+    }
+
+    /// When the run's first power-on began.
+    #[must_use]
+    pub fn begun(&self) -> Instant {
+        self.started
+    }
+
     fn fatal_line(&self) -> Result<Option<Finding>> {
         let mut console = self.console.borrow_mut();
         console.poll()?;
@@ -352,14 +387,19 @@ fn start(boot: &Boot, disks: &Disks, console: &Path) -> Result<(Qemu, Qmp, u16)>
     let mut tries = 3;
     loop {
         let ssh_port = free_port()?;
-        let qmp = boot.scratch.join("qmp");
+        let qmp = boot.scratch.join(boot.power_on.file("qmp"));
         let services = boot.services;
-        let wires = Wires { qmp, console: console.to_owned(), ssh_port, services };
+        let wires =
+            Wires { place: boot.place, qmp, console: console.to_owned(), ssh_port, services };
         let _ = fs_err::remove_file(&wires.qmp);
         let engine = boot.chosen.engine;
         let setup =
             Setup { machine: boot.machine, engine, disks, wires: &wires, kernel: boot.kernel };
-        let qemu = Qemu::start(&setup, &boot.out.join(evidence::QEMU_LOG), boot.cancel)?;
+        let qemu = Qemu::start(
+            &setup,
+            &boot.out.join(boot.power_on.file(evidence::QEMU_LOG)),
+            boot.cancel,
+        )?;
         match qemu.connect() {
             Ok(qmp) => return Ok((qemu, qmp, ssh_port)),
             Err(_) if tries > 1 && qemu.said().contains("host forwarding") => tries -= 1,

@@ -278,7 +278,7 @@ pub fn judge(subject: &Subject) -> Result<Judgement> {
             (Judge::Image(judge), _) => judge(subject),
             (Judge::Tree(_), Ok(examined)) => judge_files(rule, examined).map(Said::from),
             (Judge::Tree(_), Err(why)) => Ok(why.clone().into()),
-            (Judge::Machine(..), _) => continue,
+            (Judge::Machine(..) | Judge::Pair(..), _) => continue,
         };
         let verdict = match said.or_else(|failure| unread_by(rule, failure))? {
             Said::Verdict(verdict) => rule.severity.weigh(verdict),

@@ -14,18 +14,22 @@ mod cluster_pods;
 mod corpus;
 mod identity;
 mod kernel;
+mod portrait;
+mod power_ons;
 mod provisioning;
 mod runtime;
 mod system;
 
 pub(crate) use cluster_pods::{COMPONENTS, trouble};
 use nodekiln_words::Result;
+pub(crate) use portrait::PORTRAIT;
 
 use crate::Tier;
 use crate::console::Finding;
 use crate::expect::Expectations;
 use crate::guest::Output;
 use crate::metadata::Observed;
+use crate::power_on::PowerOn;
 use crate::provisioning::Told;
 use crate::rules::{Applies, Facts, Judge, Rule, Severity, Software, Verdict};
 
@@ -42,6 +46,19 @@ pub enum Ask {
     LoginMethods,
     /// Nothing: judged from what the run itself has seen.
     Nothing,
+    /// What it says of itself, of this machine and of one that is powered on besides.
+    Again,
+}
+
+/// What two machines say of themselves, or one before and after.
+#[derive(Clone, Copy, Debug)]
+pub struct Pair<'a> {
+    /// What the machine of the first power-on answered.
+    pub first: &'a Output,
+    /// What the machine of the other power-on answered to the same question.
+    pub other: &'a Output,
+    /// What the scan of the other one's console found.
+    pub console: &'a [Finding],
 }
 
 /// What is known besides the guest's answer.
@@ -71,6 +88,7 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
         kernel::RULES,
         access::RULES,
         runtime::RULES,
+        power_ons::RULES,
         cluster::RULES,
         cluster_pods::RULES,
     ]
@@ -93,9 +111,27 @@ pub(crate) fn verdict(rule: &Rule, answer: &Output, context: &Context) -> Result
     }
     match rule.judge {
         Judge::Machine(_, judge) => Ok(rule.severity.weigh(judge(answer, context)?)),
-        Judge::Image(_) | Judge::Tree(_) => {
-            Ok(Verdict::Skipped("is no rule on a running machine".to_owned()))
+        Judge::Image(_) | Judge::Tree(_) | Judge::Pair(..) => {
+            Ok(Verdict::Skipped("is no rule on one running machine".to_owned()))
         }
+    }
+}
+
+/// What `rule` says of a pair of answers; nothing where it judges no pair with this power-on.
+///
+/// # Errors
+/// When an answer is no answer to the question.
+pub(crate) fn pair_verdict(
+    rule: &Rule,
+    other: PowerOn,
+    pair: &Pair,
+    context: &Context,
+) -> Option<Result<Verdict>> {
+    match rule.judge {
+        Judge::Pair(power_on, judge) if power_on == other => {
+            Some(judge(pair, context).map(|verdict| rule.severity.weigh(verdict)))
+        }
+        _ => None,
     }
 }
 
@@ -103,6 +139,7 @@ pub(crate) fn verdict(rule: &Rule, answer: &Output, context: &Context) -> Result
 pub(crate) fn ask(rule: &Rule) -> Ask {
     match rule.judge {
         Judge::Machine(ask, _) => ask,
+        Judge::Pair(..) => Ask::Again,
         Judge::Image(_) | Judge::Tree(_) => Ask::Nothing,
     }
 }
@@ -159,6 +196,21 @@ pub(crate) mod testing {
         let answer = Output { stdout: stdout.as_bytes().to_vec(), stderr: Vec::new(), status };
         let Judge::Machine(_, judge) = rule.judge else { panic!("{id} asks nothing") };
         judge(&answer, context) // unweighed
+    }
+
+    /// The verdict of the rule `id` on two recorded answers, unweighed.
+    pub(crate) fn judge_pair(
+        id: &str,
+        first: &str,
+        other: &str,
+        console: &[Finding],
+        context: &Context,
+    ) -> Result<Verdict> {
+        let rule = rules().find(|rule| rule.id == id).unwrap_or_else(|| panic!("no rule {id}"));
+        let answer = |text: &str| Output { stdout: text.into(), ..Output::default() };
+        let Judge::Pair(_, judge) = rule.judge else { panic!("{id} judges no pair") };
+        let (first, other) = (answer(first), answer(other));
+        judge(&Pair { first: &first, other: &other, console }, context)
     }
 
     pub(crate) fn passes(verdict: &Verdict) -> bool {

@@ -38,7 +38,12 @@ impl Answers {
     }
 
     /// Two rules that ask the same get the same answer; programs start slowly under emulation.
-    fn ask(&mut self, script: &'static str, guest: &Guest, running: &Running) -> Result<Output> {
+    pub(super) fn ask(
+        &mut self,
+        script: &'static str,
+        guest: &Guest,
+        running: &Running,
+    ) -> Result<Output> {
         if let Some(known) = self.0.get(script) {
             return Ok(known.clone());
         }
@@ -65,7 +70,7 @@ pub(super) fn ask_all(
             continue;
         }
         let answer = match checks::ask(rule) {
-            Ask::Nothing => Ok(Output::default()),
+            Ask::Nothing | Ask::Again => Ok(Output::default()),
             Ask::LoginMethods => login_methods(guest, running),
             Ask::Script(script) | Ask::Last(script) | Ask::Cluster(script) => {
                 answers.ask(script, guest, running)
@@ -135,7 +140,8 @@ const LOGS: [(&str, &str, usize); 6] = [
 
 /// Saves the guest's logs in `out/guest` and returns the ends of those that tell most.
 pub(super) fn fetch_logs(guest: &Guest, out: &Path, running: &Running) -> Result<Vec<Excerpt>> {
-    let folder = out.join(evidence::GUEST);
+    let power_on = running.which();
+    let folder = out.join(power_on.file(evidence::GUEST));
     fs_err::create_dir_all(&folder).or_io(|| "make a folder for the guest's logs".into())?;
     let mut excerpts = Vec::new();
     for (name, script, shown) in LOGS {
@@ -146,14 +152,15 @@ pub(super) fn fetch_logs(guest: &Guest, out: &Path, running: &Running) -> Result
         let Ok(output) = guest.run(&["sh", "-c", script], running.deadlines().command()) else {
             continue;
         };
-        let file = Path::new(evidence::GUEST).join(format!("{name}.log"));
+        let file = Path::new(&power_on.file(evidence::GUEST)).join(format!("{name}.log"));
         fs_err::write(out.join(&file), &output.stdout)
             .or_io(|| format!("keep the guest's log {name}"))?;
         let text = output.text();
         let lines: Vec<String> = text.lines().map(str::to_owned).collect();
         let lines = lines[lines.len().saturating_sub(shown)..].to_vec();
         if !lines.is_empty() {
-            excerpts.push(Excerpt { what: name.into(), lines, file });
+            let what = format!("{}{name}", power_on.whose());
+            excerpts.push(Excerpt { what, lines, file });
         }
     }
     Ok(excerpts)

@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use nodekiln_words::{Failure, Result, ResultExt as _};
-use ssh2::{Channel, ErrorCode, Session};
+use ssh2::{Channel, ErrorCode, MethodType, Session};
 
 use self::shell::{Shell, Wire, patient};
 use crate::keys::{Keys, USER};
@@ -220,6 +220,10 @@ fn open_session(port: u16) -> Result<Session> {
         .or_io(|| format!("connect to the guest's SSH port at {address}"))?;
     let mut session = Session::new().or_io(|| "start an SSH session".into())?;
     session.set_tcp_stream(stream);
+    // The pinned key is of this kind, and the image may have others besides.
+    session
+        .method_pref(MethodType::HostKey, "ssh-ed25519")
+        .or_io(|| "start an SSH session".into())?;
     session.set_blocking(false);
     Ok(session)
 }

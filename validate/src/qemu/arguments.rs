@@ -7,9 +7,7 @@ use nodekiln_providers::{DiskBus, Firmware, NetworkCard};
 
 use crate::accelerator::Engine;
 use crate::machine::Machine;
-
-/// The Ethernet address of the guest's only card; locally administered.
-pub const MAC: &str = "52:54:00:6e:6b:01";
+use crate::place::Place;
 
 /// The block devices of one run.
 #[derive(Clone, Debug)]
@@ -27,6 +25,8 @@ pub struct Disks {
 /// Where QEMU's ends of the wires are.
 #[derive(Clone, Debug)]
 pub struct Wires {
+    /// Which machine of the run it is.
+    pub place: Place,
     /// Unix socket that QEMU listens on for QMP.
     pub qmp: PathBuf,
     /// File that receives all that the guest writes to its first serial port.
@@ -228,7 +228,9 @@ fn cd(line: &mut Line, setup: &Setup) {
 /// elsewhere, and only the forwarded port leads in. Where the cloud's services are in QEMU's own network the
 /// guest has to get there, and there is nothing else to be reached.
 fn network(line: &mut Line, setup: &Setup) {
-    let port = setup.wires.ssh_port;
+    let Wires { place, ssh_port: port, .. } = setup.wires;
+    let own = place.network().map(|network| format!("net={network},")).unwrap_or_default();
+    let mac = place.mac();
     let restrict = if setup.wires.services { "" } else { "restrict=on," };
     let device = match setup.machine.profile.network {
         NetworkCard::VirtioNet => "virtio-net-pci",
@@ -237,9 +239,9 @@ fn network(line: &mut Line, setup: &Setup) {
     };
     line.pair(
         "-netdev",
-        &format!("user,id=net0,{restrict}ipv6=off,hostfwd=tcp:127.0.0.1:{port}-:22"),
+        &format!("user,id=net0,{own}{restrict}ipv6=off,hostfwd=tcp:127.0.0.1:{port}-:22"),
     );
-    line.pair("-device", &format!("{device},netdev=net0,mac={MAC},romfile="));
+    line.pair("-device", &format!("{device},netdev=net0,mac={mac},romfile="));
 }
 
 fn wires(line: &mut Line, wires: &Wires) {

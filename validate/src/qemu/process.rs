@@ -110,6 +110,15 @@ impl Qemu {
         Ok(None)
     }
 
+    /// Kills it at once, as a loss of power ends a machine, and waits until it is gone.
+    ///
+    /// # Errors
+    /// When it cannot be killed or waited for.
+    pub fn kill(&self) -> Result<ExitStatus> {
+        let mut child = lock(&self.child);
+        child.kill().and_then(|()| child.wait()).or_io(|| "kill QEMU".into())
+    }
+
     /// The process id, while it runs.
     #[must_use]
     pub fn id(&self) -> u32 {

@@ -46,7 +46,12 @@ impl Kept {
     /// The console's log, where one was kept.
     #[must_use]
     pub fn console(&self) -> Option<Vec<u8>> {
-        self.file(&self.report.console).filter(|log| !log.is_empty())
+        self.file_of(&self.report.console)
+    }
+
+    /// A log that the report names, where there is one.
+    pub(super) fn file_of(&self, name: &Path) -> Option<Vec<u8>> {
+        self.file(name).filter(|log| !log.is_empty())
     }
 
     /// The picture of the guest's screen as PNG in base64, where one was taken.

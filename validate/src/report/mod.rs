@@ -20,6 +20,7 @@ use crate::accelerator::Chosen;
 use crate::console::Finding;
 use crate::evidence;
 use crate::metadata::Emulation;
+use crate::power_on::PowerOn;
 use crate::rules::{Record, Rule, Verdict};
 use crate::run::{Cause, Lap};
 
@@ -55,6 +56,9 @@ pub struct Report {
     pub accelerator: Option<Chosen>,
     /// When each stage ended.
     pub timeline: Vec<Lap>,
+    /// Further times that the image was powered on, besides the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further: Vec<Further>,
     /// The rules in order.
     pub rules: Vec<Judged>,
     /// Why QEMU cannot boot it, though it may be sound; it was not booted then.
@@ -72,6 +76,19 @@ pub struct Report {
     pub console: PathBuf,
     /// What this run cannot prove about a real cloud.
     pub fidelity: Vec<String>,
+}
+
+/// What another power-on of the image has shown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Further {
+    /// Which one.
+    pub power_on: PowerOn,
+    /// Why it did not get to its end, if it did not.
+    pub cause: Option<Cause>,
+    /// What the scan of its console found.
+    pub findings: Vec<Finding>,
+    /// The log of its console, a file of the evidence.
+    pub console: PathBuf,
 }
 
 /// What a guest asked of its cloud's metadata service.
@@ -232,6 +249,12 @@ impl Report {
         Ok(())
     }
 
+    /// Seconds from the first power-on to the end of the last stage of all; nothing where none was reached.
+    #[must_use]
+    pub fn seconds(&self) -> Option<f64> {
+        self.timeline.iter().map(|lap| lap.at).reduce(f64::max)
+    }
+
     /// The report as JSON.
     #[must_use]
     pub fn json(&self) -> String {
@@ -265,6 +288,7 @@ pub(crate) mod testing {
             },
             outcome,
         };
+        let lap = |power_on, at| Lap { power_on, stage: Stage::Login, at, took: 12.25 };
         Report {
             schema: SCHEMA.into(),
             image: "/images/node.qcow2".into(),
@@ -279,7 +303,13 @@ pub(crate) mod testing {
                 cpu: "max".into(),
                 qemu: "7.2.22".into(),
             }),
-            timeline: vec![Lap { stage: Stage::Login, at: 21.5, took: 12.25 }],
+            timeline: vec![lap(PowerOn::First, 21.5), lap(PowerOn::AfterCut, 40.0)],
+            further: vec![Further {
+                power_on: PowerOn::AfterCut,
+                cause: None,
+                findings: vec![],
+                console: "console-after-cut.log".into(),
+            }],
             rules: vec![
                 rule("multi-user", Outcome::Judged(Verdict::Pass("active".into()))),
                 rule("journal", Outcome::Judged(Verdict::Warn("2 lines".into()))),

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Kept, Outcome, Report};
+use crate::power_on::PowerOn;
 use crate::printable::printable;
 
 impl Report {
@@ -87,6 +88,9 @@ impl Report {
             );
         }
         let _ = writeln!(text, "console      {}", self.console.display());
+        for further in &self.further {
+            let _ = writeln!(text, "             {}", further.console.display());
+        }
     }
 
     fn stages(&self, text: &mut String) {
@@ -95,13 +99,11 @@ impl Report {
         }
         text.push_str("\nstages\n");
         for lap in &self.timeline {
-            let _ = writeln!(
-                text,
-                "  {:<14} at {:>7.1} s  (took {:.1} s)",
-                lap.stage.as_str(),
-                lap.at,
-                lap.took
-            );
+            let stage = match lap.power_on {
+                PowerOn::First => lap.stage.as_str().to_owned(),
+                other => format!("{}: {}", other.as_str(), lap.stage.as_str()),
+            };
+            let _ = writeln!(text, "  {stage:<23} at {:>7.1} s  (took {:.1} s)", lap.at, lap.took);
         }
     }
 
@@ -145,8 +147,7 @@ impl Report {
 pub fn overview(kept: &[Kept]) -> String {
     let mut text = String::new();
     for Kept { folder, report } in kept {
-        let took =
-            report.timeline.last().map_or_else(String::new, |lap| format!("{:.0} s", lap.at));
+        let took = report.seconds().map_or_else(String::new, |at| format!("{at:.0} s"));
         let _ = writeln!(
             text,
             "{:<12} {:<9} {:<5} {took:>6}  {}  ({})",
@@ -178,6 +179,8 @@ mod tests {
             "not proven cluster-dns",
             "NOT ASKED  hostname",
             "7.2.22, tcg (cpu max): KVM is unusable",
+            "  after-cut: login ",
+            " console-after-cut.log\n",
         ] {
             assert!(text.contains(words), "{words} in\n{text}");
         }

@@ -16,8 +16,9 @@ pub use verdict::{Severity, Verdict};
 
 use crate::Tier;
 use crate::at_rest::{Examined, Said, Subject};
-use crate::checks::{Ask, Context};
+use crate::checks::{Ask, Context, Pair};
 use crate::guest::Output;
+use crate::power_on::PowerOn;
 
 /// One rule.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +57,8 @@ pub enum Judge {
     Tree(fn(&Examined) -> Result<Verdict>),
     /// From what a running machine answers.
     Machine(Ask, fn(&Output, &Context) -> Result<Verdict>),
+    /// From what a running machine says of itself and what one says that was powered on besides.
+    Pair(PowerOn, fn(&Pair, &Context) -> Result<Verdict>),
 }
 
 /// Every rule, in the order in which they are judged and reported.
@@ -105,7 +108,7 @@ mod tests {
     #[test]
     fn what_is_judged_at_rest_is_static_and_what_is_asked_is_not() {
         for rule in all() {
-            let asked = matches!(rule.judge, Judge::Machine(..));
+            let asked = matches!(rule.judge, Judge::Machine(..) | Judge::Pair(..));
             assert_eq!(rule.tier != Tier::Static, asked, "{}", rule.id);
             assert!(!(asked && rule.stops_boot), "{}", rule.id);
         }

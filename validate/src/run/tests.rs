@@ -34,6 +34,9 @@ fn idle<T>(test: impl FnOnce(&Running) -> T) -> T {
         Machine { memory: nodekiln_words::Bytes(64 << 20), cpus: 1, ..Machine::default() };
     let chosen = crate::accelerator::choose(crate::Accelerator::Tcg, &cancel).unwrap();
     let boot = Boot {
+        place: Place::FIRST,
+        power_on: PowerOn::First,
+        begun: None,
         machine: &machine,
         deadlines: Deadlines::new(chosen.engine, 1),
         chosen: &chosen,

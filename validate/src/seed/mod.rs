@@ -14,7 +14,7 @@ use nodekiln_words::Result;
 use uuid::Uuid;
 
 use crate::keys::Keys;
-use crate::qemu::arguments::MAC;
+use crate::place::Place;
 
 /// The guest's address in QEMU's user-mode network.
 pub const GUEST_ADDRESS: &str = "10.0.2.15";
@@ -22,6 +22,8 @@ pub const GUEST_ADDRESS: &str = "10.0.2.15";
 /// What the seed tells.
 #[derive(Clone, Debug)]
 pub struct Seed<'a> {
+    /// Which machine of the run it is for.
+    pub place: Place,
     /// The instance's id: another one makes cloud-init treat the boot as a first boot.
     pub instance: Uuid,
     /// The node's name.
@@ -49,7 +51,7 @@ impl Seed<'_> {
         medium::build(&[
             ("meta-data", self.meta_data()),
             ("user-data", self.user_data()),
-            ("network-config", NETWORK_CONFIG.replace("{MAC}", MAC)),
+            ("network-config", self.network_config()),
         ])
     }
 
@@ -57,6 +59,11 @@ impl Seed<'_> {
     #[must_use]
     pub fn user_data(&self) -> String {
         user_data::render(self)
+    }
+
+    fn network_config(&self) -> String {
+        let gateway = self.place.gateway().to_string();
+        NETWORK_CONFIG.replace("{MAC}", &self.place.mac()).replace("{GATEWAY}", &gateway)
     }
 
     fn meta_data(&self) -> String {
@@ -78,7 +85,7 @@ ethernets:
     dhcp6: false
     routes:
       - to: 0.0.0.0/0
-        via: 10.0.2.2
+        via: {GATEWAY}
 ";
 
 #[cfg(test)]
@@ -107,8 +114,13 @@ mod tests {
             host: KeyPair::from_seed([2; 32]).unwrap(),
         };
         let plan = KubeadmPlan::of(expect, Cloud::NoCloud);
-        let seed =
-            Seed { instance: Uuid::nil(), hostname: "node-1", keys: &keys, kubeadm: plan.as_ref() };
+        let seed = Seed {
+            place: Place::FIRST,
+            instance: Uuid::nil(),
+            hostname: "node-1",
+            keys: &keys,
+            kubeadm: plan.as_ref(),
+        };
         let text = user_data::render(&seed);
         // OpenSSH's private format holds a random check number and cannot be reviewed.
         text.lines()
@@ -165,8 +177,13 @@ mod tests {
             let keys =
                 Keys { login: KeyPair::from_seed([1; 32]).unwrap(), ..Keys::generate().unwrap() };
             let plan = KubeadmPlan::of(&expect("1.36.1"), cloud);
-            let seed =
-                Seed { instance: Uuid::nil(), hostname: "n", keys: &keys, kubeadm: plan.as_ref() };
+            let seed = Seed {
+                place: Place::FIRST,
+                instance: Uuid::nil(),
+                hostname: "n",
+                keys: &keys,
+                kubeadm: plan.as_ref(),
+            };
             let text = seed.user_data();
             assert!(
                 text.contains(&format!("  name: '{}'\n", node_name(cloud))),

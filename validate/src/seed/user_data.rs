@@ -47,9 +47,10 @@ fn users(text: &mut String, seed: &Seed) {
     let _ = writeln!(text, "    ssh_authorized_keys:\n      - {}", seed.keys.login.public);
 }
 
-/// The guest takes its host key from here instead of making one, so that it can be recognised.
+/// The guest takes one host key from here instead of making it, so that it can be recognised. What becomes of keys
+/// of the image is the image's affair.
 fn host_keys(text: &mut String, seed: &Seed) {
-    text.push_str("ssh_deletekeys: true\nssh_keys:\n  ed25519_private: |\n");
+    text.push_str("ssh_keys:\n  ed25519_private: |\n");
     indent(text, &seed.keys.host.private, 4);
     let _ = writeln!(text, "  ed25519_public: {}", seed.keys.host.public);
 }

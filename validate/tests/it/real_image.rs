@@ -51,6 +51,7 @@ fn a_real_image_passes() {
         out: path("NODEKILN_OUT").unwrap_or_else(|| kept.path().to_owned()),
         accelerator: Accelerator::Auto,
         digests: false,
+        quick: false,
         patience: 2,
         kernel,
     };

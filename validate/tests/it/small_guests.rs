@@ -70,6 +70,7 @@ pub(crate) fn request(image: PathBuf, out: &Path) -> Request {
         out: out.to_owned(),
         accelerator: Accelerator::Tcg,
         digests: false,
+        quick: false,
         patience: 1,
         kernel: None,
     }

@@ -7,6 +7,7 @@ use crate::provisioning::{Way, needs_namespace};
 
 fn text(machine: &Machine, disks: &Disks, engine: Engine) -> String {
     let wires = Wires {
+        place: Place::FIRST,
         qmp: "/run/a/qmp".into(),
         console: "/out/console.log".into(),
         ssh_port: 40022,

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 
-use super::super::Report;
 use crate::console::{Finding, Gravity};
 use crate::printable::printable;
+use crate::run::Cause;
 
 /// The console's log with the lines marked that the scan found, and the one that is the cause first of all.
-pub(super) fn console(report: &Report, log: &[u8]) -> Markup {
+pub(super) fn console(findings: &[Finding], cause: Option<&Cause>, log: &[u8]) -> Markup {
     let found: BTreeMap<u64, &Finding> =
-        report.findings.iter().map(|finding| (finding.offset, finding)).collect();
-    let cause = report.cause.as_ref().and_then(|cause| cause.console.as_ref());
+        findings.iter().map(|finding| (finding.offset, finding)).collect();
+    let failed = cause.is_some();
+    let cause = cause.and_then(|cause| cause.console.as_ref());
     let mut offset = 0;
     let mut lines = Vec::new();
     for line in log.split_inclusive(|byte| *byte == b'\n') {
@@ -23,8 +24,8 @@ pub(super) fn console(report: &Report, log: &[u8]) -> Markup {
     }
     html! {
         @if let Some(cause) = cause { p { a href="#cause" { "to the line that tells the cause" } ": " code { (printable(cause.line.trim())) } } }
-        details open[report.cause.is_some()] {
-            summary { (lines.len()) " lines, " (report.findings.len()) " of them marked" }
+        details open[failed] {
+            summary { (lines.len()) " lines, " (findings.len()) " of them marked" }
             pre.console { @for (line, finding) in &lines {
                 @match finding {
                     None => { (clean(line)) "\n" }
@@ -63,9 +64,7 @@ fn clean(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::testing::sample;
     use super::*;
-    use crate::run::Cause;
 
     #[test]
     fn the_line_at_a_findings_offset_is_marked_and_the_cause_can_be_gone_to() {
@@ -76,11 +75,9 @@ mod tests {
             offset: 9,
             line: "Kernel panic - not syncing".into(),
         };
-        let mut report = sample();
-        report.findings = vec![finding.clone()];
-        report.cause =
-            Some(Cause { stage: None, text: "panic".into(), console: Some(finding), tail: vec![] });
-        let text = console(&report, log).into_string();
+        let text = "panic".into();
+        let cause = Cause { stage: None, text, console: Some(finding.clone()), tail: vec![] };
+        let text = console(&[finding], Some(&cause), log).into_string();
         let mark = "<mark class=\"red\" id=\"cause\" title=\"kernel-panic\">Kernel panic - not syncing</mark>";
         assert!(text.contains(mark), "{text}");
         assert!(text.contains("booting\n") && text.contains("3 lines, 1 of them marked"), "{text}");

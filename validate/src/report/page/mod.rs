@@ -97,7 +97,13 @@ fn run(number: usize, kept: &Kept) -> Markup {
             }
             @if let Some(text) = kept.console() {
                 h3 { "Console" }
-                (console::console(report, &text))
+                (console::console(&report.findings, report.cause.as_ref(), &text))
+            }
+            @for further in &report.further {
+                @if let Some(text) = kept.file_of(&further.console) {
+                    h3 { "Console: " (further.power_on.as_str()) }
+                    (console::console(&further.findings, further.cause.as_ref(), &text))
+                }
             }
             @for excerpt in &report.logs {
                 details {

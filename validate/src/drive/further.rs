@@ -1,0 +1,222 @@
+//! Powers the image on again: the same machine after a power cut, and a second one made of the same bytes, both at
+//! once.
+
+use std::path::Path;
+use std::time::Instant;
+
+use nodekiln_words::{Class, Event, Result, ResultExt as _, derive_uuid};
+
+use super::ask::{self, Answers};
+use super::stages::{self, Reached};
+use super::{Drive, cancelled, end, power_on};
+use crate::Request;
+use crate::checks::{self, Context, PORTRAIT, Pair, rules_of};
+use crate::console::Finding;
+use crate::deadlines::Stage;
+use crate::evidence;
+use crate::guest::Output;
+use crate::keys::Keys;
+use crate::machine::Machine;
+use crate::place::Place;
+use crate::power_on::PowerOn;
+use crate::provisioning::Provisioning;
+use crate::qemu::Held;
+use crate::report::{Excerpt, Further, Judged, Outcome};
+use crate::rules::{Judge, Verdict};
+use crate::run::{Broken, Cause, Lap, Running};
+
+/// Machines that run at the same time, which share the host's processors.
+const AT_ONCE: u32 = 2;
+
+/// What the first machine said of itself, or why it is not asked and nothing is powered on besides.
+pub(super) type Portrayed = std::result::Result<Output, Outcome>;
+
+/// What another power-on has shown.
+pub(super) struct Seen {
+    power_on: PowerOn,
+    laps: Vec<Lap>,
+    cause: Option<Cause>,
+    findings: Vec<Finding>,
+    logs: Vec<Excerpt>,
+    /// What the machine said of itself, where it came up; or why that could not be had.
+    portrait: Option<std::result::Result<Output, String>>,
+}
+
+impl Seen {
+    pub(super) fn laps(&self) -> Vec<Lap> {
+        self.laps.clone()
+    }
+
+    pub(super) fn logs(&self) -> Vec<Excerpt> {
+        self.logs.clone()
+    }
+
+    /// As the report tells of it.
+    pub(super) fn told(self) -> Further {
+        let Self { power_on, cause, findings, .. } = self;
+        Further { power_on, cause, findings, console: power_on.file(evidence::CONSOLE).into() }
+    }
+}
+
+/// What the first machine has, for another start.
+pub(super) struct Again<'a> {
+    pub(super) held: &'a Held,
+    pub(super) scratch: &'a Path,
+    /// Whether its cloud's services are in this thread's network.
+    pub(super) services: bool,
+}
+
+/// Asks the first machine what it says of itself, where it is to be compared with others.
+pub(super) fn portrait(
+    request: &Request,
+    reached: &Reached,
+    running: &Running,
+    answers: &mut Answers,
+) -> Result<Portrayed> {
+    let skipped = |why: &str| Err(Outcome::Judged(Verdict::Skipped(why.to_owned())));
+    if request.quick {
+        return Ok(skipped("the image was powered on once: `--quick`"));
+    }
+    let Some(guest) = reached.guest.as_ref().filter(|_| reached.failure.is_none()) else {
+        return Ok(skipped("the machine did not come up whole: see the cause"));
+    };
+    match answers.ask(PORTRAIT, guest, running) {
+        Ok(output) => Ok(Ok(output)),
+        Err(failure) if failure.class() == Class::Interrupted => Err(failure),
+        Err(failure) => Ok(Err(Outcome::Unasked(failure.chain().join(": ")))),
+    }
+}
+
+/// Judges the rules on pairs, of which the first machine said `first` or was not asked.
+pub(super) fn judge(
+    rules: &mut [Judged],
+    first: &Portrayed,
+    seen: &[Seen],
+    context: &Context,
+) -> Result<()> {
+    for rule in rules_of(context.tier) {
+        let Judge::Pair(power_on, _) = rule.judge else { continue };
+        let outcome = match (first, seen.iter().find(|seen| seen.power_on == power_on)) {
+            (Err(why), _) => why.clone(),
+            (Ok(_), None) => Outcome::Judged(Verdict::Skipped(
+                "the first machine did not live to the end of the rules: see the cause".to_owned(),
+            )),
+            (Ok(first), Some(seen)) => match seen.against(first) {
+                Ok(pair) => match checks::pair_verdict(rule, power_on, &pair, context) {
+                    Some(Ok(verdict)) => Outcome::Judged(verdict),
+                    Some(Err(failure)) => Outcome::Unasked(failure.chain().join(": ")),
+                    None => continue,
+                },
+                Err(outcome) => outcome,
+            },
+        };
+        for judged in rules.iter_mut().filter(|judged| judged.rule.id == rule.id) {
+            judged.outcome = outcome.clone();
+        }
+    }
+    Ok(())
+}
+
+impl Seen {
+    /// Both answers, or what came of a machine that gave none.
+    fn against<'a>(&'a self, first: &'a Output) -> std::result::Result<Pair<'a>, Outcome> {
+        let fail = |text: String| Outcome::Judged(Verdict::Fail(text));
+        if let Some(cause) = &self.cause {
+            let stage = cause.stage.map_or("the run", |stage| stage.as_str());
+            return Err(fail(format!("in stage {stage}: {}", cause.text)));
+        }
+        match &self.portrait {
+            Some(Ok(other)) => Ok(Pair { first, other, console: &self.findings }),
+            Some(Err(why)) => Err(Outcome::Unasked(why.clone())),
+            None => Err(fail("the machine did not come up".to_owned())),
+        }
+    }
+}
+
+impl Drive<'_> {
+    /// Cuts the power of the machine that is `running`, and powers it on again while a clone of it comes up for
+    /// the first time.
+    pub(super) fn power_on_again(
+        &self,
+        running: &Running,
+        again: &Again,
+    ) -> std::result::Result<Vec<Seen>, Broken> {
+        running.cut()?;
+        let begun = running.begun();
+        let (cut, clone) = std::thread::scope(|scope| {
+            let clone = scope.spawn(|| self.clone_of(begun));
+            let cut = self.after_cut(begun, again);
+            (cut, clone.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        Ok(vec![cut?, clone?])
+    }
+
+    /// The same machine with the disk and the variables of its firmware as the cut left them, in the same cloud.
+    fn after_cut(&self, begun: Instant, again: &Again) -> std::result::Result<Seen, Broken> {
+        let power = PowerOn::AfterCut;
+        let mut boot = self.boot(power, Some(begun), again.scratch, again.services);
+        boot.deadlines = boot.deadlines.shared(AT_ONCE);
+        self.visit(&power_on(&boot, again.held)?)
+    }
+
+    /// Another machine of the same provider, from the same bytes, which its cloud tells another name and id.
+    fn clone_of(&self, begun: Instant) -> std::result::Result<Seen, Broken> {
+        let Self { request, subject, chosen, progress, cancel, .. } = *self;
+        let place = Place::CLONE;
+        let seed = derive_uuid(self.machine.seed, "clone");
+        let machine = Machine { seed, ..self.machine.clone() };
+        let (artifact, part, keys) = (subject.artifact, subject.part, Keys::generate()?);
+        let given = Provisioning::draw(&machine, place, artifact, part, &keys, None)?;
+        let emulation = given.serve(&request.out, PowerOn::Clone)?;
+        let plan = None;
+        let clone =
+            Drive { request, subject, machine, place, plan, chosen, keys, given, progress, cancel };
+        let seen = match &emulation {
+            None => clone.first_time(begun, false)?,
+            Some(emulation) => emulation.inside(|| clone.first_time(begun, true))??,
+        };
+        if let Some(emulation) = &emulation {
+            // What became of the machine holds whether its log is whole or not.
+            if let Err(failure) = emulation.server().journal().finish() {
+                progress.event(Event::Warning(failure.chain().join(": ")));
+            }
+        }
+        Ok(seen)
+    }
+
+    fn first_time(&self, begun: Instant, services: bool) -> std::result::Result<Seen, Broken> {
+        let big = evidence::scratch(&self.request.out)?;
+        let small = tempfile::tempdir().or_io(|| "make a folder for sockets".into())?;
+        let held = Held::of(self.disks(big.path())?)?;
+        let mut boot = self.boot(PowerOn::Clone, Some(begun), small.path(), services);
+        boot.deadlines = boot.deadlines.shared(AT_ONCE);
+        self.visit(&power_on(&boot, &held)?)
+    }
+
+    /// Has a machine come to its normal state, asks it what it says of itself, and powers it off.
+    fn visit(&self, running: &Running) -> std::result::Result<Seen, Broken> {
+        let reached = stages::reach(running, &self.keys, None, &mut |_| Ok(()));
+        cancelled(&reached.failure)?;
+        running.host()?;
+        let mut cause =
+            reached.failure.as_ref().map(|(stage, failure)| running.cause(Some(*stage), failure));
+        let (mut portrait, mut logs) = (None, Vec::new());
+        if let Some(guest) = &reached.guest {
+            let ask = |_| match Answers::default().ask(PORTRAIT, guest, running) {
+                Err(failure) if failure.class() == Class::Interrupted => Err(failure),
+                answer => Ok(answer.map_err(|failure| failure.chain().join(": "))),
+            };
+            portrait = Some(running.stage(Stage::Rules, ask)?);
+            running.host()?;
+            if cause.is_some() {
+                logs = ask::fetch_logs(guest, &self.request.out, running)?;
+            }
+            let ended = end(running)?;
+            running.host()?;
+            let late = |failure| running.cause(Some(Stage::PowerOff), &failure);
+            cause = cause.or_else(|| ended.map(late));
+        }
+        let (laps, findings) = (running.laps(), running.findings());
+        Ok(Seen { power_on: running.which(), laps, cause, findings, logs, portrait })
+    }
+}
