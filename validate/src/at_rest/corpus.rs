@@ -71,6 +71,11 @@ fn mutations() -> impl Iterator<Item = &'static Mutation> {
     tables.chain(super::credentials::MUTATIONS).chain(super::access::MUTATIONS).flatten()
 }
 
+/// The public incidents that mutations stand for.
+pub(crate) fn incidents() -> BTreeSet<&'static str> {
+    mutations().filter_map(|mutation| mutation.incident).collect()
+}
+
 fn verdicts(examined: &Examined) -> BTreeMap<&'static str, Verdict> {
     let files = rules().filter(|rule| matches!(rule.judge, Judge::Tree(_)));
     files.map(|rule| (rule.id, judge_files(rule, examined).unwrap())).collect()

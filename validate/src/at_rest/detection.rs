@@ -128,6 +128,15 @@ pub(super) const MUTATIONS: &[Mutation] = &[
     )
     .incident("another provider's datasource list"),
     Mutation::new(
+        "a seed of another cloud",
+        &["cloud-state", "datasource-detected"],
+        "OVF",
+        |examined| {
+            examined.tree.write("/var/lib/cloud/seed/ovf/ovf-env.xml", 0o644, "<Environment/>");
+        },
+    )
+    .incident("two seeds"),
+    Mutation::new(
         "a list of one entry",
         &["datasource-looked-for"],
         "NoCloud is taken unseen",

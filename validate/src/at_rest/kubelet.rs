@@ -286,7 +286,7 @@ mod mutations {
                 );
             },
         )
-        .incident("kubernetes-cni or cri-tools mismatch (IB#1363)"),
+        .incident("image-builder issue 1363"),
     ];
 }
 

@@ -11,7 +11,7 @@ mod cloud_init;
 mod cluster;
 mod cluster_pods;
 #[cfg(test)]
-mod corpus;
+pub(crate) mod corpus;
 mod identity;
 mod kernel;
 mod portrait;

@@ -5,6 +5,8 @@
 //! come `validate --list-rules` and `docs/rules.md`.
 
 mod applies;
+#[cfg(test)]
+mod incidents;
 mod record;
 mod verdict;
 

@@ -218,7 +218,22 @@ struct Mutation {
     turns: &'static [&'static str],
     /// Words of what they say of it.
     says: &'static str,
+    /// The public incident that it stands for, where it does.
+    incident: Option<&'static str>,
     change: fn(&mut Pieces),
+}
+
+impl Mutation {
+    /// The same, as one that happened in public.
+    const fn incident(mut self, incident: &'static str) -> Self {
+        self.incident = Some(incident);
+        self
+    }
+}
+
+/// The public incidents that mutations stand for.
+pub(crate) fn incidents() -> BTreeSet<&'static str> {
+    MUTATIONS.iter().filter_map(|mutation| mutation.incident).collect()
 }
 
 const fn mutation(
@@ -227,7 +242,7 @@ const fn mutation(
     says: &'static str,
     change: fn(&mut Pieces),
 ) -> Mutation {
-    Mutation { name, turns, says, change }
+    Mutation { name, turns, says, incident: None, change }
 }
 
 /// What an LVM physical volume begins with.
@@ -246,7 +261,8 @@ const MUTATIONS: &[Mutation] = &[
             let size = bytes.len() as u64;
             bytes.extend(vhd::Footer { size, created: 0, uuid: [1; 16] }.encode());
         };
-    }),
+    })
+    .incident("VHD of no whole MiB"),
     mutation("another disk was built", &["payload"], "not", |disk| {
         disk.claimed = Some(Sha256::of("x"));
     }),
@@ -261,10 +277,12 @@ const MUTATIONS: &[Mutation] = &[
             let at = bytes.len() - 512;
             bytes[at..].fill(0);
         };
-    }),
+    })
+    .incident("trivy issue 4082"),
     mutation("another cloud's datasource", &["datasource-list"], "[Azure], without Ec2", |disk| {
         disk.replace("etc/cloud/cloud.cfg", "Ec2", "Azure");
-    }),
+    })
+    .incident("another provider's datasource list"),
     mutation(
         "another cloud's datasource beside the own",
         &["datasource-list"],
@@ -275,7 +293,8 @@ const MUTATIONS: &[Mutation] = &[
     ),
     mutation("the initial RAM disk lacks nvme", &["boot-drivers"], "boots without nvme", |disk| {
         disk.root.insert("boot/initrd.img-6.1".to_owned(), initrd("nvme"));
-    }),
+    })
+    .incident("missing controller driver"),
     mutation("the network's driver is gone", &["network-drivers"], "has no ena", |disk| {
         disk.root.retain(|path, _| !path.ends_with("ena.ko.xz"));
     }),
@@ -357,7 +376,8 @@ const MUTATIONS: &[Mutation] = &[
         |disk| {
             disk.behind = Some(physical_volume());
         },
-    ),
+    )
+    .incident("LVM root"),
     mutation("a partition is of LVM by its type", &["no-lvm"], "partition 3 is LVM's", |disk| {
         disk.kind = uuid!("e6d6d379-f507-44c2-a23c-238f2a3df928");
     }),
@@ -412,7 +432,7 @@ fn every_rule_on_disks_passes_the_sound_disk() {
 #[test]
 fn every_mutation_of_a_disk_turns_its_rules_red_and_no_others() {
     let mut wrong = Vec::new();
-    for Mutation { name, turns, says, change } in MUTATIONS {
+    for Mutation { name, turns, says, change, .. } in MUTATIONS {
         let mut disk = sound();
         change(&mut disk);
         let verdicts = disk.judged();

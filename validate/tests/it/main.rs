@@ -11,6 +11,8 @@ mod disk_mutations;
 mod ds_identify;
 mod foreign_images;
 mod formats;
+mod guest_mutations;
+mod incidents;
 mod inspect;
 mod metadata;
 mod power_ons;
