@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nodekiln_words::{Result, Sha256};
 
-use super::{Context, Tier, rules, testing, verdict};
+use super::{Context, Pair, Tier, pair_verdict, rules, testing, verdict};
 use crate::console::Scanner;
 use crate::expect::Expectations;
 use crate::guest::Output;
 use crate::metadata::Observed;
 use crate::provisioning::Told;
-use crate::rules::{Rule, Severity, Verdict};
+use crate::rules::{Judge, Rule, Severity, Verdict};
 
 /// What a sound guest answers to one rule, and what becomes of it.
 pub(super) struct Answer {
@@ -162,7 +162,12 @@ impl Scene {
             console: scanner.findings(),
         };
         let stdout = self.prints.clone().into_bytes();
-        verdict(rule, &Output { stdout, stderr: Vec::new(), status }, &context)
+        let answer = Output { stdout, stderr: Vec::new(), status };
+        let Judge::Pair(other, _) = rule.judge else { return verdict(rule, &answer, &context) };
+        // What the scene prints is the other machine's answer; the first one is sound.
+        let first = Output { stdout: super::portrait::testing::SOUND.into(), ..Output::default() };
+        let pair = Pair { first: &first, other: &answer, console: scanner.findings() };
+        pair_verdict(rule, other, &pair, &context).unwrap()
     }
 }
 
@@ -176,6 +181,7 @@ fn answers() -> impl Iterator<Item = &'static Answer> {
         super::kernel::ANSWERS,
         super::access::ANSWERS,
         super::runtime::ANSWERS,
+        super::power_ons::ANSWERS,
         super::cluster::ANSWERS,
         super::cluster_pods::ANSWERS,
     ]

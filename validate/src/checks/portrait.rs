@@ -140,7 +140,7 @@ mod tests {
     fn a_portrait_is_read_whole_and_a_restarted_service_is_kept_running() {
         let answer = Output { stdout: testing::SOUND.into(), ..Output::default() };
         let portrait = Portrait::of(&answer).unwrap();
-        assert_eq!((portrait.files.len(), portrait.modules.len()), (6, 2));
+        assert_eq!((portrait.files.len(), portrait.modules.len()), (7, 2));
         assert_eq!(portrait.services["kubelet.service"].1, "kept running");
         assert_eq!(portrait.services["containerd.service"].1, "kept running");
         assert_eq!((portrait.root.as_str(), portrait.options.len()), ("ext4", 3));
