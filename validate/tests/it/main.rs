@@ -13,6 +13,7 @@ mod foreign_images;
 mod formats;
 mod inspect;
 mod metadata;
+mod own_rules;
 mod power_ons;
 mod processes;
 mod real_image;
