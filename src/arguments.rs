@@ -42,6 +42,8 @@ Examples:
   nodekiln validate out/node --provider all --tier static     every artifact as it lies there: nothing boots
   nodekiln validate out/node --provider all --tier boot       one after the other, and one page of all
   nodekiln validate --list-rules                              what is judged, in which tier
+  nodekiln validate out/node --provider aws --rules goss.yaml --goss-vars vars.yaml    rules of your own too
+  nodekiln validate out/node --provider all --tier static --rules node.rules.yaml      those that need no boot
 
 What each provider's machine is: nodekiln provider show NAME. Exit code 1: a rule failed.";
 
@@ -417,6 +419,8 @@ pub(crate) struct Validate {
     /// Print every rule with its tier, severity and title, and judge nothing; `--json` prints the whole records.
     #[arg(long, conflicts_with = "image")]
     pub(crate) list_rules: bool,
+    #[command(flatten)]
+    pub(crate) own: OwnRules,
     /// Which artifacts of a build's folder or manifest, `all` for every one; with a file, whose machine it is
     /// booted on.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
@@ -461,6 +465,39 @@ pub(crate) struct Validate {
     /// Print the report as JSON to standard output.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Rules that the user brings.
+#[derive(Args)]
+pub(crate) struct OwnRules {
+    /// Judge by rules of your own too: a goss file, a NAME.rules.yaml with rules and waivers, or a folder with such
+    /// files (its goss.yaml and every NAME.rules.yaml). May be given several times.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) rules: Vec<PathBuf>,
+    /// Variables (YAML or JSON) for the templates of goss files; of equal keys the last file's holds. May be given
+    /// several times.
+    #[arg(long, value_name = "FILE", requires = "rules")]
+    pub(crate) goss_vars: Vec<PathBuf>,
+    /// Let the templates of goss files see this machine's environment.
+    #[arg(long, requires = "rules")]
+    pub(crate) goss_env: bool,
+    /// Let the templates of goss files read this machine's files.
+    #[arg(long, requires = "rules")]
+    pub(crate) goss_read_files: bool,
+    /// Whose meaning goss files have where goss 0.3 and 0.4 differ.
+    #[arg(long, value_enum, default_value_t = GossDialect::Goss04, value_name = "VERSION", requires = "rules")]
+    pub(crate) goss_dialect: GossDialect,
+}
+
+/// Versions of goss.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GossDialect {
+    /// goss 0.3: wanted elements may share a found one, and RPM versions have no release.
+    #[value(name = "0.3")]
+    Goss03,
+    /// goss 0.4.
+    #[value(name = "0.4")]
+    Goss04,
 }
 
 /// Put the reports of several validations on one page.

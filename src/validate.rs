@@ -1,12 +1,15 @@
 //! `nodekiln validate`: judge an image as it lies there, boot it and judge it again.
 
+mod own_rules;
 mod subject;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use nodekiln_validate::metadata::namespace;
+use nodekiln_validate::own_rules::{Day, OwnRules};
 use nodekiln_validate::report::{self, Kept};
 use nodekiln_validate::rules::{self, Record, Rule};
 use nodekiln_validate::{self as room, Way, provisioning};
@@ -24,12 +27,14 @@ use crate::report::write;
 
 /// Validates one artifact or several; the exit code is 1 where a rule failed.
 pub(crate) fn validate(verb: &Validate, context: &Context) -> Result<ExitCode> {
-    let Some(named) = &verb.image else { return list_rules(verb) };
     let progress = renderer(context.global.progress);
+    let Some(named) = &verb.image else { return list_rules(verb, &*progress) };
     let subjects = subjects(named, verb, &*progress)?; // 1. which files, and what is said of them
     let machines = subjects.iter().map(|subject| machine(verb, subject, &*progress, context));
     let machines = machines.collect::<Result<Vec<_>>>()?; // 2. where they are booted
     own_network(verb, &machines, &*progress)?;
+    let own = own_rules::read(&verb.own, &*progress)?; // 3. what is judged besides nodekiln's own rules
+    let today = Day::of(SystemTime::now())?;
     let several = subjects.len() > 1;
     // Without a boot there is little to keep: the report is what is printed.
     let folder = || tempfile::Builder::new().prefix(".nodekiln-validate-").tempdir_in(scratch());
@@ -44,8 +49,8 @@ pub(crate) fn validate(verb: &Validate, context: &Context) -> Result<ExitCode> {
             (Some(out), None) => out.clone(),
             (None, None) => subject.evidence(),
         };
-        let request = request(verb, subject, machine, out);
-        let report = room::validate(&request, &*progress, &context.cancel)?; // 3. judge, keep evidence
+        let request = request(verb, subject, machine, out, &own, today);
+        let report = room::validate(&request, &*progress, &context.cancel)?; // 4. judge, keep evidence
         if several && !verb.json {
             print(&report::overview(&[Kept {
                 folder: request.out.clone(),
@@ -55,7 +60,7 @@ pub(crate) fn validate(verb: &Validate, context: &Context) -> Result<ExitCode> {
         kept.push(Kept { folder: request.out, report });
     }
     if let Some(folder) = whole.filter(|_| several && unkept.is_none()) {
-        write(&folder.join("report.html"), &report::page(&kept))?; // 4. all of them on one page
+        write(&folder.join("report.html"), &report::page(&kept))?; // 5. all of them on one page
         write(&folder.join("summary.md"), &report::summary(&kept))?;
         write(&folder.join("junit.xml"), &report::junit(&kept))?;
     }
@@ -119,6 +124,8 @@ fn request(
     subject: Subject,
     machine: room::Machine,
     out: PathBuf,
+    own: &OwnRules,
+    today: Day,
 ) -> room::Request {
     room::Request {
         provider: subject.provider.clone(),
@@ -135,16 +142,21 @@ fn request(
         out,
         digests: verb.digests,
         image: subject.image,
+        recipe: subject.manifest.as_ref().map(|manifest| manifest.name.clone()),
         expect: subject.manifest.map(|manifest| manifest.expect),
         quick: verb.quick,
         patience: verb.patience,
+        own: own.clone(),
+        today,
         kernel: None,
     }
 }
 
-/// Prints every rule.
-fn list_rules(verb: &Validate) -> Result<ExitCode> {
-    let records: Vec<Record> = rules::all().map(Rule::record).collect();
+/// Prints every rule, the user's last.
+fn list_rules(verb: &Validate, progress: &dyn Progress) -> Result<ExitCode> {
+    let own = own_rules::read(&verb.own, progress)?;
+    let records = rules::all().map(Rule::record).chain(own.records().cloned());
+    let records: Vec<Record> = records.collect();
     if verb.json {
         print_json(&records)?;
         return Ok(ExitCode::SUCCESS);

@@ -50,6 +50,9 @@ pub enum Verdict {
     Skipped {
         /// Why not.
         reason: String,
+        /// Whether it stays open by this if the machine is as wanted; not so where another attribute settles it, or
+        /// where the resource is not to be judged at all.
+        open: bool,
     },
 }
 
@@ -116,7 +119,7 @@ pub fn judge(resource: &Resource, target: &dyn Target) -> Outcome {
 
 fn results(resource: &Resource, target: &dyn Target) -> Vec<AttributeResult> {
     if let Subject::Skipped(reason) = &resource.subject {
-        return vec![AttributeResult { attribute: "*", verdict: skipped(reason) }];
+        return vec![AttributeResult { attribute: "*", verdict: skipped(reason, false) }];
     }
     let decides = resource.kind().is_some_and(|kind| kind.description().first_decides);
     let mut questions = Questions { resource, target, file: None, user: None, package: None };
@@ -126,7 +129,7 @@ fn results(resource: &Resource, target: &dyn Target) -> Vec<AttributeResult> {
     for (index, wanted) in resource.wanted.iter().enumerate() {
         let attribute = wanted.attribute.name;
         let verdict = match &reason {
-            Some(reason) => skipped(reason),
+            Some(reason) => skipped(reason, false),
             None => {
                 let (verdict, found) = one(wanted, &mut questions);
                 if index == 0 && decides {
@@ -140,8 +143,8 @@ fn results(resource: &Resource, target: &dyn Target) -> Vec<AttributeResult> {
     results
 }
 
-fn skipped(reason: &str) -> Verdict {
-    Verdict::Skipped { reason: reason.to_owned() }
+fn skipped(reason: &str, open: bool) -> Verdict {
+    Verdict::Skipped { reason: reason.to_owned(), open }
 }
 
 /// Why the others are skipped, where the first is not as wanted or is found false.
@@ -159,7 +162,7 @@ fn decided(attribute: &str, verdict: &Verdict, found: Option<&Json>) -> Option<S
 fn one(wanted: &Wanted, questions: &mut Questions<'_>) -> (Verdict, Option<Json>) {
     let matcher = match &wanted.matcher {
         Want::Matcher(matcher) => matcher,
-        Want::Unsupported(reason) => return (skipped(reason), None),
+        Want::Unsupported(reason) => return (skipped(reason, true), None),
         Want::Missing => {
             let because = "goss demands that the file says what is wanted of it".to_owned();
             let mismatch = Mismatch {
@@ -175,7 +178,7 @@ fn one(wanted: &Wanted, questions: &mut Questions<'_>) -> (Verdict, Option<Json>
             Ok(()) => (Verdict::Pass, Some(found)),
             Err(mismatch) => (Verdict::Fail(mismatch), Some(found)),
         },
-        Err(Unknown::NotHere(reason)) => (skipped(&reason), None),
+        Err(Unknown::NotHere(reason)) => (skipped(&reason, true), None),
         Err(Unknown::Failed(reason)) => {
             let wanted = matcher.written().to_string();
             let mismatch = Mismatch { wanted, found: "nothing".into(), because: Some(reason) };

@@ -23,7 +23,7 @@ mod yaml;
 pub use judge::{AttributeResult, Outcome, Overall, Verdict, judge, needs_a_running_machine};
 pub use kind::Kind;
 pub use matcher::{Dialect, Matcher, Mismatch};
-pub use place::{Place, Problem, Problems};
+pub use place::{Place, Problem, Problems, nearest};
 pub use resource::{Command, Port, Protocol, Request, Resource, Secret, Subject};
 pub use target::{
     Algorithm, FileFacts, FileKind, Known, MountFacts, Output, PackageFacts, Response, Target,

@@ -63,7 +63,8 @@ pub struct Problems(Vec<Problem>);
 const MOST: usize = 100;
 
 impl Problems {
-    pub(crate) fn push(&mut self, problem: Problem) {
+    /// Adds one; beyond a hundred they are not kept.
+    pub fn push(&mut self, problem: Problem) {
         if self.0.len() < MOST {
             self.0.push(problem);
         }
@@ -125,7 +126,8 @@ impl From<Problems> for Failure {
 }
 
 /// The word among `words` that `text` was perhaps meant to be.
-pub(crate) fn nearest<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     words
         .map(|word| (strsim::damerau_levenshtein(text, word), word))
         .filter(|(distance, word)| *distance <= 1 + word.len().min(text.len()) / 4)

@@ -92,6 +92,9 @@ const TABLE: [(Stage, u64, u64); 11] = [
     (Stage::PowerOff, 60, 180),
 ];
 
+/// How much longer than with hardware a command may take under emulation, as [`Deadlines::command`] has it.
+const EMULATED: u32 = 10;
+
 /// The deadlines of one run.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
@@ -124,6 +127,14 @@ impl Deadlines {
         Duration::from_secs(seconds).saturating_mul(self.patience)
     }
 
+    /// The time that a user gives a command of theirs, which is meant for hardware.
+    #[must_use]
+    pub fn stretched(&self, given: Duration) -> Duration {
+        given
+            .saturating_mul(if self.engine == Engine::Kvm { 1 } else { EMULATED })
+            .saturating_mul(self.patience)
+    }
+
     /// How long one short command in the guest may take.
     #[must_use]
     pub fn command(&self) -> Duration {
@@ -141,5 +152,8 @@ mod tests {
             assert!(kvm < tcg, "{stage:?}");
             assert_eq!(Deadlines::new(Engine::Tcg, 2).of(stage).as_secs(), 2 * tcg);
         }
+        let (kvm, tcg) = (Deadlines::new(Engine::Kvm, 1), Deadlines::new(Engine::Tcg, 2));
+        assert_eq!(kvm.stretched(kvm.command()), kvm.command());
+        assert_eq!(tcg.stretched(kvm.command()), tcg.command());
     }
 }

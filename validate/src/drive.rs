@@ -29,7 +29,7 @@ use crate::qemu::{Disks, Held, arguments};
 use crate::report::{Excerpt, Further, Judged, Metadata};
 use crate::run::{Boot, Broken, Cause, Lap, Running};
 use crate::seed::KubeadmPlan;
-use crate::{Request, Tier, evidence, program};
+use crate::{Request, evidence, program};
 
 /// What one boot has shown.
 #[derive(Default)]
@@ -89,8 +89,10 @@ fn with_log(
 }
 
 /// What is known of an image that is not booted: why the rules on a running guest are not judged.
-pub(crate) fn not_booted(tier: Tier) -> Outlook {
-    Outlook { rules: ask::not_booted(tier), ..Outlook::default() }
+pub(crate) fn not_booted(request: &Request) -> Outlook {
+    let mut rules = ask::not_booted(request.tier);
+    rules.extend(request.own.without_guest(request.tier, ask::NOT_BOOTED));
+    Outlook { rules, ..Outlook::default() }
 }
 
 /// What is booted.
@@ -182,10 +184,18 @@ impl Drive<'_> {
         let mut rules = match &reached.guest {
             Some(guest) => {
                 let cluster = reached.cluster();
-                let ask = |_| ask::ask_all(guest, &context, running, cluster, &mut answers);
+                let ask = |_| {
+                    let mut rules = ask::ask_all(guest, &context, running, cluster, &mut answers)?;
+                    rules.extend(ask::ask_own(guest, request, running, cluster)?);
+                    Ok(rules)
+                };
                 running.stage(Stage::Rules, ask)? // 8. the rules
             }
-            None => ask::unreachable(&context),
+            None => {
+                let mut rules = ask::unreachable(&context);
+                rules.extend(request.own.without_guest(request.tier, ask::UNREACHABLE));
+                rules
+            }
         };
         running.host()?;
         let failed = cause.is_some() || rules.iter().any(|rule| !ask::fine(rule));

@@ -26,6 +26,7 @@ pub mod inspect;
 pub mod keys;
 pub mod machine;
 pub mod metadata;
+pub mod own_rules;
 pub mod place;
 pub mod power_on;
 mod printable;
@@ -60,8 +61,10 @@ use deadlines::Stage;
 use drive::{Outlook, Subject};
 use evidence::Evidence;
 use metadata::Cloud;
+use own_rules::{Day, OwnRules, Scope, Waivers};
 use provisioning::Part;
 use qemu::arguments::DirectKernel;
+use report::Judged;
 use run::Broken;
 use seed::KubeadmPlan;
 
@@ -155,6 +158,12 @@ pub struct Request {
     pub quick: bool,
     /// Every deadline is taken this many times; 1 is normal, more suits a busy host.
     pub patience: u32,
+    /// Rules and waivers of the user's.
+    pub own: OwnRules,
+    /// Name of the image's recipe, where it is known, for waivers that name one.
+    pub recipe: Option<String>,
+    /// The day of the run, by which waivers hold or not.
+    pub today: Day,
     /// A kernel that replaces the image's boot loader: for experiments, never for evidence.
     pub kernel: Option<DirectKernel>,
 }
@@ -186,7 +195,16 @@ pub fn validate(request: &Request, progress: &dyn Progress, cancel: &Cancel) -> 
     let opened = artifact.open(&request.out, progress, cancel)?; // 3. the disk inside
     let judgement = at_rest(request, &opened, before, progress, cancel)?; // 4. what its bytes tell
     let Judgement { mut rules, mut obstacles } = judgement;
-    let forbidden = rules.iter().any(|judged| judged.rule.stops_boot && judged.failed());
+    let scope = Scope {
+        provider: request.provider.as_deref(),
+        image: request.recipe.as_deref(),
+        today: request.today,
+    };
+    let waivers = Waivers { list: request.own.waivers(), scope };
+    let forbids = |judged: &Judged| {
+        judged.rule.stops_boot && judged.failed() && waivers.holds(&judged.rule.id).is_none()
+    };
+    let forbidden = rules.iter().any(forbids);
     let (chosen, outlook) = match part.filter(|_| request.tier.boots()) {
         None => {
             obstacles.clear(); // nothing was to be booted
@@ -197,12 +215,13 @@ pub fn validate(request: &Request, progress: &dyn Progress, cancel: &Cancel) -> 
             let (chosen, outlook) = boot(request, &subject, plan.as_ref(), progress, cancel)?; // 5. to 9.
             (Some(chosen), outlook)
         }
-        Some(_) => (None, drive::not_booted(request.tier)),
+        Some(_) => (None, drive::not_booted(request)),
     };
     cancel.check()?;
     let after = digest()?; // 10. and it is still the same
     artifact::unchanged(&artifact.path, before, after)?;
-    rules.extend(outlook.rules);
+    own_rules::add(&mut rules, outlook.rules);
+    let waivers = waivers.apply(&mut rules); // 11. what may fail for a time
     let report = Report {
         schema: report::SCHEMA.to_owned(),
         image: request.image.clone(),
@@ -215,6 +234,7 @@ pub fn validate(request: &Request, progress: &dyn Progress, cancel: &Cancel) -> 
         timeline: outlook.laps,
         further: outlook.further,
         rules,
+        waivers,
         obstacles,
         cause: outlook.cause,
         findings: outlook.findings,
@@ -223,7 +243,7 @@ pub fn validate(request: &Request, progress: &dyn Progress, cancel: &Cancel) -> 
         console: evidence::CONSOLE.into(),
         fidelity: fidelity(request, part.map(|part| part.cloud)),
     };
-    evidence.keep(&report)?; // 11. the report
+    evidence.keep(&report)?; // 12. the report
     Ok(report)
 }
 
@@ -256,6 +276,7 @@ fn at_rest(
     let Request { machine, way, .. } = request;
     let mut subject = at_rest::Subject::new(&opened.image, machine, *way, payload, cancel)?;
     subject.claims(request.expect.as_ref());
+    subject.own_rules(&request.own);
     if request.kernel.is_some() {
         subject.starts_from_outside();
     }
@@ -273,6 +294,11 @@ fn fidelity(request: &Request, cloud: Option<Cloud>) -> Vec<String> {
     };
     if request.tier.boots() && request.quick {
         list.push("a power cut and a second machine: `--quick` left them out".into());
+    }
+    let beyond = request.own.beyond(request.tier);
+    if beyond > 0 {
+        let tier = request.tier.as_str();
+        list.push(format!("{beyond} of your own rules: judged by a tier above {tier}"));
     }
     if request.kernel.is_some() {
         list.insert(0, "the boot loader: a kernel from outside the image was started".into());

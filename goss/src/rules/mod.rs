@@ -9,8 +9,11 @@ mod schema;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::SystemTime;
 
+use jiff::Timestamp;
 use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use nodekiln_words::{Failure, Result, ResultExt};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -95,6 +98,17 @@ pub struct Waiver {
 /// A day of the calendar, written `2027-01-31`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Day(Date);
+
+impl Day {
+    /// The day of `moment` in UTC.
+    ///
+    /// # Errors
+    /// Where the calendar ends before it.
+    pub fn of(moment: SystemTime) -> Result<Self> {
+        let moment = Timestamp::try_from(moment).or_io(|| "read this machine's clock".into())?;
+        Ok(Self(TimeZone::UTC.to_datetime(moment).date()))
+    }
+}
 
 impl FromStr for Day {
     type Err = String;

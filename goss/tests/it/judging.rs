@@ -193,7 +193,7 @@ fn what_the_file_says_to_skip_and_what_nodekiln_does_not_judge_is_skipped() {
         let outcome = judge(resource, &machine());
         assert_eq!(outcome.overall(), Overall::Skipped);
         for result in outcome.results {
-            let Verdict::Skipped { reason } = result.verdict else { panic!("{result:?}") };
+            let Verdict::Skipped { reason, .. } = result.verdict else { panic!("{result:?}") };
             assert!(reason.len() > 10, "{reason}");
         }
     }

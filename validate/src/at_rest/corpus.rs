@@ -142,8 +142,10 @@ fn tree_of_folder(folder: &str) -> Tree<'static> {
         let kind = match found.file_type() {
             kind if kind.is_dir() => Kind::Folder,
             kind if kind.is_symlink() => Kind::Link,
-            kind if kind.is_fifo() || kind.is_socket() => Kind::Special,
-            kind if kind.is_char_device() || kind.is_block_device() => Kind::Special,
+            kind if kind.is_fifo() => Kind::Pipe,
+            kind if kind.is_socket() => Kind::Socket,
+            kind if kind.is_char_device() => Kind::CharacterDevice,
+            kind if kind.is_block_device() => Kind::BlockDevice,
             _ => Kind::File,
         };
         let mut entry = Entry::of(kind, found.mode() & 0o7777, found.len());

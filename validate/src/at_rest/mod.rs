@@ -40,6 +40,7 @@ use nodekiln_words::{Cancel, Class, Failure, Result, Sha256};
 use crate::ds_identify::Edition;
 use crate::expect::Expectations;
 use crate::inspect::{self, FileSystems};
+use crate::own_rules::OwnRules;
 use crate::provisioning::Part;
 use crate::report::{Judged, Outcome};
 use crate::rules::{Facts, Judge, Rule, Verdict};
@@ -82,6 +83,8 @@ pub struct Subject<'a> {
     part: Option<Part>,
     /// The image's claims.
     expect: Option<&'a Expectations>,
+    /// Rules of the user's, besides nodekiln's.
+    own: Option<&'a OwnRules>,
     /// Whether its own boot loader is left out.
     kernel_from_outside: bool,
     /// How much of its file is read.
@@ -147,12 +150,13 @@ impl<'a> Subject<'a> {
         // Without a table there are no partitions; why there is none is for other rules to say.
         let systems = inspect::file_systems(image.disk(), &mut unreadable, cancel)?;
         let (root, kernels) = (OnceCell::new(), OnceCell::new());
-        let (expect, kernel_from_outside, depth) = (None, false, Depth::Bytes);
+        let (expect, own, kernel_from_outside, depth) = (None, None, false, Depth::Bytes);
         Ok(Self {
             image,
             machine,
             part,
             expect,
+            own,
             kernel_from_outside,
             depth,
             payload,
@@ -167,6 +171,11 @@ impl<'a> Subject<'a> {
     /// Has it judged by what the image claims of itself.
     pub fn claims(&mut self, expect: Option<&'a Expectations>) {
         self.expect = expect;
+    }
+
+    /// Has it judged by rules of the user's too.
+    pub fn own_rules(&mut self, own: &'a OwnRules) {
+        self.own = Some(own);
     }
 
     /// Has nothing asked of its boot loader, in whose place a kernel from outside is started.
@@ -289,6 +298,11 @@ pub fn judge(subject: &Subject) -> Result<Judgement> {
         };
         judgement.rules.push(Judged::new(rule, Outcome::Judged(verdict)));
     }
+    judgement.rules.extend(subject.own.into_iter().flat_map(|own| match &examined {
+        Ok(examined) => own.judge_tree(&examined.tree),
+        Err(why) => own.without_tree(why),
+    }));
+    subject.cancel.check()?;
     Ok(judgement)
 }
 

@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
+use nodekiln_goss::guest as goss;
 use nodekiln_words::{Class, Result, ResultExt as _};
 
-use crate::Tier;
 use crate::checks::{self, Ask, Context, rules_of};
 use crate::evidence;
 use crate::guest::{Guest, Life as _, Output};
+use crate::own_rules;
 use crate::report::{Excerpt, Judged, Outcome};
 use crate::rules::{Rule, Verdict};
 use crate::run::Running;
+use crate::{Request, Tier};
 
 /// Whether a rule's outcome calls for a look at the guest's logs.
 pub(super) fn fine(rule: &Judged) -> bool {
@@ -86,6 +89,44 @@ pub(super) fn ask_all(
     Ok(judged)
 }
 
+/// Asks what the user's own rules want to know, after nodekiln's: their commands may do anything.
+pub(super) fn ask_own(
+    guest: &Guest,
+    request: &Request,
+    running: &Running,
+    cluster: bool,
+) -> Result<Vec<Judged>> {
+    let deadlines = running.deadlines();
+    let mut run = |ask: &goss::Ask| answer(guest, ask, deadlines.command());
+    own_rules::judge_in_guest(&request.own, request.tier, cluster, deadlines, &mut run)
+}
+
+/// Ends a command in the guest by itself after the seconds of `$1`, so that it does not go on beside the next.
+const WITHIN: &str = "\
+    limit=$1; shift\n\
+    command -v timeout >/dev/null 2>&1 && exec timeout -k 10 \"$limit\" \"$@\"\n\
+    exec \"$@\"";
+/// What timeout(1) ends with where it ended the command; the second where that needed a SIGKILL.
+const TIMED_OUT: [i32; 2] = [124, 137];
+
+/// What comes of a question of a user's rules. A command has the time that the user gives it, a script of nodekiln's
+/// own `usual` at least.
+fn answer(guest: &Guest, ask: &goss::Ask, usual: Duration) -> Result<goss::Answer> {
+    let limit = match ask.question {
+        goss::Question::Command(_) => ask.timeout,
+        _ => ask.timeout.max(usual),
+    };
+    let (seconds, words) = (limit.as_secs_f64().to_string(), ask.argv());
+    let mut argv = vec!["sh", "-c", WITHIN, "within", &seconds];
+    argv.extend(words.iter().map(String::as_str));
+    let started = Instant::now();
+    let Output { stdout, stderr, status } = guest.run_fed(&argv, &ask.input.0, limit + usual)?;
+    if TIMED_OUT.contains(&status) && started.elapsed() >= limit {
+        return Ok(goss::Answer::timed_out());
+    }
+    Ok(goss::Answer { status: Some(status), stdout, stderr })
+}
+
 fn login_methods(guest: &Guest, running: &Running) -> Result<Output> {
     let methods = guest.offered_methods(running.deadlines().command())?;
     Ok(Output { stdout: methods.into_bytes(), ..Output::default() })
@@ -103,6 +144,11 @@ pub(super) fn judge_again(rules: &mut [Judged], context: &Context) -> Result<()>
     Ok(())
 }
 
+/// Why a rule on a running guest is not judged where nobody could log in to it.
+pub(super) const UNREACHABLE: &str = "the guest could not be asked: see the cause";
+/// The same where it was not booted.
+pub(super) const NOT_BOOTED: &str = "not booted";
+
 /// The outcomes for a guest that nobody could log in to: only what needs no guest is judged.
 pub(super) fn unreachable(context: &Context) -> Vec<Judged> {
     let outcome = |rule: &Rule| match checks::ask(rule) {
@@ -110,17 +156,14 @@ pub(super) fn unreachable(context: &Context) -> Vec<Judged> {
             Ok(verdict) => Outcome::Judged(verdict),
             Err(failure) => Outcome::Unasked(failure.to_string()),
         },
-        _ => {
-            Outcome::Judged(Verdict::Skipped("the guest could not be asked: see the cause".into()))
-        }
+        _ => Outcome::Judged(Verdict::Skipped(UNREACHABLE.into())),
     };
     rules_of(context.tier).map(|rule| Judged::new(rule, outcome(rule))).collect()
 }
 
 /// The outcomes for an image that was not booted, for what was found before.
 pub(super) fn not_booted(tier: Tier) -> Vec<Judged> {
-    let why = "not booted";
-    let skipped = || Outcome::Judged(Verdict::Skipped(why.into()));
+    let skipped = || Outcome::Judged(Verdict::Skipped(NOT_BOOTED.into()));
     rules_of(tier).map(|rule| Judged::new(rule, skipped())).collect()
 }
 

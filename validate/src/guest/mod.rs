@@ -150,11 +150,19 @@ impl<'a> Guest<'a> {
     pub fn run(&self, argv: &[&str], deadline: Duration) -> Result<Output> {
         let title = argv.join(" ");
         let title = title.lines().next().unwrap_or_default().to_owned();
-        self.execute(argv, deadline)
+        self.execute(argv, &[], deadline)
             .map_err(|failure| failure.context(format!("in the guest: {title}")))
     }
 
-    fn execute(&self, argv: &[&str], deadline: Duration) -> Result<Output> {
+    /// The same with `input`, which has no byte 0, as standard input. Failures do not name the words: they are a user's.
+    ///
+    /// # Errors
+    /// As [`Guest::run`].
+    pub fn run_fed(&self, argv: &[&str], input: &[u8], deadline: Duration) -> Result<Output> {
+        self.execute(argv, input, deadline).map_err(|failure| failure.context("in the guest"))
+    }
+
+    fn execute(&self, argv: &[&str], input: &[u8], deadline: Duration) -> Result<Output> {
         let pause = patient(Instant::now(), deadline, || self.life.check());
         let mut kept = self.shell.borrow_mut();
         // One that failed in the middle of an answer is not asked again.
@@ -162,7 +170,7 @@ impl<'a> Guest<'a> {
             Some(shell) => shell,
             None => Shell::start(self.root_shell(deadline)?, &pause)?,
         };
-        let output = shell.run(argv, &pause)?;
+        let output = shell.run(argv, input, &pause)?;
         *kept = Some(shell);
         Ok(output)
     }

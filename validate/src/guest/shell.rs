@@ -3,7 +3,8 @@
 //! A session, a PAM stack, `sudo` and a login shell for every question cost seconds each under emulation. Here they are
 //! paid for once: commands go to the standard input of a shell that stays, and each answer comes back as a line
 //! with its status and two lengths, then that many bytes of standard output and of standard error. Commands have
-//! no standard input and cannot break the order: what they print goes through files in memory.
+//! a standard input of their own, if any, and cannot break the order: what they read and print goes through files in
+//! memory.
 
 use std::io::ErrorKind;
 use std::time::Instant;
@@ -50,10 +51,22 @@ impl<W: Wire> Shell<W> {
         Ok(shell)
     }
 
-    /// Runs `argv` and waits for its end.
-    pub(super) fn run(&mut self, argv: &[&str], pause: &dyn Fn() -> Result<()>) -> Result<Output> {
+    /// Runs `argv` with `input` as its standard input, which has no byte 0, and waits for its end.
+    pub(super) fn run(
+        &mut self,
+        argv: &[&str],
+        input: &[u8],
+        pause: &dyn Fn() -> Result<()>,
+    ) -> Result<Output> {
         let words = shell_words(argv);
-        let line = format!("{words} </dev/null >\"$d/o\" 2>\"$d/e\"; answer $?\n");
+        let line = match input {
+            [] => format!("{words} </dev/null >\"$d/o\" 2>\"$d/e\"; answer $?\n"),
+            // The shell's own printf: no list of processes shows what may be a password.
+            input => format!(
+                "printf %s {} >\"$d/i\"; {words} <\"$d/i\" >\"$d/o\" 2>\"$d/e\"; answer $?; rm -f \"$d/i\"\n",
+                shell_words(&[&String::from_utf8_lossy(input)])
+            ),
+        };
         self.send(line.as_bytes(), pause)?;
         let (status, out, err) = self.head(pause)?;
         let stdout = self.take(out, pause)?;
@@ -215,7 +228,7 @@ mod tests {
     #[test]
     fn answers_come_in_order_whatever_they_hold() {
         let mut shell = Shell::start(Local::start(), &within(20)).unwrap();
-        let mut run = |script: &str| shell.run(&["sh", "-c", script], &within(20)).unwrap();
+        let mut run = |script: &str| shell.run(&["sh", "-c", script], &[], &within(20)).unwrap();
         let answer = run("printf 'answer 0 1 1\\n\\000\\377'; echo bad >&2; exit 7");
         assert_eq!(answer.stdout, b"answer 0 1 1\n\0\xff");
         assert_eq!((answer.stderr.as_slice(), answer.status), (b"bad\n".as_slice(), 7));
@@ -224,24 +237,39 @@ mod tests {
         assert_eq!(run("exit 0"), Output::default());
         let large = run("head -c 300000 /dev/zero; head -c 5 /dev/zero >&2");
         assert_eq!((large.stdout.len(), large.stderr.len()), (300_000, 5));
-        let words = shell.run(&["printf", "%s|", "a b", "it's", "\n$d", ""], &within(20)).unwrap();
+        let words = ["printf", "%s|", "a b", "it's", "\n$d", ""];
+        let words = shell.run(&words, &[], &within(20)).unwrap();
         assert_eq!(words.stdout, b"a b|it's|\n$d||");
+    }
+
+    #[test]
+    fn a_command_reads_its_own_input_and_nothing_of_it_stays() {
+        let mut shell = Shell::start(Local::start(), &within(20)).unwrap();
+        let input = "user = \"me:it's $d `id`\"\n%s \\n\n";
+        let mut run = |script: &str, input: &[u8]| {
+            shell.run(&["sh", "-c", script], input, &within(20)).unwrap()
+        };
+        assert_eq!(run("cat", input.as_bytes()).text() + "\n", input);
+        assert_eq!(run("cat", &[]).stdout, b"");
+        let left =
+            run("for d in /run/nodekiln.* /tmp/tmp.*; do cat \"$d/i\"; done 2>/dev/null", &[]);
+        assert!(!left.text().contains("me:it"), "{left:?}");
     }
 
     #[test]
     fn a_command_that_does_not_end_is_given_up_and_one_that_is_absent_says_so() {
         let mut shell = Shell::start(Local::start(), &within(20)).unwrap();
-        let absent = shell.run(&["no-such-program"], &within(20)).unwrap();
+        let absent = shell.run(&["no-such-program"], &[], &within(20)).unwrap();
         assert_eq!(absent.status, 127);
         assert!(absent.error_text().contains("not found"), "{absent:?}");
-        let failure = shell.run(&["sleep", "30"], &within(0)).unwrap_err();
+        let failure = shell.run(&["sleep", "30"], &[], &within(0)).unwrap_err();
         assert!(failure.to_string().contains("did not finish"), "{failure:?}");
     }
 
     #[test]
     fn a_shell_that_is_gone_is_an_error_at_once() {
         let mut shell = Shell::start(Local::start(), &within(20)).unwrap();
-        let failure = shell.run(&["sh", "-c", "kill -9 $PPID"], &within(20)).unwrap_err();
+        let failure = shell.run(&["sh", "-c", "kill -9 $PPID"], &[], &within(20)).unwrap_err();
         assert!(failure.to_string().contains("ended"), "{failure:?}");
     }
 }

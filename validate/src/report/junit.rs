@@ -7,7 +7,7 @@ use crate::rules::Verdict;
 
 impl Report {
     /// The report as JUnit XML. Passing is success, a warning too with its text as output; what is
-    /// not proven or not applicable is skipped; what could not be asked is an error, not a failure.
+    /// not proven, not applicable or waived is skipped; what could not be asked is an error, not a failure.
     #[must_use]
     pub fn junit(&self) -> String {
         document([self.suite(format!("nodekiln.{}", self.tier.as_str()))])
@@ -31,6 +31,10 @@ impl Report {
         ];
         properties.extend(self.sha256.map(|digest| ("sha256", digest.to_string())));
         properties.extend(self.provider.clone().map(|name| ("provider", name)));
+        properties.extend(self.waivers.iter().map(|waiver| {
+            let text = format!("{}: {}, {}", waiver.rule, waiver.state.as_str(), waiver.about());
+            ("waiver", text)
+        }));
         if let Some(chosen) = &self.accelerator {
             properties.extend([
                 ("accelerator", chosen.engine.as_str().to_owned()),
@@ -91,7 +95,7 @@ fn case(judged: &Judged, tier: &str) -> TestCase {
     let status = match &judged.outcome {
         Outcome::Unasked(why) => failed(NonSuccessKind::Error, why),
         Outcome::Judged(Verdict::Fail(seen)) => failed(NonSuccessKind::Failure, seen),
-        Outcome::Judged(Verdict::NotProven(why) | Verdict::Skipped(why)) => {
+        Outcome::Judged(Verdict::NotProven(why) | Verdict::Skipped(why) | Verdict::Waived(why)) => {
             let mut status = TestCaseStatus::skipped();
             status.set_message(why.clone());
             status

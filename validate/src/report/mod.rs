@@ -6,6 +6,7 @@ mod kept;
 mod page;
 mod summary;
 mod terminal;
+mod waiver;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -30,6 +31,7 @@ pub use kept::Kept;
 pub use page::page;
 pub use summary::summary;
 pub use terminal::overview;
+pub use waiver::{Waiver, WaiverState};
 
 /// What `schema` says in reports of this form.
 pub const SCHEMA: &str = "nodekiln/report-1";
@@ -61,6 +63,9 @@ pub struct Report {
     pub further: Vec<Further>,
     /// The rules in order.
     pub rules: Vec<Judged>,
+    /// The waivers of the user's rules files, and what became of each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waivers: Vec<Waiver>,
     /// Why QEMU cannot boot it, though it may be sound; it was not booted then.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub obstacles: Vec<String>,
@@ -187,6 +192,11 @@ impl Report {
         self.rules.iter().filter(|rule| rule.failed())
     }
 
+    /// Rules that say no, or warn, and that a waiver lets pass.
+    pub fn waived(&self) -> impl Iterator<Item = &Judged> {
+        self.rules.iter().filter(|judged| matches!(judged.verdict(), Some(Verdict::Waived(_))))
+    }
+
     /// Rules that could not be asked.
     pub fn unasked(&self) -> impl Iterator<Item = &Judged> {
         self.rules.iter().filter(|rule| matches!(rule.outcome, Outcome::Unasked(_)))
@@ -205,8 +215,10 @@ impl Report {
     #[must_use]
     pub fn verdict(&self) -> String {
         let failed: Vec<&str> = self.failed().map(|judged| judged.rule.id.as_str()).collect();
+        let waived: Vec<&str> = self.waived().map(|judged| judged.rule.id.as_str()).collect();
         match (self.passed(), failed.is_empty(), &self.cause) {
-            (true, ..) => "passed".to_owned(),
+            (true, ..) if waived.is_empty() => "passed".to_owned(),
+            (true, ..) => format!("passed (waived: {})", waived.join(", ")),
             (_, false, _) => format!("FAILED: {}", failed.join(", ")),
             (_, true, Some(_)) => "FAILED: the run did not get to its end".to_owned(),
             (_, true, None) if !self.obstacles.is_empty() => "NOT BOOTED".to_owned(),
@@ -318,6 +330,7 @@ pub(crate) mod testing {
                 rule("sysctls", Outcome::Judged(Verdict::Skipped("no claims".into()))),
                 rule("hostname", Outcome::Unasked("no answer".into())),
             ],
+            waivers: vec![],
             obstacles: vec![],
             cause: None,
             findings: vec![],

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::page::Count;
-use super::{Kept, Outcome, Report};
+use super::{Kept, Outcome, Report, WaiverState};
 use crate::printable::printable;
 use crate::rules::Verdict;
 
@@ -14,14 +14,14 @@ const MOST_TOLD: usize = 20;
 #[must_use]
 pub fn summary(kept: &[Kept]) -> String {
     let mut text = String::from(
-        "| artifact | provider | tier | firmware | verdict | pass | warn | fail | not proven |\n\
-         |---|---|---|---|---|---:|---:|---:|---:|\n",
+        "| artifact | provider | tier | firmware | verdict | pass | warn | fail | not proven | waived |\n\
+         |---|---|---|---|---|---:|---:|---:|---:|---:|\n",
     );
     for Kept { report, .. } in kept {
         let count = Count::of(report);
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {} {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} {} | {} | {} | {} | {} | {} |",
             cell(&name(report)),
             cell(report.provider.as_deref().unwrap_or("–")),
             report.tier.as_str(),
@@ -31,7 +31,8 @@ pub fn summary(kept: &[Kept]) -> String {
             count.pass,
             count.warn,
             count.fail,
-            count.not_proven
+            count.not_proven,
+            count.waived
         );
     }
     for Kept { report, .. } in kept {
@@ -50,15 +51,20 @@ fn told(text: &mut String, report: &Report) {
         }
     }
     for judged in report.failed() {
-        lines.push(format!("- **{}**: {}", judged.rule.id, inline(judged.seen())));
+        lines.push(format!("- **{}**: {}", inline(&judged.rule.id), inline(judged.seen())));
         lines.push(format!("  - remedy: {}", judged.rule.remedy));
     }
     lines.extend(report.obstacles.iter().map(|why| format!("- not booted: {}", inline(why))));
     let open = report.rules.iter().filter_map(|judged| match &judged.outcome {
-        Outcome::Judged(verdict @ (Verdict::Warn(_) | Verdict::NotProven(_))) => {
-            Some(format!("- {} {}: {}", verdict.word(), judged.rule.id, inline(verdict.seen())))
+        Outcome::Judged(
+            verdict @ (Verdict::Warn(_) | Verdict::NotProven(_) | Verdict::Waived(_)),
+        ) => {
+            let id = inline(&judged.rule.id);
+            Some(format!("- {} {id}: {}", verdict.word(), inline(verdict.seen())))
         }
-        Outcome::Unasked(why) => Some(format!("- NOT ASKED {}: {}", judged.rule.id, inline(why))),
+        Outcome::Unasked(why) => {
+            Some(format!("- NOT ASKED {}: {}", inline(&judged.rule.id), inline(why)))
+        }
         Outcome::Judged(_) => None,
     });
     let open: Vec<String> = open.collect();
@@ -67,6 +73,11 @@ fn told(text: &mut String, report: &Report) {
     if more > 0 {
         lines.push(format!("- and {more} more, in the report"));
     }
+    // Those that are used or expired are told with their rules.
+    let idle = report.waivers.iter().filter(|waiver| waiver.state == WaiverState::NotNeeded);
+    lines.extend(idle.map(|waiver| {
+        format!("- waiver of {} not needed: {}", inline(&waiver.rule), inline(&waiver.about()))
+    }));
     if !lines.is_empty() {
         let _ = write!(
             text,

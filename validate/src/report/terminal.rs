@@ -17,6 +17,7 @@ impl Report {
         self.head(&mut text);
         self.stages(&mut text);
         self.rule_lines(&mut text);
+        self.waiver_lines(&mut text);
         self.not_proven(&mut text);
         self.trouble(&mut text);
         let _ = writeln!(text, "\n{}", self.verdict());
@@ -116,6 +117,17 @@ impl Report {
             };
             let _ =
                 writeln!(text, "  {word:<10} {:<22} {}", judged.rule.id, printable(judged.seen()));
+        }
+    }
+
+    fn waiver_lines(&self, text: &mut String) {
+        if self.waivers.is_empty() {
+            return;
+        }
+        text.push_str("\nwaivers\n");
+        for waiver in &self.waivers {
+            let (word, about) = (waiver.state.as_str(), printable(&waiver.about()));
+            let _ = writeln!(text, "  {word:<17} {:<22} {about}", printable(&waiver.rule));
         }
     }
 

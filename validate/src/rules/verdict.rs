@@ -27,6 +27,8 @@ pub enum Verdict {
     NotProven(String),
     /// Not applicable to this image or this run.
     Skipped(String),
+    /// Not as it should be, or worth telling, which a waiver of a user's lets pass; with its reason and end.
+    Waived(String),
 }
 
 impl Severity {
@@ -62,7 +64,8 @@ impl Verdict {
             | Self::Warn(text)
             | Self::Fail(text)
             | Self::NotProven(text)
-            | Self::Skipped(text) => text,
+            | Self::Skipped(text)
+            | Self::Waived(text) => text,
         }
     }
 
@@ -75,6 +78,7 @@ impl Verdict {
             Self::Fail(_) => "FAIL",
             Self::NotProven(_) => "not proven",
             Self::Skipped(_) => "skipped",
+            Self::Waived(_) => "waived",
         }
     }
 }

@@ -30,8 +30,14 @@ pub enum Kind {
     Folder,
     /// A symbolic link.
     Link,
-    /// A device, socket or pipe.
-    Special,
+    /// A device that is read and written in blocks.
+    BlockDevice,
+    /// Another device.
+    CharacterDevice,
+    /// A named pipe.
+    Pipe,
+    /// A socket.
+    Socket,
 }
 
 /// A file may be executed as its owner (`S_ISUID`).

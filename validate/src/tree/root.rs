@@ -118,10 +118,10 @@ fn entry(attributes: &Attributes, file_system: u32) -> Entry {
         DiskKind::File => Kind::File,
         DiskKind::Folder => Kind::Folder,
         DiskKind::Link => Kind::Link,
-        DiskKind::BlockDevice { .. }
-        | DiskKind::CharacterDevice { .. }
-        | DiskKind::Pipe
-        | DiskKind::Socket => Kind::Special,
+        DiskKind::BlockDevice { .. } => Kind::BlockDevice,
+        DiskKind::CharacterDevice { .. } => Kind::CharacterDevice,
+        DiskKind::Pipe => Kind::Pipe,
+        DiskKind::Socket => Kind::Socket,
     };
     Entry {
         kind,

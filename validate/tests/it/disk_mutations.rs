@@ -29,9 +29,9 @@ const MENU: &str = "boot/grub/grub.cfg";
 const STUB: &str = "EFI/debian/grub.cfg";
 
 /// What a disk is made of.
-struct Pieces {
+pub(crate) struct Pieces {
     /// Files of the root, and of the EFI system partition.
-    root: BTreeMap<String, Vec<u8>>,
+    pub(crate) root: BTreeMap<String, Vec<u8>>,
     esp: BTreeMap<String, Vec<u8>>,
     /// Code of the first sector, and the core image behind the table.
     code: Vec<u8>,
@@ -43,14 +43,14 @@ struct Pieces {
     kind: Uuid,
     /// Bytes behind the last whole MiB.
     more: u64,
-    machine: Machine,
+    pub(crate) machine: Machine,
     claimed: Option<Sha256>,
     /// What becomes of the file.
     damage: fn(&mut Vec<u8>),
 }
 
 /// A sound disk for a machine of EC2, which either firmware starts.
-fn sound() -> Pieces {
+pub(crate) fn sound() -> Pieces {
     let menu = format!(
         "search --no-floppy --fs-uuid --set=root {ROOT_ID}\n\
          menuentry 'Linux' {{\n  linux /boot/vmlinuz-6.1 root=UUID={ROOT_ID} ro console=ttyS0\n}}\n"
@@ -110,7 +110,7 @@ impl Pieces {
     }
 
     /// The disk's bytes.
-    fn bytes(&self, folder: &Path) -> Vec<u8> {
+    pub(crate) fn bytes(&self, folder: &Path) -> Vec<u8> {
         let end = ROOT + self.astray + ROOT_LENGTH;
         let behind = self.behind.as_ref().map_or(0, |_| MIB);
         let size = end.next_multiple_of(MIB) + behind + MIB + self.more;

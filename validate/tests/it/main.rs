@@ -15,6 +15,7 @@ mod guest_mutations;
 mod incidents;
 mod inspect;
 mod metadata;
+mod own_rules;
 mod power_ons;
 mod processes;
 mod real_image;

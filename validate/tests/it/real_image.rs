@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use nodekiln_validate::own_rules::OwnRules;
 use nodekiln_validate::qemu::arguments::DirectKernel;
 use nodekiln_validate::{
     Accelerator, Expectations, Firmware, Machine, Request, Tier, Way, validate,
@@ -53,6 +54,9 @@ fn a_real_image_passes() {
         digests: false,
         quick: false,
         patience: 2,
+        own: OwnRules::default(),
+        recipe: None,
+        today: "2026-11-01".parse().unwrap(),
         kernel,
     };
     let report = validate(&request, &Stderr, &Cancel::default()).unwrap();

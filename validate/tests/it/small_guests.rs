@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use nodekiln_disk::gpt::Table;
 use nodekiln_validate::deadlines::Stage;
+use nodekiln_validate::own_rules::OwnRules;
 use nodekiln_validate::report::Outcome;
 use nodekiln_validate::{
     Accelerator, Expectations, Firmware, Machine, Report, Request, Tier, Way, validate,
@@ -72,6 +73,9 @@ pub(crate) fn request(image: PathBuf, out: &Path) -> Request {
         digests: false,
         quick: false,
         patience: 1,
+        own: OwnRules::default(),
+        recipe: None,
+        today: "2026-11-01".parse().unwrap(),
         kernel: None,
     }
 }

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::super::{Judged, Report};
+use super::super::{Judged, Report, WaiverState};
 use crate::Tier;
 use crate::printable::printable;
 use crate::rules::Verdict;
@@ -20,6 +20,30 @@ pub(super) fn tables(report: &Report) -> Markup {
                 }
             }
         }
+    }
+}
+
+/// The waivers of the user's files and what became of each.
+pub(super) fn waivers(report: &Report) -> Markup {
+    html! {
+        @if !report.waivers.is_empty() {
+            h3 { "Waivers" }
+            table { @for waiver in &report.waivers {
+                tr {
+                    td.(waiver_colour(waiver.state)) { (waiver.state.as_str()) }
+                    td { code { (waiver.rule) } }
+                    td { (printable(&waiver.about())) }
+                }
+            } }
+        }
+    }
+}
+
+fn waiver_colour(state: WaiverState) -> &'static str {
+    match state {
+        WaiverState::Used | WaiverState::NotNeeded => "amber",
+        WaiverState::Expired => "red",
+        WaiverState::Elsewhere | WaiverState::NotJudged => "grey",
     }
 }
 
@@ -60,5 +84,6 @@ fn colour(judged: &Judged) -> &'static str {
         Some(Verdict::Warn(_)) => "amber",
         Some(Verdict::Fail(_)) | None => "red",
         Some(Verdict::NotProven(_) | Verdict::Skipped(_)) => "grey",
+        Some(Verdict::Waived(_)) => "amber",
     }
 }

@@ -53,7 +53,7 @@ fn overview(kept: &[Kept]) -> Markup {
         table.overview {
             thead { tr {
                 th { "artifact" } th { "provider" } th { "tier" } th { "firmware" } th { "verdict" }
-                th { "pass" } th { "warn" } th { "fail" } th { "not proven" } th { "skipped" } th { "took" }
+                th { "pass" } th { "warn" } th { "fail" } th { "not proven" } th { "skipped" } th { "waived" } th { "took" }
             } }
             tbody { @for (number, Kept { report, .. }) in kept.iter().enumerate() {
                 @let count = Count::of(report);
@@ -68,6 +68,7 @@ fn overview(kept: &[Kept]) -> Markup {
                     td.number.red[count.fail > 0] { (count.fail) }
                     td.number { (count.not_proven) }
                     td.number { (count.skipped) }
+                    td.number.amber[count.waived > 0] { (count.waived) }
                     td.number { (timeline::took(report)) }
                 }
             } }
@@ -91,6 +92,7 @@ fn run(number: usize, kept: &Kept) -> Markup {
             }
             h3 { "Rules" }
             (judged::tables(report))
+            (judged::waivers(report))
             @if !report.timeline.is_empty() {
                 h3 { "Timeline" }
                 (timeline::bars(report))
@@ -182,6 +184,7 @@ pub(super) struct Count {
     pub(super) fail: usize,
     pub(super) not_proven: usize,
     pub(super) skipped: usize,
+    pub(super) waived: usize,
 }
 
 impl Count {
@@ -194,6 +197,7 @@ impl Count {
                 Some(Verdict::Fail(_)) | None => &mut count.fail,
                 Some(Verdict::NotProven(_)) => &mut count.not_proven,
                 Some(Verdict::Skipped(_)) => &mut count.skipped,
+                Some(Verdict::Waived(_)) => &mut count.waived,
             };
             *number += 1;
         }

@@ -1,0 +1,155 @@
+//! Rules that users bring: goss files and `NAME.rules.yaml`, which the room `goss` reads, judged here beside
+//! nodekiln's own: on the image's tree (`tree`), and in its running guest (`guest`).
+//!
+//! A resource of a goss file is one rule, called `KIND:KEY`. A rule of a rules file has its own id and one or more
+//! resources. Waivers (`waivers`) say which rules, of users' or nodekiln's own, may fail for a time.
+
+mod guest;
+mod read;
+mod record;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod waivers;
+mod weigh;
+
+use nodekiln_goss::{Kind, Place, Resource, needs_a_running_machine};
+
+pub(crate) use guest::judge as judge_in_guest;
+pub use nodekiln_goss::Dialect;
+pub use nodekiln_goss::file::Settings;
+pub use nodekiln_goss::rules::{Day, Waiver};
+pub use read::Sources;
+pub(crate) use waivers::{Scope, Waivers};
+
+use crate::Tier;
+use crate::report::{Judged, Outcome};
+use crate::rules::{Record, Verdict};
+use crate::tree::Tree;
+
+/// The rules and waivers of users' files.
+#[derive(Clone, Debug, Default)]
+pub struct OwnRules {
+    rules: Vec<OwnRule>,
+    waivers: Vec<Waiver>,
+}
+
+/// One rule.
+#[derive(Clone, Debug)]
+pub(crate) struct OwnRule {
+    record: Record,
+    check: Vec<Resource>,
+    judged: Where,
+    /// Where its file says it.
+    place: Place,
+}
+
+/// Where a rule is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Where {
+    /// On the tree.
+    Tree,
+    /// On the tree, and once more in a guest, which can answer more.
+    TreeAndGuest,
+    /// In the guest.
+    Guest,
+    /// In the guest, as a node of a cluster.
+    Cluster,
+}
+
+impl Where {
+    /// Where `check` is judged whose rule names no tier: without a boot, as far as a tree can answer.
+    fn of(check: &[Resource]) -> Self {
+        let whole = |resource: &Resource| {
+            let service = resource.kind() == Some(Kind::Service);
+            !needs_a_running_machine(resource) && !(service && resource.wants("running"))
+        };
+        if check.iter().all(whole) {
+            Self::Tree
+        } else if check.iter().all(needs_a_running_machine) {
+            Self::Guest
+        } else {
+            Self::TreeAndGuest
+        }
+    }
+
+    /// The lowest tier that judges it.
+    fn tier(self) -> Tier {
+        match self {
+            Self::Tree | Self::TreeAndGuest => Tier::Static,
+            Self::Guest => Tier::Boot,
+            Self::Cluster => Tier::Kubeadm,
+        }
+    }
+}
+
+impl OwnRules {
+    /// What each rule is, in the order of the files.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.rules.iter().map(|rule| &rule.record)
+    }
+
+    /// The waivers, in the order of the files.
+    #[must_use]
+    pub fn waivers(&self) -> &[Waiver] {
+        &self.waivers
+    }
+
+    /// How many rules a run of `tier` does not judge.
+    pub(crate) fn beyond(&self, tier: Tier) -> usize {
+        self.rules.iter().filter(|rule| !tier.judges(rule.record.tier)).count()
+    }
+
+    /// What the rules say that a tree can answer.
+    pub(crate) fn judge_tree(&self, tree: &Tree) -> Vec<Judged> {
+        let target = tree::AtRest::of(tree);
+        self.at_rest().map(|rule| rule.says(weigh::verdict(&rule.check, &target))).collect()
+    }
+
+    /// The same where there is no tree to be judged, for what was found instead.
+    pub(crate) fn without_tree(&self, verdict: &Verdict) -> Vec<Judged> {
+        self.at_rest().map(|rule| rule.says(verdict.clone())).collect()
+    }
+
+    /// The rules on a running machine where there is none that answers, because of `why`. What was judged on the tree
+    /// stays as it is.
+    pub(crate) fn without_guest(&self, tier: Tier, why: &str) -> Vec<Judged> {
+        let rules = self.in_guest(tier).filter(|rule| rule.judged != Where::TreeAndGuest);
+        rules.map(|rule| rule.says(Verdict::Skipped(why.to_owned()))).collect()
+    }
+
+    fn at_rest(&self) -> impl Iterator<Item = &OwnRule> {
+        self.rules.iter().filter(|rule| matches!(rule.judged, Where::Tree | Where::TreeAndGuest))
+    }
+
+    /// The rules that a run of `tier` asks a guest about.
+    fn in_guest(&self, tier: Tier) -> impl Iterator<Item = &OwnRule> {
+        self.rules.iter().filter(move |rule| match rule.judged {
+            Where::Tree => false,
+            Where::TreeAndGuest | Where::Guest => tier.boots(),
+            Where::Cluster => tier.clusters(),
+        })
+    }
+}
+
+impl OwnRule {
+    /// The rule with what it says, weighed by its severity.
+    fn says(&self, verdict: Verdict) -> Judged {
+        let verdict = self.record.severity.weigh(verdict);
+        Judged { rule: self.record.clone(), outcome: Outcome::Judged(verdict) }
+    }
+
+    fn unasked(&self, why: String) -> Judged {
+        Judged { rule: self.record.clone(), outcome: Outcome::Unasked(why) }
+    }
+}
+
+/// Adds `later` to `rules`; what is judged for a second time stands where it was.
+pub(crate) fn add(rules: &mut Vec<Judged>, later: Vec<Judged>) {
+    for judged in later {
+        match rules.iter_mut().find(|known| known.rule.id == judged.rule.id) {
+            Some(known) => *known = judged,
+            None => rules.push(judged),
+        }
+    }
+}
