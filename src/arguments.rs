@@ -1,5 +1,6 @@
 //! What can be typed. One struct a verb; its documentation is its `--help`.
 
+pub(crate) mod kit;
 pub(crate) mod metadata;
 pub(crate) mod provider;
 
@@ -128,6 +129,10 @@ pub(crate) enum Verb {
     /// that cloud's metadata service and media, which needs root or user namespaces. The file stays as it is.
     #[command(after_help = VALIDATE_HELP)]
     Validate(Validate),
+    /// Make a kit for node conformance: Kubernetes' own test suite for nodes and the images that it runs, in one
+    /// file that `validate --tier conformance` gives a guest as a disk.
+    #[command(after_help = kit::HELP)]
+    Kit(kit::Kit),
     /// Put the reports of several validations on one page.
     ///
     /// Reads the `report.json` of each folder of evidence and writes them as one HTML page that needs no other file,

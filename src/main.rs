@@ -12,6 +12,7 @@ mod emit;
 mod evidence;
 mod exit;
 mod inspect;
+mod kit;
 mod lock;
 mod metadata;
 mod output;
@@ -55,6 +56,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Verb::Plan(verb) => plan::plan(&verb, &context),
         Verb::Lock(verb) => lock::lock(&verb, &context),
         Verb::VerifyReproducible(verb) => verify_reproducible::verify_reproducible(&verb, &context),
+        Verb::Kit(verb) => kit::kit(&verb, &context),
         Verb::Validate(verb) => validate::validate(&verb, &context),
         Verb::Report(verb) => report::report(&verb),
         Verb::Inspect(verb) => inspect::inspect(&verb, &context),

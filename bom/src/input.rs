@@ -67,9 +67,10 @@ impl NodeRole {
     pub fn of(work: &Work) -> Self {
         match work {
             Work::Packages { .. } | Work::AddedPackages { .. } => Self::Packages,
-            Work::Preload { .. } | Work::FetchedImages { .. } | Work::ControlPlaneImages { .. } => {
-                Self::Images
-            }
+            Work::Preload { .. }
+            | Work::FetchedImages { .. }
+            | Work::ControlPlaneImages { .. }
+            | Work::ConformanceImages { .. } => Self::Images,
             Work::Initramfs => Self::Generator("initramfs-tools".to_owned()),
             Work::Sysprep { .. } => Self::State,
             Work::ToolsTree { .. }
@@ -79,6 +80,7 @@ impl NodeRole {
             | Work::Script { .. }
             | Work::Containerd { .. }
             | Work::KubernetesCompile { .. }
+            | Work::ConformanceSuite { .. }
             | Work::KubernetesFiles { .. }
             | Work::KubernetesInstall { .. }
             | Work::Remove { .. }

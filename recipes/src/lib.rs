@@ -33,6 +33,8 @@ pub use inventory::Inventory;
 pub use load::{Loaded, load, load_for};
 pub use lock::Lock;
 pub use plan::{NodeId, Plan};
-pub use planning::{plan_of, tree_name};
+pub use planning::{
+    CONFORMANCE_IMAGES, CONFORMANCE_SUITE, conformance_plan_of, plan_of, tree_name,
+};
 pub use recipe::Recipe;
 pub use write::to_yaml;

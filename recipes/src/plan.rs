@@ -135,6 +135,19 @@ pub enum Work {
         /// References of the images that kubeadm asks for.
         images: Vec<String>,
     },
+    /// The suite for node conformance compiled from a Debian source package, in the tree below, with the
+    /// programs of its images; output `bin/*` and `specs.json`.
+    ConformanceSuite {
+        /// The version of Kubernetes.
+        version: Version,
+        /// Files of the source package by name.
+        sources: BTreeMap<String, LockedFile>,
+    },
+    /// OCI archives of the images that the suite's specs run, made from programs and packages.
+    ConformanceImages {
+        /// Their references.
+        images: Vec<String>,
+    },
     /// OCI archives of images fetched from a registry.
     FetchedImages {
         /// By reference.
@@ -260,6 +273,8 @@ impl Work {
             | Self::Containerd { .. }
             | Self::KubernetesCompile { .. }
             | Self::ControlPlaneImages { .. }
+            | Self::ConformanceSuite { .. }
+            | Self::ConformanceImages { .. }
             | Self::FetchedImages { .. }
             | Self::Remove { .. }
             | Self::Boot { .. }
@@ -281,6 +296,8 @@ impl Work {
             Self::KubernetesCompile { .. }
                 | Self::KubernetesFiles { .. }
                 | Self::ControlPlaneImages { .. }
+                | Self::ConformanceSuite { .. }
+                | Self::ConformanceImages { .. }
                 | Self::FetchedImages { .. }
                 | Self::Disk { .. }
         )

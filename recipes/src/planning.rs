@@ -1,6 +1,8 @@
 //! From a recipe and its lock to the plan: which nodes there are, in which order they lie upon each
 //! other, and the id of each.
 
+mod conformance;
+
 use std::collections::BTreeMap;
 
 use nodekiln_words::{Failure, Result, Sha256, SourceDate};
@@ -13,6 +15,8 @@ use crate::recipe::{
     Units,
 };
 
+pub use conformance::{IMAGES as CONFORMANCE_IMAGES, SUITE as CONFORMANCE_SUITE, conformance_plan_of};
+
 /// Names of the package trees in a lock.
 pub mod tree_name {
     /// The image's own packages.
@@ -23,6 +27,8 @@ pub mod tree_name {
     pub const COMPILER: &str = "tools/compiler";
     /// Programs that go into control-plane images made from source.
     pub const CONTROL_PLANE: &str = "tools/control-plane";
+    /// Programs that go into the images of node conformance.
+    pub const CONFORMANCE: &str = "tools/conformance";
 
     /// What `provider` has besides the image's own packages.
     #[must_use]

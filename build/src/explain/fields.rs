@@ -93,6 +93,7 @@ pub(super) fn told(work: &Work, path: &str) -> String {
             | Work::KubernetesCompile { .. }
             | Work::KubernetesFiles { .. }
             | Work::ControlPlaneImages { .. }
+            | Work::ConformanceSuite { .. }
     );
     match (work, path) {
         (Work::Preload { .. } | Work::Containerd { .. }, "kubernetes") => {

@@ -5,6 +5,8 @@
 //! tree is built as a GOPATH. Go 1.18 and later break the vendored modern-go/reflect2 1.0.1
 //! (kubeadm panics while it writes YAML): Debian's 1.0.2 takes its place.
 
+pub mod conformance;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
@@ -45,6 +47,8 @@ pub struct Target {
 pub enum Recipe {
     /// `go build` of this package.
     Go(&'static str),
+    /// `go test -c` of this package: its tests as a program.
+    GoTest(&'static str),
     /// A static C program from this file of the tree.
     C(&'static str),
 }
@@ -134,12 +138,15 @@ pub fn build(target: Target, version: Version, pause_tag: &str, jobs: usize) -> 
     let out = format!("{FOLDER}/bin/{}", target.name);
     let title = format!("compile {}", target.name);
     match target.recipe {
-        Recipe::Go(package) => {
+        Recipe::Go(package) | Recipe::GoTest(package) => {
             let flags = linker_flags(version);
             let jobs = jobs.to_string();
-            let argv =
-                ["go", "build", "-trimpath", "-p", &jobs, "-ldflags", &flags, "-o", &out, package];
-            Step::new(title, TREE, &argv)
+            let verb: &[&str] = match target.recipe {
+                Recipe::GoTest(_) => &["go", "test", "-c"],
+                _ => &["go", "build"],
+            };
+            let rest = ["-trimpath", "-p", &jobs, "-ldflags", &flags, "-o", &out, package];
+            Step::new(title, TREE, &[verb, &rest].concat())
         }
         // The flags of build/pause/Makefile, and the linker's -s in place of a separate strip.
         Recipe::C(file) => {

@@ -15,6 +15,8 @@ pub struct ImageSpec {
     pub architecture: &'static str,
     /// Program and arguments.
     pub entrypoint: Vec<String>,
+    /// Arguments that a container may replace, or the program and its arguments where there is no entrypoint.
+    pub command: Vec<String>,
     /// User and group as `UID:GID`; `None` is root.
     pub user: Option<String>,
     /// Variables, each `NAME=VALUE`.
@@ -50,6 +52,7 @@ fn config(spec: &ImageSpec, layer: &Layer, source_date: SourceDate) -> Config {
             user: spec.user.clone(),
             env: some(&spec.environment),
             entrypoint: some(&spec.entrypoint),
+            cmd: some(&spec.command),
             working_dir: Some("/".to_owned()),
             labels: (!spec.labels.is_empty()).then(|| spec.labels.clone()),
         },

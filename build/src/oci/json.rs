@@ -114,6 +114,8 @@ pub(super) struct RunConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) entrypoint: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cmd: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) working_dir: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) labels: Option<BTreeMap<String, String>>,

@@ -165,7 +165,7 @@ impl Resolving<'_> {
         Ok(answer.iter().map(ToString::to_string).collect())
     }
 
-    fn source_package(&mut self, package: &str, release: &str) -> Result<()> {
+    pub(super) fn source_package(&mut self, package: &str, release: &str) -> Result<()> {
         let archive = self.archive(release)?;
         let files = archive.source(package)?;
         let mut found = Vec::new();

@@ -1,5 +1,6 @@
 //! Resolving: from a recipe to its lock, and to where each locked file is to be had.
 
+mod conformance;
 mod follow;
 mod images;
 mod kubernetes;
@@ -30,6 +31,7 @@ const TOOLS_RELEASE: &str = "trixie";
 /// What makes the root file system.
 const DISK_PACKAGES: [&str; 1] = ["e2fsprogs"];
 
+pub use conformance::resolve_conformance;
 pub use follow::{follow, same_folder};
 pub use verify::{Finding, verify};
 
@@ -99,7 +101,9 @@ fn inputs(work: &Work) -> Vec<Sha256> {
             })
             .collect(),
         Work::Script { content, .. } => vec![*content],
-        Work::KubernetesCompile { sources, .. } => sources.values().map(|f| f.sha256).collect(),
+        Work::KubernetesCompile { sources, .. } | Work::ConformanceSuite { sources, .. } => {
+            sources.values().map(|file| file.sha256).collect()
+        }
         Work::KubernetesFiles { files, .. } => files.values().copied().collect(),
         Work::FetchedImages { images } => images
             .values()

@@ -25,7 +25,7 @@ const BIN: &str = "usr/local/bin";
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Says that an image is not what its tag means upstream, and what it is.
 pub const STAND_IN: &str = "io.nodekiln.stand-in";
-const TITLE: &str = "org.opencontainers.image.title";
+pub(super) const TITLE: &str = "org.opencontainers.image.title";
 const VERSION: &str = "org.opencontainers.image.version";
 
 /// Chooses between the two kinds of iptables and runs the right one.
@@ -83,7 +83,7 @@ pub fn run(
     ]))
 }
 
-fn layer_path(execution: &Execution<'_>, number: usize) -> PathBuf {
+pub(super) fn layer_path(execution: &Execution<'_>, number: usize) -> PathBuf {
     execution.scratch.join(format!("layer-{number}"))
 }
 
@@ -125,6 +125,7 @@ fn spec(reference: &Reference, entrypoint: String, labels: &[(&str, String)]) ->
         reference: reference.clone(),
         architecture: ARCHITECTURE,
         entrypoint: vec![entrypoint],
+        command: Vec::new(),
         user: None,
         environment: vec![PATH.to_owned()],
         labels: all,

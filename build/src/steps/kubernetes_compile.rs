@@ -1,7 +1,7 @@
 //! Compiles Kubernetes in the sandbox: files of a source package in, `bin/*` out.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nodekiln_recipes::lock::LockedFile;
 use nodekiln_recipes::recipe::Version;
@@ -46,23 +46,13 @@ pub fn targets(
     let builds = targets.iter().map(|target| compile::build(*target, version, pause_tag, jobs));
     let steps: Vec<Step> = compile::preparation(tarball).into_iter().chain(builds).collect();
 
-    let total = Some(steps.len() as u64);
-    let task = execution.progress.start(&format!("compile Kubernetes {version}"), total, "steps");
-    for (done, step) in (0..).zip(&steps) {
-        execution.progress.event(nodekiln_words::Event::Advanced {
-            task,
-            done,
-            detail: Some(step.title.clone()),
-        });
-        compiler.run(step).inspect_err(|_| execution.progress.fail(task))?;
-    }
-    compiler.finish(targets).inspect_err(|_| execution.progress.fail(task))?;
-    execution.progress.finish(task, &format!("{} programs", targets.len()));
+    compiler.run_all(&format!("compile Kubernetes {version}"), &steps)?;
+    compiler.finish(targets)?;
     Ok(BTreeMap::from([("version.kubernetes".to_owned(), version.to_string())]))
 }
 
 /// The tree that compiles, with the scratch folder and the sources shown in it.
-struct Compiler<'a> {
+pub(super) struct Compiler<'a> {
     execution: &'a Execution<'a>,
     root: Root,
     binds: Vec<Bind>,
@@ -74,7 +64,8 @@ const WORK: &str = "work";
 const TREE: &str = "tree";
 
 impl<'a> Compiler<'a> {
-    fn new(
+    /// The tree below, ready to compile `sources`.
+    pub(super) fn new(
         version: Version,
         sources: &BTreeMap<String, LockedFile>,
         execution: &'a Execution<'a>,
@@ -98,6 +89,24 @@ impl<'a> Compiler<'a> {
         Ok(Self { execution, root, binds, environment: compile::environment(version) })
     }
 
+    /// The folder that is shown as [`FOLDER`].
+    pub(super) fn work(&self) -> PathBuf {
+        self.execution.scratch.join(WORK)
+    }
+
+    /// Runs `steps` in turn as one task called `title`.
+    pub(super) fn run_all(&self, title: &str, steps: &[Step]) -> Result<()> {
+        let progress = self.execution.progress;
+        let task = progress.start(title, Some(steps.len() as u64), "steps");
+        for (done, step) in (0..).zip(steps) {
+            let detail = Some(step.title.clone());
+            progress.event(nodekiln_words::Event::Advanced { task, done, detail });
+            self.run(step).inspect_err(|_| progress.fail(task))?;
+        }
+        progress.finish(task, &format!("{} steps", steps.len()));
+        Ok(())
+    }
+
     fn run(&self, step: &Step) -> Result<()> {
         let Execution { log, source_date, sandbox, cancel, .. } = self.execution;
         let mut command = SandboxCommand::new(
@@ -114,7 +123,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// Moves the programs to the output and drops everything else.
-    fn finish(self, targets: &[Target]) -> Result<()> {
+    pub(super) fn finish(self, targets: &[Target]) -> Result<()> {
         let scratch = self.execution.scratch;
         let (work, bin) = (scratch.join(WORK), scratch.join("output/bin"));
         fs_err::create_dir_all(&bin).or_io(|| "making the output".to_owned())?;

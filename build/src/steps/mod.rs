@@ -2,6 +2,8 @@
 //! facts that later nodes want to know.
 
 pub mod boot;
+pub mod conformance_images;
+pub mod conformance_suite;
 pub mod containerd;
 pub mod control_plane_images;
 pub mod disk;
@@ -131,6 +133,10 @@ fn execute(work: &Work, execution: &Execution<'_>) -> Result<BTreeMap<String, St
         Work::ControlPlaneImages { version, images } => {
             control_plane_images::run(*version, images, execution)
         }
+        Work::ConformanceSuite { version, sources } => {
+            conformance_suite::run(*version, sources, execution)
+        }
+        Work::ConformanceImages { images } => conformance_images::run(images, execution),
         Work::FetchedImages { images } => fetched_images::run(images, execution),
         Work::Preload { kubernetes, source, image_repository, kubeadm_images, images } => {
             let request = preload::Request {

@@ -45,7 +45,7 @@ fn write_program(path: &Path, text: &str) {
 }
 
 /// Unpacks an image's layers with tar, as a tree to run its programs in.
-fn unpack(archive: &Path, folder: &Path) -> PathBuf {
+pub(crate) fn unpack(archive: &Path, folder: &Path) -> PathBuf {
     let images = read::archive(archive, "amd64").unwrap();
     let tree = folder.join(format!("rootfs-{}", images[0].reference.short_name()));
     std::fs::create_dir(&tree).unwrap();

@@ -20,6 +20,7 @@ fn image(folder: &Path) -> Image {
         reference: "registry.example/tools/tool:1.2".parse().unwrap(),
         architecture: "amd64",
         entrypoint: vec!["/bin/tool".to_owned()],
+        command: Vec::new(),
         user: Some("65535:65535".to_owned()),
         environment: vec!["A=b".to_owned()],
         labels: BTreeMap::from([("key".to_owned(), "value".to_owned())]),

@@ -9,6 +9,7 @@
 
 mod archive;
 mod compile;
+mod conformance;
 mod control_plane;
 mod deb;
 mod debian;

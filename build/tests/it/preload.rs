@@ -57,6 +57,7 @@ fn image(name: &str, content: &str, folder: &Path) -> Image {
         reference: name.parse().unwrap(),
         architecture: "amd64",
         entrypoint: vec!["/bin/tool".to_owned()],
+        command: Vec::new(),
         user: None,
         environment: Vec::new(),
         labels: BTreeMap::new(),

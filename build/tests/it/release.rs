@@ -149,6 +149,7 @@ pub(crate) fn image_called(reference: &str, folder: &Path) -> Image {
         reference: reference.parse().unwrap(),
         architecture: "amd64",
         entrypoint: vec!["/tool".to_owned()],
+        command: Vec::new(),
         user: None,
         environment: Vec::new(),
         labels: BTreeMap::new(),

@@ -12,6 +12,7 @@ mod composing;
 mod diagnostics;
 mod documentation;
 mod golden;
+mod conformance;
 mod layers;
 mod library;
 mod locking;
