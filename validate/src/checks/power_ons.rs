@@ -274,15 +274,15 @@ pub(super) const ANSWERS: &[Answer] = &[
             Mutation::new("one machine-id", "both have /etc/machine-id", |scene| {
                 scene.replace("machine-id 21", "machine-id 11");
             })
-            .incident("machine-controller#1455"),
+            .incident("machine-controller issue 1455"),
             Mutation::new("one host key", "both have /etc/ssh/ssh_host_rsa_key.pub", |scene| {
                 scene.replace("rsa_key.pub 23", "rsa_key.pub 13");
             })
-            .incident("packer-plugin-scaleway#30"),
+            .incident("packer-plugin-scaleway issue 30"),
             Mutation::new("one initiator", "both have /etc/iscsi/initiatorname.iscsi", |scene| {
                 scene.replace("initiatorname.iscsi 24", "initiatorname.iscsi 14");
             })
-            .incident("terraform-provider-vsphere#516"),
+            .incident("terraform-provider-vsphere issue 516"),
             Mutation::new("one NVMe host id", "both have /etc/nvme/hostid", |scene| {
                 scene.replace("hostid 25", "hostid 15");
             }),
