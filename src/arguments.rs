@@ -130,7 +130,7 @@ pub(crate) enum Verb {
     #[command(after_help = VALIDATE_HELP)]
     Validate(Validate),
     /// Make a kit for node conformance: Kubernetes' own test suite for nodes and the images that it runs, in one
-    /// file that `validate --tier conformance` gives a guest as a disk.
+    /// file.
     #[command(after_help = kit::HELP)]
     Kit(kit::Kit),
     /// Put the reports of several validations on one page.

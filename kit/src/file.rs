@@ -1,7 +1,7 @@
 //! The file of a kit: a tar with the manifest first and then its files by path.
 //!
-//! A guest is given the file as a disk and unpacks it with `tar`, so that no file system's driver and no
-//! second copy on the host is needed: a tar's length is a multiple of 512 bytes, a disk's sector.
+//! A guest can be given the file as a disk and unpack it with `tar`, without a file system's driver and without
+//! a second copy on the host: a tar's length is a multiple of 512 bytes, a disk's sector.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Read as _, Write as _};

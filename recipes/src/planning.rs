@@ -15,7 +15,9 @@ use crate::recipe::{
     Units,
 };
 
-pub use conformance::{IMAGES as CONFORMANCE_IMAGES, SUITE as CONFORMANCE_SUITE, conformance_plan_of};
+pub use conformance::{
+    IMAGES as CONFORMANCE_IMAGES, SUITE as CONFORMANCE_SUITE, conformance_plan_of,
+};
 
 /// Names of the package trees in a lock.
 pub mod tree_name {

@@ -11,8 +11,7 @@ Examples:
   nodekiln kit quickstart                                 from the source that the recipe builds
   nodekiln kit 1.31.2 --suite kubernetes-test-linux-amd64.tar.gz --sha512 HEX --images archives/
   nodekiln kit 1.31.2 --suite folder/ --out node-1.31.kit     bin/e2e_node.test, images/*.tar
-  nodekiln kit node-1.20.2.kit --list                     its specs, and which of them a run takes
-  nodekiln validate out/node/node.qcow2 --tier conformance --kit node-1.20.2.kit";
+  nodekiln kit node-1.20.2.kit --list                     its specs, and which of them a run takes";
 
 /// Make a kit for node conformance, or list one's specs.
 #[derive(Args)]

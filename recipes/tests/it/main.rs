@@ -9,10 +9,10 @@
 )]
 
 mod composing;
+mod conformance;
 mod diagnostics;
 mod documentation;
 mod golden;
-mod conformance;
 mod layers;
 mod library;
 mod locking;
