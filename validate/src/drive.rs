@@ -13,7 +13,8 @@ use nodekiln_words::{Cancel, Class, Event, Failure, Progress, Result, ResultExt 
 
 use crate::accelerator::Chosen;
 use crate::artifact::{Artifact, Opened};
-use crate::checks::Context;
+use crate::boot_times::BootTimes;
+use crate::checks::{Context, is_own};
 use crate::console::Finding;
 use crate::deadlines::Deadlines;
 use crate::deadlines::Stage;
@@ -26,21 +27,24 @@ use crate::place::Place;
 use crate::power_on::PowerOn;
 use crate::provisioning::{self, Part, Provisioning};
 use crate::qemu::{Disks, Held, arguments};
-use crate::report::{Excerpt, Further, Judged, Metadata};
+use crate::report::{Excerpt, Further, Judged, Metadata, Network};
 use crate::run::{Boot, Broken, Cause, Lap, Running};
 use crate::seed::KubeadmPlan;
+use crate::traffic::Traffic;
 use crate::{Request, evidence, program};
 
 /// What one boot has shown.
 #[derive(Default)]
 pub(crate) struct Outlook {
     pub(crate) laps: Vec<Lap>,
+    pub(crate) boot_times: Option<BootTimes>,
     pub(crate) rules: Vec<Judged>,
     pub(crate) cause: Option<Cause>,
     pub(crate) findings: Vec<Finding>,
     pub(crate) logs: Vec<Excerpt>,
     pub(crate) metadata: Option<Metadata>,
     pub(crate) further: Vec<Further>,
+    pub(crate) network: Option<Network>,
 }
 
 pub(crate) fn drive(
@@ -123,7 +127,8 @@ impl Drive<'_> {
         let big = evidence::scratch(&self.request.out)?;
         let small = tempfile::tempdir().or_io(|| "make a folder for sockets".into())?;
         let held = Held::of(self.disks(big.path())?)?; // 5. overlay, seed and medium
-        let boot = self.boot(PowerOn::First, None, small.path(), emulation.is_some());
+        let mut boot = self.boot(PowerOn::First, None, small.path(), emulation.is_some());
+        boot.frames = Some(big.path().join(evidence::FRAMES));
         let running = power_on(&boot, &held)?; // 6. boot
         self.watch(&running, emulation, &held, small.path())
     }
@@ -145,6 +150,7 @@ impl Drive<'_> {
             chosen,
             deadlines: Deadlines::new(chosen.engine, request.patience),
             scratch,
+            frames: None,
             out: &request.out,
             services,
             kernel: request.kernel.as_ref(),
@@ -172,6 +178,7 @@ impl Drive<'_> {
             reached.failure.as_ref().map(|(stage, failure)| running.cause(Some(*stage), failure));
         let (expect, findings) = (request.claims(), running.findings());
         let observed = provisioning::observed(emulation);
+        let traffic = self.traffic(running);
         let context = Context {
             expect: &expect,
             claimed: request.expect.is_some(),
@@ -179,6 +186,8 @@ impl Drive<'_> {
             told: &self.given.told,
             observed: observed.as_ref(),
             console: &findings,
+            traffic: traffic.as_ref(),
+            asked: None,
         };
         let portrait = further::portrait(request, &reached, running, &mut answers)?;
         let mut rules = match &reached.guest {
@@ -198,6 +207,10 @@ impl Drive<'_> {
             }
         };
         running.host()?;
+        let boot_times = match &reached.guest {
+            Some(guest) if running.check().is_ok() => self.boot_times(guest, running)?,
+            _ => None,
+        };
         let failed = cause.is_some() || rules.iter().any(|rule| !ask::fine(rule));
         let mut logs = match &reached.guest {
             Some(guest) if failed && running.check().is_ok() => {
@@ -221,14 +234,54 @@ impl Drive<'_> {
             _ => Vec::new(),
         };
         let (findings, observed) = (running.findings(), provisioning::observed(emulation));
-        let last = Context { console: &findings, observed: observed.as_ref(), ..context };
-        ask::judge_again(&mut rules, &last)?;
+        let traffic = self.traffic(running);
+        let (observed, reached_for) = (observed.as_ref(), traffic.as_ref());
+        let last = Context { console: &findings, observed, traffic: reached_for, ..context };
+        ask::judge_again(&mut rules, &last);
         further::judge(&mut rules, &portrait, &seen, &last)?;
+        let network = traffic.map(|traffic| self.keep(running, &traffic, emulation)).transpose()?;
         let metadata = emulation.map(Metadata::of);
         let laps = running.laps().into_iter().chain(seen.iter().flat_map(Seen::laps)).collect();
         logs.extend(seen.iter().flat_map(Seen::logs));
         let further = seen.into_iter().map(Seen::told).collect();
-        Ok(Outlook { laps, rules, cause, findings, logs, metadata, further })
+        Ok(Outlook { laps, boot_times, rules, cause, findings, logs, metadata, network, further })
+    }
+
+    /// What the guest has reached for; a rule tells where that cannot be read.
+    fn traffic(&self, running: &Running) -> Option<Traffic> {
+        let traffic = running.traffic();
+        let warn = |failure: Failure| {
+            self.progress.event(Event::Warning(failure.chain().join(": ")));
+        };
+        traffic.map_err(warn).ok()
+    }
+
+    /// Keeps the frames of the guest's network as evidence, without what it was told by its cloud's services.
+    fn keep(
+        &self,
+        running: &Running,
+        traffic: &Traffic,
+        emulation: Option<&Emulation>,
+    ) -> Result<Network> {
+        let cloud = emulation.map(|_| self.given.told.cloud.services()).unwrap_or_default();
+        let services: Vec<_> =
+            cloud.into_iter().map(|(address, port, _)| (address, port)).collect();
+        let path = self.request.out.join(evidence::NETWORK);
+        running.keep_frames(&path, |peer| is_own(peer, &services))?;
+        Ok(Network::of(traffic))
+    }
+
+    /// Where the boot's seconds went, where the guest can tell; that it cannot is no fault of the image.
+    fn boot_times(&self, guest: &Guest, running: &Running) -> Result<Option<BootTimes>> {
+        match ask::boot_times(guest, running) {
+            Ok(times) => Ok(Some(times)),
+            Err(failure) if failure.class() == Class::Interrupted => Err(failure),
+            Err(failure) => {
+                let why = failure.chain().join(": ");
+                self.progress.event(Event::Note(format!("no times of the boot: {why}")));
+                Ok(None)
+            }
+        }
     }
 
     fn disks(&self, folder: &Path) -> Result<Disks> {

@@ -19,12 +19,16 @@ pub(crate) const SCREEN: &str = "screen.png";
 pub(crate) const PICTURE: &str = "screen.ppm";
 /// What the guest asked of its cloud's services.
 pub(crate) const METADATA: &str = "metadata.jsonl";
+/// Frames that passed the guest's network card.
+pub(crate) const NETWORK: &str = "network.pcap";
 /// Folder of the guest's own logs; its files are called by what they are and end in `.log`.
 pub(crate) const GUEST: &str = "guest";
 /// Folders of overlay, seed, medium and UEFI variables while a guest runs; random letters follow.
 const OVERLAY: &str = ".overlay-";
 /// A report while it is being written.
 const PARTIAL: &str = ".partial-";
+/// What each power-on may leave besides the guest's logs.
+const FILES: [&str; 6] = [CONSOLE, QEMU_LOG, PICTURE, SCREEN, METADATA, NETWORK];
 /// The report in its forms; who finds the last one finds all.
 const REPORTS: [&str; 5] = ["report.txt", "junit.xml", "summary.md", "report.html", REPORT];
 /// The report for programs.
@@ -88,7 +92,7 @@ fn clear(folder: &Path) -> Result<()> {
         remove(&folder.join(name))?;
     }
     for power_on in PowerOn::ALL {
-        for name in [CONSOLE, QEMU_LOG, PICTURE, SCREEN, METADATA] {
+        for name in FILES {
             remove(&folder.join(power_on.file(name)))?;
         }
         remove_logs(&folder.join(power_on.file(GUEST)))?;
@@ -107,13 +111,15 @@ fn clear(folder: &Path) -> Result<()> {
 }
 
 /// Names of the files below an overlay's folder.
-const OVERLAY_FILES: [&str; 4] = [OVERLAY_DISK, SEED, MEDIUM, VARIABLES];
+const OVERLAY_FILES: [&str; 5] = [OVERLAY_DISK, SEED, MEDIUM, VARIABLES, FRAMES];
 /// What the guest wrote to its disk.
 pub(crate) const OVERLAY_DISK: &str = "root.qcow2";
 /// NoCloud's seed.
 pub(crate) const SEED: &str = "seed.img";
 /// The CD of the guest's cloud.
 pub(crate) const MEDIUM: &str = "medium.iso";
+/// The frames as QEMU writes them.
+pub(crate) const FRAMES: &str = "frames.pcap";
 /// UEFI's variables.
 pub(crate) const VARIABLES: &str = "VARS.fd";
 
@@ -178,7 +184,7 @@ mod tests {
         for name in [GUEST, ".overlay-abc123", ".overlay-mine", "kept"] {
             fs_err::create_dir(path(name)).unwrap();
         }
-        for name in REPORTS.iter().chain(&[CONSOLE, QEMU_LOG, PICTURE, SCREEN, METADATA]).chain(&[
+        for name in REPORTS.iter().chain(&FILES).chain(&[
             "guest/journal.log",
             "console-after-cut.log",
             "screen-clone.png",

@@ -13,6 +13,7 @@ struct Readme;
 pub mod accelerator;
 pub mod artifact;
 pub mod at_rest;
+pub mod boot_times;
 pub mod checks;
 pub mod console;
 pub mod deadlines;
@@ -38,6 +39,7 @@ pub mod rules;
 pub mod run;
 mod screen;
 pub mod seed;
+pub mod traffic;
 pub mod tree;
 
 use std::path::PathBuf;
@@ -233,12 +235,14 @@ pub fn validate(request: &Request, progress: &dyn Progress, cancel: &Cancel) -> 
         accelerator: chosen,
         timeline: outlook.laps,
         further: outlook.further,
+        boot_times: outlook.boot_times,
         rules,
         waivers,
         obstacles,
         cause: outlook.cause,
         findings: outlook.findings,
         metadata: outlook.metadata,
+        network: outlook.network,
         logs: outlook.logs,
         console: evidence::CONSOLE.into(),
         fidelity: fidelity(request, part.map(|part| part.cloud)),

@@ -3,6 +3,7 @@
 mod broken;
 
 use std::cell::{Cell, RefCell};
+use std::io::{BufWriter, Read, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ use crate::power_on::PowerOn;
 use crate::qemu::arguments::{DirectKernel, Setup, Wires};
 use crate::qemu::{Disks, Qemu, Qmp};
 use crate::screen;
+use crate::traffic::{self, Peer, Traffic};
 
 pub use broken::Broken;
 use broken::OWN_STATES;
@@ -75,6 +77,8 @@ pub struct Boot<'a> {
     pub deadlines: Deadlines,
     /// Folder for sockets and scratch files.
     pub scratch: &'a Path,
+    /// File for the frames that pass the guest's card, where they are looked at; it loses its name at once.
+    pub frames: Option<PathBuf>,
     /// Folder that keeps console and messages.
     pub out: &'a Path,
     /// Whether this thread's network is that of the services of the guest's cloud.
@@ -98,6 +102,8 @@ pub struct Running<'a> {
     looked: Cell<Instant>,
     port: u16,
     screen: PathBuf,
+    /// What passes the guest's card, where it is looked at: QEMU writes it, and the file has no name any more.
+    frames: Option<fs_err::File>,
     deadlines: Deadlines,
     progress: &'a dyn Progress,
     cancel: &'a Cancel,
@@ -118,6 +124,12 @@ impl<'a> Running<'a> {
         let console = boot.out.join(boot.power_on.file(evidence::CONSOLE));
         fs_err::write(&console, b"").or_io(|| "make the console's log".into())?;
         let (qemu, qmp, port) = start(boot, disks, &console)?;
+        let frames = boot.frames.as_deref().map(|path| {
+            let file = fs_err::File::open(path).or_io(|| "open the guest's frames".into());
+            let _ = fs_err::remove_file(path); // this run's keys are in them
+            file
+        });
+        let frames = frames.transpose()?;
         Ok(Self {
             power_on: boot.power_on,
             qemu,
@@ -128,6 +140,7 @@ impl<'a> Running<'a> {
             looked: Cell::new(Instant::now()),
             port,
             screen: boot.out.join(boot.power_on.file(evidence::SCREEN)),
+            frames,
             deadlines: boot.deadlines,
             progress: boot.progress,
             cancel: boot.cancel,
@@ -253,6 +266,35 @@ impl<'a> Running<'a> {
         let mut console = self.console.borrow_mut();
         let _ = console.poll();
         console.findings().to_vec()
+    }
+
+    /// What the guest has reached for over its network so far.
+    ///
+    /// # Errors
+    /// When its frames cannot be read.
+    pub fn traffic(&self) -> Result<Traffic> {
+        Traffic::read(self.frames_from_the_start()?)
+    }
+
+    /// Writes the frames that have passed the guest's card to `path`; of those from or to one of `own` only the
+    /// headers.
+    ///
+    /// # Errors
+    /// When they cannot be read, or the file not be written.
+    pub(crate) fn keep_frames(&self, path: &Path, own: impl Fn(&Peer) -> bool) -> Result<()> {
+        let file = fs_err::File::create(path).or_io(|| "keep the guest's frames".into())?;
+        let mut kept = BufWriter::new(file);
+        traffic::keep(self.frames_from_the_start()?, &mut kept, own)?;
+        kept.flush().or_io(|| format!("write {}", path.display()))
+    }
+
+    fn frames_from_the_start(&self) -> Result<impl Read + '_> {
+        let Some(file) = &self.frames else {
+            return Err(Failure::io("the frames of the guest's network were not written down"));
+        };
+        let mut file = file.file();
+        file.rewind().or_io(|| "read the guest's frames".into())?;
+        Ok(file)
     }
 
     /// The time line so far.
@@ -389,8 +431,8 @@ fn start(boot: &Boot, disks: &Disks, console: &Path) -> Result<(Qemu, Qmp, u16)>
         let ssh_port = free_port()?;
         let qmp = boot.scratch.join(boot.power_on.file("qmp"));
         let services = boot.services;
-        let wires =
-            Wires { place: boot.place, qmp, console: console.to_owned(), ssh_port, services };
+        let (console, frames) = (console.to_owned(), boot.frames.clone());
+        let wires = Wires { place: boot.place, qmp, console, frames, ssh_port, services };
         let _ = fs_err::remove_file(&wires.qmp);
         let engine = boot.chosen.engine;
         let setup =

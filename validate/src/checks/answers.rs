@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::guest::Output;
 
 /// The answer's text, provided that the command succeeded.
-pub(super) fn text(answer: &Output) -> Result<String> {
+pub(crate) fn text(answer: &Output) -> Result<String> {
     if answer.status == 0 {
         return Ok(answer.text());
     }
@@ -34,7 +34,7 @@ pub(super) fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
 }
 
 /// Splits an answer made of parts that the script separated by a line `--`; a part may be empty.
-pub(super) fn parts<const N: usize>(text: &str) -> Result<[String; N]> {
+pub(crate) fn parts<const N: usize>(text: &str) -> Result<[String; N]> {
     let mut parts = vec![String::new()];
     for line in text.lines() {
         match parts.last_mut() {

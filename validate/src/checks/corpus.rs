@@ -5,16 +5,18 @@
 //! nobody would know that it can pass, or that it can fail. What real guests say is for `ci/mutations`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, UNIX_EPOCH};
 
 use nodekiln_words::{Result, Sha256};
 
-use super::{Context, Pair, Tier, pair_verdict, rules, testing, verdict};
+use super::{Asked, Context, Pair, Tier, pair_verdict, rules, testing, verdict};
 use crate::console::Scanner;
 use crate::expect::Expectations;
 use crate::guest::Output;
 use crate::metadata::Observed;
 use crate::provisioning::Told;
 use crate::rules::{Judge, Rule, Severity, Verdict};
+use crate::traffic::Traffic;
 
 /// What a sound guest answers to one rule, and what becomes of it.
 pub(super) struct Answer {
@@ -83,7 +85,12 @@ pub(super) struct Scene {
     pub(super) observed: Observed,
     /// The serial console's text.
     pub(super) console: String,
+    /// What it reached for over its network.
+    pub(super) traffic: Traffic,
 }
+
+/// When every guest is asked: seconds since 1970 of the moments before and after.
+const ASKED: [u64; 2] = [1_790_000_000, 1_790_000_005];
 
 /// What the sound guest's store holds: reference and manifest digest.
 const IMAGES: [(&str, &str); 6] = [
@@ -135,6 +142,7 @@ impl Scene {
             told: testing::told().clone(),
             observed: Observed::default(),
             console: String::new(),
+            traffic: Traffic::default(),
         }
     }
 
@@ -153,6 +161,7 @@ impl Scene {
     fn judged(&self, rule: &Rule, status: i32) -> Result<Verdict> {
         let mut scanner = Scanner::default();
         scanner.push(self.console.as_bytes());
+        let [before, after] = ASKED.map(|at| UNIX_EPOCH + Duration::from_secs(at));
         let context = Context {
             expect: &self.expect,
             claimed: true,
@@ -160,6 +169,8 @@ impl Scene {
             told: &self.told,
             observed: Some(&self.observed),
             console: scanner.findings(),
+            traffic: Some(&self.traffic),
+            asked: Some(Asked { before, after }),
         };
         let stdout = self.prints.clone().into_bytes();
         let answer = Output { stdout, stderr: Vec::new(), status };
@@ -179,6 +190,8 @@ fn answers() -> impl Iterator<Item = &'static Answer> {
         super::provisioning::ANSWERS,
         super::identity::ANSWERS,
         super::kernel::ANSWERS,
+        super::clock::ANSWERS,
+        super::network::ANSWERS,
         super::access::ANSWERS,
         super::runtime::ANSWERS,
         super::power_ons::ANSWERS,

@@ -6,7 +6,8 @@
 //! an error of the run and never a verdict.
 
 mod access;
-mod answers;
+pub(crate) mod answers;
+mod clock;
 mod cloud_init;
 mod cluster;
 mod cluster_pods;
@@ -14,13 +15,17 @@ mod cluster_pods;
 pub(crate) mod corpus;
 mod identity;
 mod kernel;
+mod network;
 mod portrait;
 mod power_ons;
 mod provisioning;
 mod runtime;
 mod system;
 
+use std::time::SystemTime;
+
 pub(crate) use cluster_pods::{COMPONENTS, trouble};
+pub(crate) use network::is_own;
 use nodekiln_words::Result;
 pub(crate) use portrait::PORTRAIT;
 
@@ -32,6 +37,7 @@ use crate::metadata::Observed;
 use crate::power_on::PowerOn;
 use crate::provisioning::Told;
 use crate::rules::{Applies, Facts, Judge, Rule, Severity, Software, Verdict};
+use crate::traffic::Traffic;
 
 /// What a rule asks for.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +82,19 @@ pub struct Context<'a> {
     pub observed: Option<&'a Observed>,
     /// What the console scan found.
     pub console: &'a [Finding],
+    /// What the guest reached for over its network, where that was written down.
+    pub traffic: Option<&'a Traffic>,
+    /// When the guest was asked; nothing where it was not.
+    pub asked: Option<Asked>,
+}
+
+/// When a question was asked, by the host's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The moment before it was sent.
+    pub before: SystemTime,
+    /// The moment after the answer had come.
+    pub after: SystemTime,
 }
 
 /// Every rule, in the order in which they are asked and reported.
@@ -86,6 +105,8 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
         provisioning::RULES,
         identity::RULES,
         kernel::RULES,
+        clock::RULES,
+        network::RULES,
         access::RULES,
         runtime::RULES,
         power_ons::RULES,
@@ -183,7 +204,16 @@ pub(crate) mod testing {
 
     /// A context in which nothing was found and `expect` comes from a manifest.
     pub(crate) fn context(expect: &Expectations, tier: Tier) -> Context<'_> {
-        Context { expect, claimed: true, tier, told: told(), observed: None, console: &[] }
+        Context {
+            expect,
+            claimed: true,
+            tier,
+            told: told(),
+            observed: None,
+            console: &[],
+            traffic: None,
+            asked: None,
+        }
     }
 
     pub(crate) fn judge_with(

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nodekiln_goss::guest as goss;
 use nodekiln_words::{Class, Result, ResultExt as _};
 
-use crate::checks::{self, Ask, Context, rules_of};
+use crate::boot_times::{self, BootTimes};
+use crate::checks::{self, Ask, Asked, Context, rules_of};
 use crate::evidence;
 use crate::guest::{Guest, Life as _, Output};
 use crate::own_rules;
@@ -21,9 +22,9 @@ pub(super) fn fine(rule: &Judged) -> bool {
     !matches!(rule.outcome, Outcome::Unasked(_) | Outcome::Judged(Verdict::Fail(_)))
 }
 
-/// What a guest answered, by what it was asked.
+/// What a guest answered and when it was asked, by what it was asked.
 #[derive(Default)]
-pub(super) struct Answers(BTreeMap<&'static str, Output>);
+pub(super) struct Answers(BTreeMap<&'static str, (Output, Asked)>);
 
 impl Answers {
     /// Asks what does not change any more while a cluster comes up. What cannot be asked now is asked again
@@ -47,12 +48,24 @@ impl Answers {
         guest: &Guest,
         running: &Running,
     ) -> Result<Output> {
+        self.ask_at(script, guest, running).map(|(answer, _)| answer)
+    }
+
+    /// The same, with the time at which the guest was asked.
+    fn ask_at(
+        &mut self,
+        script: &'static str,
+        guest: &Guest,
+        running: &Running,
+    ) -> Result<(Output, Asked)> {
         if let Some(known) = self.0.get(script) {
             return Ok(known.clone());
         }
+        let before = SystemTime::now();
         let output = guest.run(&["sh", "-c", script], running.deadlines().command())?;
-        self.0.insert(script, output.clone());
-        Ok(output)
+        let answer = (output, Asked { before, after: SystemTime::now() });
+        self.0.insert(script, answer.clone());
+        Ok(answer)
     }
 }
 
@@ -73,13 +86,16 @@ pub(super) fn ask_all(
             continue;
         }
         let answer = match checks::ask(rule) {
-            Ask::Nothing | Ask::Again => Ok(Output::default()),
-            Ask::LoginMethods => login_methods(guest, running),
+            Ask::Nothing | Ask::Again => Ok((Output::default(), None)),
+            Ask::LoginMethods => login_methods(guest, running).map(|answer| (answer, None)),
             Ask::Script(script) | Ask::Last(script) | Ask::Cluster(script) => {
-                answers.ask(script, guest, running)
+                answers.ask_at(script, guest, running).map(|(answer, asked)| (answer, Some(asked)))
             }
         };
-        let outcome = match answer.and_then(|answer| checks::verdict(rule, &answer, context)) {
+        let judge = |(answer, asked): (Output, Option<Asked>)| {
+            checks::verdict(rule, &answer, &Context { asked, ..*context })
+        };
+        let outcome = match answer.and_then(judge) {
             Ok(verdict) => Outcome::Judged(verdict),
             Err(failure) if failure.class() == Class::Interrupted => return Err(failure),
             Err(failure) => Outcome::Unasked(failure.chain().join(": ")),
@@ -134,14 +150,21 @@ fn login_methods(guest: &Guest, running: &Running) -> Result<Output> {
 
 /// Judges the rules that ask nothing once more, now that the guest has said its last word: the console
 /// may tell of a panic on the way down.
-pub(super) fn judge_again(rules: &mut [Judged], context: &Context) -> Result<()> {
+pub(super) fn judge_again(rules: &mut [Judged], context: &Context) {
     for rule in rules_of(context.tier).filter(|rule| matches!(checks::ask(rule), Ask::Nothing)) {
-        let verdict = checks::verdict(rule, &Output::default(), context)?;
+        let outcome = unasked_or_judged(checks::verdict(rule, &Output::default(), context));
         for judged in rules.iter_mut().filter(|judged| judged.rule.id == rule.id) {
-            judged.outcome = Outcome::Judged(verdict.clone());
+            judged.outcome = outcome.clone();
         }
     }
-    Ok(())
+}
+
+/// What comes of a rule that asks nothing.
+fn unasked_or_judged(verdict: Result<Verdict>) -> Outcome {
+    match verdict {
+        Ok(verdict) => Outcome::Judged(verdict),
+        Err(failure) => Outcome::Unasked(failure.chain().join(": ")),
+    }
 }
 
 /// Why a rule on a running guest is not judged where nobody could log in to it.
@@ -152,10 +175,7 @@ pub(super) const NOT_BOOTED: &str = "not booted";
 /// The outcomes for a guest that nobody could log in to: only what needs no guest is judged.
 pub(super) fn unreachable(context: &Context) -> Vec<Judged> {
     let outcome = |rule: &Rule| match checks::ask(rule) {
-        Ask::Nothing => match checks::verdict(rule, &Output::default(), context) {
-            Ok(verdict) => Outcome::Judged(verdict),
-            Err(failure) => Outcome::Unasked(failure.to_string()),
-        },
+        Ask::Nothing => unasked_or_judged(checks::verdict(rule, &Output::default(), context)),
         _ => Outcome::Judged(Verdict::Skipped(UNREACHABLE.into())),
     };
     rules_of(context.tier).map(|rule| Judged::new(rule, outcome(rule))).collect()
@@ -165,6 +185,13 @@ pub(super) fn unreachable(context: &Context) -> Vec<Judged> {
 pub(super) fn not_booted(tier: Tier) -> Vec<Judged> {
     let skipped = || Outcome::Judged(Verdict::Skipped(NOT_BOOTED.into()));
     rules_of(tier).map(|rule| Judged::new(rule, skipped())).collect()
+}
+
+/// Asks where the seconds of the boot went.
+pub(super) fn boot_times(guest: &Guest, running: &Running) -> Result<BootTimes> {
+    let script = ["sh", "-c", boot_times::SCRIPT];
+    let answer = guest.run(&script, running.deadlines().command())?;
+    BootTimes::read(&checks::answers::text(&answer)?)
 }
 
 /// Logs worth having when something failed: name, command, lines shown in the report.
@@ -225,6 +252,8 @@ mod tests {
             told: checks::testing::told(),
             observed: None,
             console,
+            traffic: None,
+            asked: None,
         };
         let mut rules = unreachable(&context(&[]));
         let console = |rules: &[Judged]| {
@@ -232,7 +261,7 @@ mod tests {
         };
         assert!(matches!(console(&rules), Outcome::Judged(Verdict::Pass(_))));
         scanner.push(b"Kernel panic - not syncing: on the way down\n");
-        judge_again(&mut rules, &context(scanner.findings())).unwrap();
+        judge_again(&mut rules, &context(scanner.findings()));
         assert!(matches!(console(&rules), Outcome::Judged(Verdict::Fail(_))));
     }
 }

@@ -124,9 +124,9 @@ fn refuse(source: IpAddr, message: &[u8], code: RCODE, told: &str) -> Option<Rep
     Some(Reply { bytes: reply.build_bytes_vec().ok(), record })
 }
 
-/// Name and type of the first question, for the journal (RFC 1035, section 4.1.2): a name there is never compressed,
+/// Name and type of the first question of a message (RFC 1035, section 4.1.2): a name there is never compressed,
 /// for nothing stands before it.
-fn first_question(message: &[u8]) -> Option<(String, Option<u16>)> {
+pub(crate) fn first_question(message: &[u8]) -> Option<(String, Option<u16>)> {
     let mut rest = message.get(HEADER..)?;
     let mut labels = Vec::new();
     loop {

@@ -8,6 +8,7 @@ use nodekiln_providers::{DiskBus, Firmware, NetworkCard};
 use crate::accelerator::Engine;
 use crate::machine::Machine;
 use crate::place::Place;
+use crate::traffic::SNAP_LENGTH;
 
 /// The block devices of one run.
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ pub struct Wires {
     pub qmp: PathBuf,
     /// File that receives all that the guest writes to its first serial port.
     pub console: PathBuf,
+    /// File that receives each frame that passes the guest's card, as libpcap writes them, where they are kept.
+    pub frames: Option<PathBuf>,
     /// TCP port on 127.0.0.1 that reaches the guest's port 22.
     pub ssh_port: u16,
     /// Whether QEMU runs in a network that holds the services of the guest's cloud and leads nowhere else.
@@ -242,6 +245,10 @@ fn network(line: &mut Line, setup: &Setup) {
         &format!("user,id=net0,{own}{restrict}ipv6=off,hostfwd=tcp:127.0.0.1:{port}-:22"),
     );
     line.pair("-device", &format!("{device},netdev=net0,mac={mac},romfile="));
+    if let Some(frames) = &setup.wires.frames {
+        let dump = format!("filter-dump,id=frames,netdev=net0,maxlen={SNAP_LENGTH},file=");
+        line.path("-object", &dump, frames);
+    }
 }
 
 fn wires(line: &mut Line, wires: &Wires) {

@@ -18,12 +18,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::Tier;
 use crate::accelerator::Chosen;
+use crate::boot_times::BootTimes;
 use crate::console::Finding;
 use crate::evidence;
 use crate::metadata::Emulation;
 use crate::power_on::PowerOn;
 use crate::rules::{Record, Rule, Verdict};
 use crate::run::{Cause, Lap};
+use crate::traffic::Traffic;
 
 pub(crate) use fidelity::fidelity;
 pub use junit::junit;
@@ -61,6 +63,9 @@ pub struct Report {
     /// Further times that the image was powered on, besides the first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub further: Vec<Further>,
+    /// Where the seconds of the boot went, by the guest's own account, where it could tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_times: Option<BootTimes>,
     /// The rules in order.
     pub rules: Vec<Judged>,
     /// The waivers of the user's rules files, and what became of each.
@@ -75,6 +80,9 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// What the guest asked of its cloud's metadata service, where one answered.
     pub metadata: Option<Metadata>,
+    /// What the guest reached for over its network, where it was booted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
     /// Last lines of the guest's own logs, fetched when something failed.
     pub logs: Vec<Excerpt>,
     /// The console's log, a file of the evidence.
@@ -119,6 +127,30 @@ impl Metadata {
             log: evidence::METADATA.into(),
             requests: server.journal().counts(),
             incomplete: None,
+        }
+    }
+}
+
+/// What a guest reached for over its network, its cloud's services included.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Network {
+    /// File of the evidence with the frames of the guest's card, as libpcap writes them; of those that it exchanged
+    /// with the run by SSH and with its cloud's services only the headers.
+    pub frames: PathBuf,
+    /// Names that it asked name servers for, and how often.
+    pub names: BTreeMap<String, usize>,
+    /// Whom it spoke to of its own accord, such as `UDP 10.0.2.3:53`: how many connections or datagrams.
+    pub peers: BTreeMap<String, usize>,
+}
+
+impl Network {
+    /// What was seen of `traffic`, whose frames are in the evidence.
+    pub(crate) fn of(traffic: &Traffic) -> Self {
+        let peers = traffic.peers.iter().map(|(peer, count)| (peer.to_string(), *count));
+        Self {
+            frames: evidence::NETWORK.into(),
+            names: traffic.names.clone(),
+            peers: peers.collect(),
         }
     }
 }
@@ -280,6 +312,7 @@ impl Report {
 pub(crate) mod testing {
     use super::*;
     use crate::accelerator::Engine;
+    use crate::boot_times::UnitTime;
     use crate::deadlines::Stage;
     use crate::rules::Severity;
 
@@ -322,6 +355,7 @@ pub(crate) mod testing {
                 findings: vec![],
                 console: "console-after-cut.log".into(),
             }],
+            boot_times: Some(boot_times()),
             rules: vec![
                 rule("multi-user", Outcome::Judged(Verdict::Pass("active".into()))),
                 rule("journal", Outcome::Judged(Verdict::Warn("2 lines".into()))),
@@ -335,9 +369,37 @@ pub(crate) mod testing {
             cause: None,
             findings: vec![],
             metadata: None,
+            network: Some(Network {
+                frames: evidence::NETWORK.into(),
+                names: [("0.debian.pool.ntp.org".to_owned(), 2)].into(),
+                peers: [("UDP 10.0.2.3:53".to_owned(), 2)].into(),
+            }),
             logs: vec![],
             console: "console.log".into(),
             fidelity: vec!["no cloud".into()],
+        }
+    }
+
+    fn boot_times() -> BootTimes {
+        let unit = |unit: &str, at, took| UnitTime { unit: unit.into(), at, took };
+        BootTimes {
+            kernel: 2.5,
+            initrd: Some(1.5),
+            userspace: Some(16.0),
+            total: Some(20.0),
+            slowest: vec![
+                unit("cloud-init.service", 8.5, 6.5),
+                unit("containerd.service", 15.0, 3.0),
+                unit("ssh.service", 15.5, 1.5),
+                unit("chrony.service", 9.0, 1.0),
+                unit("dbus.service", 8.0, 0.75),
+                unit("apparmor.service", 7.0, 0.5),
+            ],
+            critical_chain: vec![
+                unit("multi-user.target", 19.5, 0.0),
+                unit("containerd.service", 15.0, 3.0),
+            ],
+            ..BootTimes::default()
         }
     }
 

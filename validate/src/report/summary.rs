@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::page::Count;
 use super::{Kept, Outcome, Report, WaiverState};
+use crate::boot_times::{SLOWEST_TOLD, UnitTime};
 use crate::printable::printable;
 use crate::rules::Verdict;
 
@@ -48,6 +49,14 @@ fn told(text: &mut String, report: &Report) {
         lines.push(format!("- **stage {stage}**: {}", inline(&cause.text)));
         if let Some(finding) = &cause.console {
             lines.push(format!("  - console: {}", inline(finding.line.trim())));
+        }
+    }
+    if let Some(times) = &report.boot_times {
+        lines.push(format!("- boot: {}", times.line()));
+        let told = |time: &UnitTime| format!("{} {:.1} s", inline(&time.unit), time.took);
+        let slowest: Vec<String> = times.slowest.iter().take(SLOWEST_TOLD).map(told).collect();
+        if !slowest.is_empty() {
+            lines.push(format!("  - slowest units: {}", slowest.join(", ")));
         }
     }
     for judged in report.failed() {
@@ -126,6 +135,11 @@ mod tests {
         assert!(text.contains("- **swap**: swap is on: /dev/zram0\n  - remedy: do this"), "{text}");
         assert!(text.contains("- not proven cluster-dns: no CoreDNS"), "{text}");
         assert!(text.contains("- NOT ASKED hostname: no answer"), "{text}");
+        assert!(text.contains("- boot: 20.0 s from the kernel's start: kernel 2.5 s,"), "{text}");
+        assert!(
+            text.contains("units: cloud-init.service 6.5 s, containerd.service 3.0 s,"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{Kept, Outcome, Report};
+use super::{Kept, Network, Outcome, Report};
+use crate::boot_times::{SLOWEST_TOLD, UnitTime};
 use crate::power_on::PowerOn;
 use crate::printable::printable;
 
@@ -16,6 +17,7 @@ impl Report {
         self.causes(&mut text);
         self.head(&mut text);
         self.stages(&mut text);
+        self.boot_times(&mut text);
         self.rule_lines(&mut text);
         self.waiver_lines(&mut text);
         self.not_proven(&mut text);
@@ -88,6 +90,14 @@ impl Report {
                 incomplete.unwrap_or_default()
             );
         }
+        if let Some(Network { frames, names, peers }) = &self.network {
+            let (names, peers) = (names.len(), peers.len());
+            let frames = frames.display();
+            let _ = writeln!(
+                text,
+                "network      {names} names asked, {peers} hosts spoken to: {frames}"
+            );
+        }
         let _ = writeln!(text, "console      {}", self.console.display());
         for further in &self.further {
             let _ = writeln!(text, "             {}", further.console.display());
@@ -105,6 +115,16 @@ impl Report {
                 other => format!("{}: {}", other.as_str(), lap.stage.as_str()),
             };
             let _ = writeln!(text, "  {stage:<23} at {:>7.1} s  (took {:.1} s)", lap.at, lap.took);
+        }
+    }
+
+    /// What the guest itself says of its boot.
+    fn boot_times(&self, text: &mut String) {
+        let Some(times) = &self.boot_times else { return };
+        let _ = writeln!(text, "\nboot, by the guest's clock\n  {}", times.line());
+        for UnitTime { unit, at, took } in times.slowest.iter().take(SLOWEST_TOLD) {
+            let unit = printable(unit);
+            let _ = writeln!(text, "  {took:>7.1} s  {unit} (from {at:.1} s)");
         }
     }
 
@@ -197,6 +217,15 @@ mod tests {
             assert!(text.contains(words), "{words} in\n{text}");
         }
         assert!(text.ends_with("FAILED: swap\n"), "{text}");
+    }
+
+    #[test]
+    fn of_the_boot_its_parts_and_the_five_slowest_units_are_told() {
+        let text = sample().text();
+        let line = "20.0 s from the kernel's start: kernel 2.5 s, initrd 1.5 s, userspace 16.0 s";
+        assert!(text.contains(line), "{text}");
+        assert!(text.contains("  6.5 s  cloud-init.service (from 8.5 s)"), "{text}");
+        assert!(text.contains("dbus.service") && !text.contains("apparmor.service"), "{text}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ fn text(machine: &Machine, disks: &Disks, engine: Engine) -> String {
         place: Place::FIRST,
         qmp: "/run/a/qmp".into(),
         console: "/out/console.log".into(),
+        frames: Some("/out/a/frames".into()),
         ssh_port: 40022,
         services: needs_namespace(&machine.profile, Way::Usual),
     };

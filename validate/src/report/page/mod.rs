@@ -97,6 +97,7 @@ fn run(number: usize, kept: &Kept) -> Markup {
                 h3 { "Timeline" }
                 (timeline::bars(report))
             }
+            @if let Some(times) = &report.boot_times { (timeline::boot(times)) }
             @if let Some(text) = kept.console() {
                 h3 { "Console" }
                 (console::console(&report.findings, report.cause.as_ref(), &text))
@@ -119,6 +120,15 @@ fn run(number: usize, kept: &Kept) -> Markup {
                         (metadata.requests.values().sum::<u64>()) " requests" }
                     table { @for (request, count) in &metadata.requests {
                         tr { td { code { (printable(request)) } } td.number { (count) } }
+                    } }
+                }
+            }
+            @if let Some(network) = &report.network {
+                details {
+                    summary { "What the guest reached for: " (network.names.len()) " names, "
+                        (network.peers.len()) " hosts (frames in " code { (network.frames.display()) } ")" }
+                    table { @for (what, count) in network.names.iter().chain(&network.peers) {
+                        tr { td { code { (printable(what)) } } td.number { (count) } }
                     } }
                 }
             }
@@ -224,6 +234,15 @@ mod tests {
         assert!(text.contains("Remedy: do this") && text.contains("swap is on: /dev/zram0"));
         let (verdict, rule) = (text.find("FAILED").unwrap(), text.find("multi-user").unwrap());
         assert!(verdict < rule);
+    }
+
+    #[test]
+    fn the_boot_has_its_bars_and_what_it_waited_for_last() {
+        let text = page(&[kept(sample())]);
+        // The unit's own place in 20 seconds, and that of the part of the boot in which it is.
+        assert!(text.contains("margin-left:42.50%;width:32.50%"), "{text}");
+        assert!(text.contains("margin-left:20.00%;width:80.00%"), "{text}");
+        assert!(text.contains("waited for last: 2 units") && text.contains("multi-user.target"));
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use maud::{Markup, html};
 
 use super::super::Report;
+use crate::boot_times::{BootTimes, UnitTime};
 use crate::power_on::PowerOn;
+use crate::printable::printable;
 
 /// Seconds from power on to the end of the last stage, in words.
 pub(super) fn took(report: &Report) -> String {
@@ -26,5 +28,45 @@ pub(super) fn bars(report: &Report) -> Markup {
                 td.number { (format!("{:.1} s", lap.at)) }
             }
         } }
+    }
+}
+
+/// What the guest itself says of its boot: a bar a part, a bar for each of the slowest units, and what the boot
+/// waited for last.
+pub(super) fn boot(times: &BootTimes) -> Markup {
+    let ends = times.slowest.iter().map(|time| time.at + time.took);
+    let parts = times.phases();
+    let whole = parts.iter().map(|(_, at, took)| at + took).chain(ends).fold(1.0, f64::max);
+    html! {
+        p { "By the guest's own clock, which begins with its kernel: " (times.line()) }
+        table.timeline.units {
+            @for (name, at, took) in parts { (lane(name, at, took, whole)) }
+            @for UnitTime { unit, at, took } in &times.slowest { (lane(unit, *at, *took, whole)) }
+        }
+        @if !times.critical_chain.is_empty() {
+            details {
+                summary { "What the boot waited for last: " (times.critical_chain.len()) " units" }
+                table {
+                    thead { tr { th { "unit" } th { "began at" } th { "took" } } }
+                    tbody { @for UnitTime { unit, at, took } in &times.critical_chain { tr {
+                        td { code { (printable(unit)) } }
+                        td.number { (format!("{at:.1} s")) }
+                        td.number { (format!("{took:.1} s")) }
+                    } } }
+                }
+            }
+        }
+    }
+}
+
+fn lane(name: &str, at: f64, took: f64, whole: f64) -> Markup {
+    let part = |seconds: f64| format!("{:.2}%", 100.0 * (seconds / whole).clamp(0.0, 1.0));
+    html! {
+        tr {
+            td { (printable(name)) }
+            td.number { (format!("{took:.1} s")) }
+            td.lane { div.bar style={ "margin-left:" (part(at)) ";width:" (part(took)) } {} }
+            td.number { (format!("{:.1} s", at + took)) }
+        }
     }
 }
