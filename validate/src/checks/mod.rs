@@ -9,7 +9,11 @@ mod access;
 mod answers;
 mod cloud_init;
 mod cluster;
+mod cluster_ends;
 mod cluster_pods;
+mod cluster_ends;
+mod cluster_pods;
+mod cluster_traffic;
 #[cfg(test)]
 pub(crate) mod corpus;
 mod identity;
@@ -91,6 +95,8 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
         power_ons::RULES,
         cluster::RULES,
         cluster_pods::RULES,
+        cluster_traffic::RULES,
+        cluster_ends::RULES, // the last one takes the cluster down
     ]
     .into_iter()
     .flatten()
