@@ -70,11 +70,13 @@ def get(path):
 
 
 def answer(question):
-    """Prints what `question` returns, or with what the API server refused: that is an answer too."""
+    """Prints what `question` returns, or with what the API server refused, or what a pod lacks: answers too."""
     try:
         print(question())
     except Refused as refused:
         print(refused)
+    except LookupError as absent:
+        print("there is no", absent)
 
 
 def wait(path, good, seconds):

@@ -361,8 +361,8 @@ k8s.gcr.io/pause:3.2 application/vnd.oci.image.manifest.v1+json sha256:66 750.7 
         Answer::new(
             "service-network",
             "{\n  \"major\": \"1\",\n  \"minor\": \"20\",\n  \"gitVersion\": \"v1.20.2\"\n}\n",
-            &[Mutation::new("kube-proxy makes no way", "Failed to connect", |guest| {
-                guest.print("curl: (7) Failed to connect to 10.96.0.1 port 443: Connection refused\n");
+            &[Mutation::new("kube-proxy makes no way", "Connection refused", |guest| {
+                guest.print("[Errno 111] Connection refused\n");
             })],
         ),
         Answer::new(

@@ -1,5 +1,4 @@
-//! Rules on the ends of things: a container that is killed, a pod that is evicted, and the cluster itself. The last of them
-//! takes the cluster down, so nothing can be asked of it afterwards.
+//! Rules on ends: a container that is killed, and a pod that is evicted.
 
 use nodekiln_words::Result;
 use serde_json::Value;
@@ -35,8 +34,12 @@ def kill(name):
     for folder, _, files in os.walk("/sys/fs/cgroup"):
         if name in folder and "cgroup.procs" in files:
             with open(folder + "/cgroup.procs") as file:
-                for process in file.read().split():
+                processes = file.read().split()
+            for process in processes:
+                try:
                     os.kill(int(process), 9)
+                except ProcessLookupError:
+                    pass  # it ended with another one
 
 
 def question():
@@ -79,6 +82,8 @@ def question():
 
     def traces():
         folders = [folder for folder, _, _ in os.walk("/sys/fs/cgroup")]
+        # Beside the first version's trees kubelets leave an empty folder in the second's.
+        folders = [folder for folder in folders if not folder.startswith("/sys/fs/cgroup/unified/")]
         folders += [CONTAINERS + "/" + name for name in os.listdir(CONTAINERS)]
         return sorted(folder for folder in folders if any(name in folder for name in names))
 
@@ -105,43 +110,7 @@ answer(question)
             pod_eviction,
         ),
     },
-    Rule {
-        id: "kubeadm-reset",
-        title: "kubeadm takes the cluster down and leaves nothing that runs",
-        tier: Tier::Kubeadm,
-        severity: Severity::Fatal,
-        reads: &[
-            "kubeadm reset --force",
-            "/etc/kubernetes",
-            "/var/lib/etcd",
-            "/var/lib/kubelet",
-            "/proc/mounts",
-        ],
-        why: "what is left behind keeps the node from a second `kubeadm init` or `join`, or goes on running",
-        remedy: "look at what kubeadm says of containers and mounts: it needs crictl up to 1.31, and a runtime that answers",
-        source: "kubeadm reset, and what its phase cleanup-node removes",
-        applies: Applies::with(&[Software::Kubernetes]),
-        stops_boot: false,
-        judge: Judge::Machine(Ask::Cluster(RESET), kubeadm_reset),
-    },
 ];
-
-/// Takes the cluster down, and looks for what kubeadm removes and for what it says it leaves.
-const RESET: &str = "\
-    said=$(kubeadm reset --force 2>&1 </dev/null)\n\
-    echo \"status $?\"\n\
-    printf '%s\\n' \"$said\" | grep -v '^$' | tail -n 40\n\
-    echo --\n\
-    find /etc/kubernetes/manifests /etc/kubernetes/pki /var/lib/etcd /var/lib/kubelet/pods -mindepth 1 2>/dev/null\n\
-    find /etc/kubernetes -maxdepth 1 -name '*.conf'\n\
-    echo --\n\
-    cut -d ' ' -f 2 /proc/mounts | grep '^/var/lib/kubelet/'\n\
-    echo --\n\
-    ctr --namespace k8s.io containers list --quiet || exit\n\
-    echo --\n\
-    systemctl is-active kubelet.service\n\
-    echo --\n\
-    ls /etc/cni/net.d; iptables-save 2>/dev/null | grep -c KUBE-; true";
 
 fn pod_restart(answer: &Output, context: &Context) -> Result<Verdict> {
     if let Some(verdict) = without_pod(context) {
@@ -149,7 +118,7 @@ fn pod_restart(answer: &Output, context: &Context) -> Result<Verdict> {
     }
     let text = text(answer)?;
     let Some((before, after)) = text.split_once("\n--\n") else {
-        return Ok(Verdict::Fail(format!("the pod is gone: {text}")));
+        return Ok(Verdict::Fail(format!("no pod is left to judge: {text}")));
     };
     let [before, after]: [Value; 2] =
         [before, after].map(|pod| serde_json::from_str(pod).unwrap_or_default());
@@ -197,124 +166,68 @@ fn pod_eviction(answer: &Output, context: &Context) -> Result<Verdict> {
     Ok(Verdict::of(&wrong, "evicted, its object, control groups and containers are gone"))
 }
 
-fn kubeadm_reset(answer: &Output, _: &Context) -> Result<Verdict> {
-    let text = text(answer)?;
-    let [said, paths, mounts, containers, kubelet, kept] = parts(&text)?;
-    let mut wrong = Vec::new();
-    if said.lines().next() != Some("status 0") {
-        let lines: Vec<&str> = said.lines().rev().take(3).collect();
-        let last: Vec<&str> = lines.into_iter().rev().collect();
-        wrong.push(format!("kubeadm reset ended with {}", last.join(" | ")));
-    }
-    for (what, left) in [("files", paths), ("mounts", mounts), ("containers", containers)] {
-        let left: Vec<&str> = left.lines().collect();
-        if !left.is_empty() {
-            let some = left[..left.len().min(3)].join(", ");
-            wrong.push(format!("{what} are left, {} of them: {some}", left.len()));
-        }
-    }
-    if kubelet.trim() == "active" {
-        wrong.push("the kubelet still runs".into());
-    }
-    let (rules, plugins) = match kept.lines().collect::<Vec<_>>()[..] {
-        [ref plugins @ .., rules] => (rules.to_owned(), plugins.join(", ")),
-        [] => ("0".to_owned(), String::new()),
-    };
-    let plugins = if plugins.is_empty() { "nothing".to_owned() } else { plugins };
-    let seen = "no manifests, keys, etcd data, pods, mounts or containers are left; as kubeadm says, it leaves";
-    Ok(Verdict::of(
-        &wrong,
-        format!("{seen} /etc/cni/net.d ({plugins}) and iptables ({rules} lines)"),
-    ))
-}
+#[cfg(test)]
+pub(super) use mutations::ANSWERS;
 
 #[cfg(test)]
-mod tests {
-    use nodekiln_words::Sha256;
-    use serde_json::json;
+mod mutations {
+    use crate::checks::corpus::{Answer, Mutation};
 
-    use super::super::testing::{fails, judge, passes};
-    use super::*;
-    use crate::expect::Expectations;
-
-    fn expect() -> Expectations {
-        let images = [("r/etcd:1".to_owned(), Sha256::of("etcd"))].into();
-        Expectations { images, ..Expectations::default() }
-    }
-
-    fn pod(id: &str, restarts: u32, ready: bool, code: i32) -> String {
-        json!({"metadata": {"name": "nodekiln-probe"}, "status": {"phase": "Running", "containerStatuses": [{
-            "containerID": format!("containerd://{id}"), "restartCount": restarts, "ready": ready,
-            "lastState": {"terminated": {"exitCode": code}}}]}})
-        .to_string()
-    }
-
-    #[test]
-    fn a_killed_container_must_come_back_as_another_one() {
-        let before = pod("aa", 0, true, 0);
-        let seen =
-            |after: &str| judge("pod-restart", &format!("{before}\n--\n{after}\n"), &expect());
-        assert!(passes(&seen(&pod("bb", 1, true, 137))));
-        assert!(fails(&seen(&pod("aa", 0, true, 0)), "not started again: 0 restarts"));
-        assert!(fails(&seen(&pod("bb", 1, false, 137)), "is Running"));
-        assert!(fails(&seen(&pod("aa", 1, true, 137)), "yet is the same"));
-        assert!(fails(&seen(&pod("bb", 1, true, 0)), "exit code 0, not 137"));
-        assert!(fails(&judge("pod-restart", &before, &expect()), "the pod is gone"));
-    }
-
-    #[test]
-    fn an_evicted_pod_must_be_gone_everywhere() {
-        let seen = |answer: &str| judge("pod-eviction", answer, &expect());
-        let created = "201 {\"kind\":\"Status\",\"status\":\"Success\"}";
-        assert!(passes(&seen(&format!("{created}\n4 traces\n--\n--\n"))));
-        let stays = format!("{created}\n4 traces\n--\nRunning\n--\n/sys/fs/cgroup/x\n/run/c/y\n");
-        assert!(fails(
-            &seen(&stays),
-            "still there, Running; /sys/fs/cgroup/x is left of it; /run/c/y is left"
-        ));
-        let refused =
-            "429 {\"message\":\"violates the pod's disruption budget\"}\n4 traces\n--\n--\n";
-        assert!(fails(&seen(refused), "answered with 429"));
-        assert!(fails(&seen(&format!("{created}\n0 traces\n--\n--\n")), "neither control groups"));
-        assert!(fails(&seen("…/nodekiln-client is answered with 404: not found"), "404"));
-    }
-
-    #[test]
-    fn a_reset_must_succeed_and_leave_nothing() {
-        let seen = |answer: &str| judge("kubeadm-reset", answer, &expect());
-        let good = "status 0\n[reset] Stopping the kubelet service\n--\n--\n--\n--\ninactive\n--\n10-nodekiln.conflist\n96\n";
-        let passed = seen(good);
-        assert!(passes(&passed), "{passed:?}");
-        assert!(
-            passed
-                .seen()
-                .ends_with("/etc/cni/net.d (10-nodekiln.conflist) and iptables (96 lines)")
-        );
-        let failed = good.replace("status 0", "status 1");
-        assert!(fails(&seen(&failed), "kubeadm reset ended with status 1 | [reset] Stopping"));
-        let left = |part: usize, line: &str| {
-            let mut parts: Vec<String> = good.split("--\n").map(str::to_owned).collect();
-            parts[part].push_str(line);
-            seen(&parts.join("--\n"))
-        };
-        let manifest = left(1, "/etc/kubernetes/manifests/etcd.yaml\n/var/lib/etcd/member\n");
-        assert!(fails(
-            &manifest,
-            "files are left, 2 of them: /etc/kubernetes/manifests/etcd.yaml, /var/lib/etcd/member"
-        ));
-        assert!(fails(
-            &left(2, "/var/lib/kubelet/pods/1/volumes/a\n"),
-            "mounts are left, 1 of them: /var/lib/kubelet/pods/1"
-        ));
-        assert!(fails(&left(3, "0a1b\n"), "containers are left, 1 of them: 0a1b"));
-        assert!(fails(&seen(&good.replace("inactive", "active")), "the kubelet still runs"));
-    }
-
-    #[test]
-    fn pods_that_cannot_be_run_are_not_judged() {
-        for id in ["pod-restart", "pod-eviction"] {
-            let verdict = judge(id, "", &Expectations::default());
-            assert!(matches!(verdict, Verdict::Skipped(_)), "{id}");
-        }
-    }
+    pub(in crate::checks) const ANSWERS: &[Answer] = &[
+        Answer::new(
+            "pod-restart",
+            r#"{"status": {"phase": "Running", "containerStatuses": [{"containerID": "containerd://aa", "restartCount": 0, "ready": true}]}}
+--
+{"status": {"phase": "Running", "containerStatuses": [{"containerID": "containerd://bb", "restartCount": 1, "ready": true, "lastState": {"terminated": {"exitCode": 137}}}]}}
+"#,
+            &[
+                Mutation::new("nobody starts it again", "not started again: 0 restarts", |guest| {
+                    guest.replace("\"restartCount\": 1", "\"restartCount\": 0");
+                }),
+                Mutation::new("it does not come up", "is Running", |guest| {
+                    let (before, after) = guest.prints.split_once("\n--\n").unwrap();
+                    guest.prints = format!("{before}\n--\n{}", after.replace("true", "false"));
+                }),
+                Mutation::new("the same container is counted twice", "yet is the same", |guest| {
+                    guest.replace("containerd://bb", "containerd://aa");
+                }),
+                Mutation::new("it ended by itself", "exit code 0, not 137", |guest| {
+                    guest.replace("137", "0");
+                }),
+                Mutation::new("the pod went with it", "no pod is left", |guest| {
+                    let before = guest.prints.split_once("\n--\n").unwrap().0.to_owned();
+                    guest.print(&before);
+                }),
+            ],
+        ),
+        Answer::new(
+            "pod-eviction",
+            "201 {\"kind\":\"Status\",\"status\":\"Success\"}\n4 traces\n--\n--\n",
+            &[
+                Mutation::new(
+                    "it stays",
+                    "still there, Running; /sys/fs/cgroup/x is left",
+                    |guest| {
+                        guest.replace("--\n--\n", "--\nRunning\n--\n/sys/fs/cgroup/x\n");
+                    },
+                ),
+                Mutation::new(
+                    "its object goes, its container stays",
+                    "/run/c/aa is left",
+                    |guest| {
+                        guest.prints.push_str("/run/c/aa\n");
+                    },
+                ),
+                Mutation::new("a budget forbids it", "answered with 429", |guest| {
+                    guest.replace("201 ", "429 ");
+                }),
+                Mutation::new("it was never there", "neither control groups", |guest| {
+                    guest.replace("4 traces", "0 traces");
+                }),
+                Mutation::new("it was never made", "404: not found", |guest| {
+                    guest.print("…/nodekiln-client is answered with 404: not found\n");
+                }),
+            ],
+        ),
+    ];
 }

@@ -140,75 +140,90 @@ fn host_port(answer: &Output, context: &Context) -> Result<Verdict> {
 }
 
 #[cfg(test)]
-mod tests {
-    use nodekiln_words::Sha256;
+pub(super) use mutations::ANSWERS;
 
-    use super::super::testing::{fails, judge, passes};
+#[cfg(test)]
+mod mutations {
+    use crate::checks::corpus::{Answer, Mutation};
+
+    pub(in crate::checks) const ANSWERS: &[Answer] = &[
+        Answer::new(
+            "pod-to-pod",
+            "http://10.244.0.3:2379\nhttp://10.104.7.9:2379\n--\n\
+             http://10.104.7.9:2379 is healthy: successfully committed proposal: took = 40.1ms\n\
+             http://10.244.0.3:2379 is healthy: successfully committed proposal: took = 31.7ms\n",
+            &[
+                Mutation::new(
+                    "kube-proxy's rules are flushed",
+                    "not reached at its Service http://10.104.7.9:2379: `http://10.104.7.9:2379 is unhealthy",
+                    |guest| {
+                        guest.replace("10.104.7.9:2379 is healthy", "10.104.7.9:2379 is unhealthy")
+                    },
+                ),
+                Mutation::new(
+                    "the bridge lets nothing pass",
+                    "not reached at its address http://10.244.0.3:2379",
+                    |guest| {
+                        guest.replace("10.244.0.3:2379 is healthy", "10.244.0.3:2379 is unhealthy")
+                    },
+                ),
+                Mutation::new("nothing to ask with", "not found in $PATH", |guest| {
+                    guest.print(
+                        "http://10.244.0.3:2379\nhttp://10.104.7.9:2379\n--\n\n\
+                         exec: \"etcdctl\": executable file not found in $PATH\n",
+                    );
+                }),
+                Mutation::new("it answers nothing", "no answer", |guest| {
+                    guest.print("http://10.244.0.3:2379\nhttp://10.104.7.9:2379\n--\n\n");
+                }),
+                Mutation::new("the second pod was never made", "404: pods not found", |guest| {
+                    guest.print(
+                        "…/pods/nodekiln-client/exec is answered with 404: pods not found\n",
+                    );
+                }),
+            ],
+        ),
+        Answer::new(
+            "port-forward",
+            "HTTP/1.0 200 OK\r\nContent-Length: 17\r\n\r\n{\"health\":\"true\"}\n",
+            &[
+                Mutation::new("nothing listens in the pod", "connection refused", |guest| {
+                    guest.print("error forwarding port 2379 to pod 7f: connection refused\n");
+                }),
+                Mutation::new("the stream ends at once", "answers `nothing`", |guest| {
+                    guest.print("\n");
+                }),
+                Mutation::new("another server", "{\"health\":\"false\"}", |guest| {
+                    guest.replace("true", "false");
+                }),
+            ],
+        ),
+        Answer::new(
+            "host-port",
+            "10.0.2.15:12379\n{\"health\":\"true\"}\n",
+            &[
+                Mutation::new(
+                    "no portmap plugin",
+                    "http://10.0.2.15:12379/health answers `[Errno 111] Connection refused`",
+                    |guest| guest.print("10.0.2.15:12379\n[Errno 111] Connection refused\n"),
+                ),
+                Mutation::new("it answers nothing", "answers ``", |guest| {
+                    guest.print("10.0.2.15:12379\n");
+                }),
+            ],
+        ),
+    ];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::judge;
     use super::*;
     use crate::expect::Expectations;
 
-    fn expect() -> Expectations {
-        let images = [("r/etcd:1".to_owned(), Sha256::of("etcd"))].into();
-        Expectations { images, ..Expectations::default() }
-    }
-
-    const ENDS: &str = "http://10.244.0.3:2379\nhttp://10.104.7.9:2379\n--\n";
-
-    #[test]
-    fn a_pod_is_reached_at_its_address_and_through_its_service_or_it_is_told_which_fails() {
-        let address =
-            "http://10.244.0.3:2379 is healthy: successfully committed proposal: took = 31.7ms\n";
-        let service =
-            "http://10.104.7.9:2379 is healthy: successfully committed proposal: took = 40.1ms\n";
-        let lost = |line: &str| {
-            line.replace("healthy: successfully committed proposal", "unhealthy: failed")
-        };
-        let seen = |said: &str| judge("pod-to-pod", &format!("{ENDS}{said}"), &expect());
-        assert!(passes(&seen(&format!("{service}{address}"))));
-        let without_service = seen(&format!("{address}{}", lost(service)));
-        assert!(fails(
-            &without_service,
-            "at its Service http://10.104.7.9:2379: `http://10.104.7.9"
-        ));
-        assert!(!fails(&without_service, "at its address"));
-        assert!(fails(
-            &seen(&format!("{}{service}", lost(address))),
-            "at its address http://10.244.0.3"
-        ));
-        let absent = "\nexec: \"etcdctl\": executable file not found in $PATH\n";
-        assert!(fails(&seen(absent), "not found in $PATH"));
-        assert!(fails(&seen(""), "no answer"));
-        let none = "/api/v1/namespaces/default/pods/nodekiln-client/exec is answered with 404: pods not found\n";
-        assert!(fails(&judge("pod-to-pod", none, &expect()), "404: pods not found"));
-    }
-
-    #[test]
-    fn a_forwarded_port_must_lead_to_the_pods_server() {
-        let good = "HTTP/1.0 200 OK\r\nContent-Length: 17\r\n\r\n{\"health\":\"true\"}\n";
-        assert!(passes(&judge("port-forward", good, &expect())));
-        let refused =
-            "error forwarding port 2379 to pod 7f, uid : exit status 1: connection refused\n";
-        assert!(fails(&judge("port-forward", refused, &expect()), "connection refused"));
-        assert!(fails(&judge("port-forward", "\n", &expect()), "answers `nothing`"));
-        let ill = good.replace("true", "false");
-        assert!(fails(&judge("port-forward", &ill, &expect()), "{\"health\":\"false\"}"));
-    }
-
-    #[test]
-    fn a_port_of_the_node_must_lead_to_its_pod() {
-        let good = "10.0.2.15:12379\n{\"health\":\"true\"}\n";
-        assert!(passes(&judge("host-port", good, &expect())));
-        let refused = "10.0.2.15:12379\n[Errno 111] Connection refused\n";
-        assert!(fails(
-            &judge("host-port", refused, &expect()),
-            "http://10.0.2.15:12379/health answers `[Errno 111]"
-        ));
-        assert!(fails(&judge("host-port", "10.0.2.15:12379\n", &expect()), "answers ``"));
-    }
-
     #[test]
     fn without_an_image_to_run_nothing_is_judged() {
-        for id in ["pod-to-pod", "port-forward", "host-port"] {
+        for id in ["pod-to-pod", "port-forward", "host-port", "pod-restart", "pod-eviction"] {
             let verdict = judge(id, "", &Expectations::default());
             assert!(matches!(verdict, Verdict::Skipped(_)), "{id}");
         }

@@ -11,8 +11,6 @@ mod cloud_init;
 mod cluster;
 mod cluster_ends;
 mod cluster_pods;
-mod cluster_ends;
-mod cluster_pods;
 mod cluster_traffic;
 #[cfg(test)]
 pub(crate) mod corpus;
@@ -96,7 +94,7 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
         cluster::RULES,
         cluster_pods::RULES,
         cluster_traffic::RULES,
-        cluster_ends::RULES, // the last one takes the cluster down
+        cluster_ends::RULES,
     ]
     .into_iter()
     .flatten()

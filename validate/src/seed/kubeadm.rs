@@ -183,9 +183,9 @@ impl KubeadmPlan {
         }
     }
 
-    /// Has kubeadm draw its fifteen keys on an elliptic curve: each search for a pair of RSA primes takes seconds under
-    /// emulation, and so does every handshake's share of them. No part of the image has a say in it. A feature gate from
-    /// 1.19 on, a setting of v1beta4.
+    /// Has kubeadm draw the keys of its certificates on an elliptic curve: under emulation each search for a pair of RSA
+    /// primes takes seconds. No part of the image has a say in it. A feature gate from 1.19 on, which leaves the keys in
+    /// kubeconfig files as they are; a setting of v1beta4.
     fn key_algorithm(&self) -> &'static str {
         match self.version.minor {
             ..=18 => "",
