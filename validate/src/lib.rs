@@ -11,6 +11,7 @@
 struct Readme;
 
 pub mod accelerator;
+mod api_server;
 pub mod artifact;
 pub mod at_rest;
 pub mod boot_times;

@@ -5,6 +5,7 @@ use nodekiln_words::Result;
 use super::answers::{json, list, parts, string, text};
 use super::{Applies, Ask, Context, Judge, Rule, Severity, Software, Verdict};
 use crate::Tier;
+use crate::api_server::api_script;
 use crate::expect::name_of;
 use crate::guest::Output;
 
@@ -51,16 +52,13 @@ pub(super) const RULES: &[Rule] = &[
         title: "The node is Ready",
         tier: Tier::Kubeadm,
         severity: Severity::Fatal,
-        reads: &["kubectl get nodes"],
+        reads: &["GET /api/v1/nodes"],
         why: "a node that is not Ready takes no work",
         remedy: "`guest/journal-kubelet.log` says what the kubelet waits for; mostly it is the network plugin",
-        source: "kubectl get nodes",
+        source: "GET /api/v1/nodes",
         applies: Applies::with(&[Software::Kubernetes]),
         stops_boot: false,
-        judge: Judge::Machine(
-            Ask::Cluster("kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes -o json"),
-            node_ready,
-        ),
+        judge: Judge::Machine(Ask::Cluster(api_script!("print(get('/api/v1/nodes'))")), node_ready),
     },
     Rule {
         id: "kubeadm-images",
@@ -129,14 +127,22 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-/// Asks the API server at its service address, for up to a minute: kube-proxy makes the way some seconds after its pod
-/// runs.
-const SERVICE_QUERY: &str = "\
-    for attempt in 1 2 3 4 5 6 7 8 9 10 11 12; do\n\
-      said=$(curl --silent --show-error --insecure --max-time 30 https://10.96.0.1:443/version 2>&1) && break\n\
-      sleep 5\n\
-    done\n\
-    echo \"$said\"";
+/// Asks the API server at its service address, whose certificate has to name it, for up to a minute: kube-proxy makes the
+/// way some seconds after its pod runs.
+const SERVICE_QUERY: &str = api_script!(
+    r#"
+for attempt in range(12):
+    try:
+        wire = secure("10.96.0.1", 443, 30)
+        wire.request("GET", "/version")
+        said = wire.getresponse().read().decode("utf-8", "replace")
+        break
+    except (OSError, http.client.HTTPException) as error:
+        said = str(error) or repr(error)
+        time.sleep(5)
+print(said)
+"#
+);
 
 /// Sends a query (RFC 1035) and prints the number of answers, or what went wrong. It tries again a
 /// few times: kube-proxy opens the way to a server some seconds after that is ready.
@@ -355,8 +361,8 @@ k8s.gcr.io/pause:3.2 application/vnd.oci.image.manifest.v1+json sha256:66 750.7 
         Answer::new(
             "service-network",
             "{\n  \"major\": \"1\",\n  \"minor\": \"20\",\n  \"gitVersion\": \"v1.20.2\"\n}\n",
-            &[Mutation::new("kube-proxy makes no way", "Failed to connect", |guest| {
-                guest.print("curl: (7) Failed to connect to 10.96.0.1 port 443: Connection refused\n");
+            &[Mutation::new("kube-proxy makes no way", "Connection refused", |guest| {
+                guest.print("[Errno 111] Connection refused\n");
             })],
         ),
         Answer::new(

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::answers::{list, parts, string, text};
 use super::{Applies, Ask, Context, Judge, Rule, Severity, Software, Verdict};
 use crate::Tier;
+use crate::api_server::api_script;
 use crate::guest::Output;
 
 /// What a control-plane node runs: label, its value.
@@ -23,17 +24,17 @@ pub(super) const RULES: &[Rule] = &[
         title: "The control plane runs the images that were shipped",
         tier: Tier::Kubeadm,
         severity: Severity::Fatal,
-        reads: &["kubectl get pods", "ctr images list"],
+        reads: &["GET /api/v1/namespaces/kube-system/pods", "ctr images list"],
         why: "the control plane must run from the very images that were shipped",
         remedy: "preload what kubeadm's manifests name, and nothing else under those names",
-        source: "kubectl get pods against containerd's store and the image's claims",
+        source: "the API server's pods against containerd's store and the image's claims",
         applies: Applies::with(&[Software::Kubernetes]),
         stops_boot: false,
         judge: Judge::Machine(
-            Ask::Cluster(
-                "kubectl --kubeconfig /etc/kubernetes/admin.conf --namespace kube-system get pods -o json && \
-             echo -- && ctr --namespace k8s.io images list",
-            ),
+            Ask::Cluster(api_script!(
+                "print(get('/api/v1/namespaces/kube-system/pods'))",
+                "echo -- && ctr --namespace k8s.io images list"
+            )),
             control_plane,
         ),
     },
@@ -42,16 +43,22 @@ pub(super) const RULES: &[Rule] = &[
         title: "A pod is scheduled and runs",
         tier: Tier::Kubeadm,
         severity: Severity::Fatal,
-        reads: &["kubectl get pod"],
+        reads: &["GET /api/v1/namespaces/default/pods/nodekiln-probe"],
         why: "scheduler, kubelet, runtime and network plugin have to work together once",
         remedy: "the report tells which condition of the pod is missing",
-        source: "kubectl get pod",
+        source: "the pod's status",
         applies: Applies::with(&[Software::Kubernetes]),
         stops_boot: false,
         judge: Judge::Machine(
-            Ask::Cluster(
-                "kubectl --kubeconfig /etc/kubernetes/admin.conf get pod nodekiln-probe -o json --ignore-not-found",
-            ),
+            Ask::Cluster(api_script!(
+                r#"
+path = PODS + "/nodekiln-probe"
+status, text = call(path)
+if status not in (200, 404):
+    raise Refused(path, status, text)
+print(text if status == 200 else "")
+"#
+            )),
             pod_scheduled,
         ),
     },
@@ -60,16 +67,14 @@ pub(super) const RULES: &[Rule] = &[
         title: "Logs come through the API server",
         tier: Tier::Kubeadm,
         severity: Severity::Fatal,
-        reads: &["kubectl logs"],
+        reads: &["GET the pod's log"],
         why: "the API server fetches logs from the kubelet, which needs both certificates",
         remedy: "look at the kubelet's serving certificate and at the address that the node registered",
-        source: "kubectl logs",
+        source: "GET the pod's log at the API server, as kubectl logs does",
         applies: Applies::with(&[Software::Kubernetes]),
         stops_boot: false,
         judge: Judge::Machine(
-            Ask::Cluster(
-                "kubectl --kubeconfig /etc/kubernetes/admin.conf logs nodekiln-probe 2>&1 | head -c 65536; true",
-            ),
+            Ask::Cluster(api_script!("print(call(PODS + '/nodekiln-probe/log')[1][:65536])")),
             pod_logs,
         ),
     },
@@ -78,16 +83,16 @@ pub(super) const RULES: &[Rule] = &[
         title: "exec comes through the API server",
         tier: Tier::Kubeadm,
         severity: Severity::Fatal,
-        reads: &["kubectl exec"],
+        reads: &["etcd --version through the pod's exec"],
         why: "exec goes from the API server through the kubelet to the runtime's streaming server",
         remedy: "look at containerd's streaming server: its address has to be a loopback one",
-        source: "kubectl exec",
+        source: "a web socket at the pod's exec, as kubectl exec has one",
         applies: Applies::with(&[Software::Kubernetes]),
         stops_boot: false,
         judge: Judge::Machine(
-            Ask::Cluster(
-                "kubectl --kubeconfig /etc/kubernetes/admin.conf exec nodekiln-probe -- etcd --version 2>&1; true",
-            ),
+            Ask::Cluster(api_script!(
+                "answer(lambda: execute('nodekiln-probe', ['etcd', '--version']))"
+            )),
             pod_exec,
         ),
     },
@@ -103,11 +108,16 @@ pub(super) const RULES: &[Rule] = &[
         applies: Applies::with(&[Software::Kubernetes]),
         stops_boot: false,
         judge: Judge::Machine(
-            Ask::Cluster(
-                "address=$(kubectl --kubeconfig /etc/kubernetes/admin.conf get pod nodekiln-probe -o 'jsonpath={.status.podIP}' 2>&1)\n\
-             echo \"$address\"\n\
-             curl --silent --show-error --max-time 30 \"http://$address:2379/health\" 2>&1; true",
-            ),
+            Ask::Cluster(api_script!(
+                r#"
+def question():
+    address = json.loads(get(PODS + "/nodekiln-probe"))["status"].get("podIP")
+    return "%s\n%s" % (address, plain(address, 2379, "/health"))
+
+
+answer(question)
+"#
+            )),
             pod_network,
         ),
     },
@@ -184,7 +194,7 @@ pub(crate) fn trouble(pod: &Value) -> Option<String> {
 }
 
 /// Skipped where there is no pod to judge, since the image brings nothing to run.
-fn without_pod(context: &Context) -> Option<Verdict> {
+pub(super) fn without_pod(context: &Context) -> Option<Verdict> {
     let reason = "the image claims no etcd, and no other image for the probe pod was named";
     context.expect.pod_image().is_none().then(|| Verdict::Skipped(reason.into()))
 }
@@ -237,14 +247,18 @@ fn pod_exec(answer: &Output, context: &Context) -> Result<Verdict> {
     Ok(Verdict::of(&wrong, first.unwrap_or_default()))
 }
 
+/// Whether this is what etcd says of itself at `/health`.
+pub(super) fn healthy(said: &str) -> bool {
+    said.contains("\"health\":\"true\"") || said.contains("\"health\": \"true\"")
+}
+
 fn pod_network(answer: &Output, context: &Context) -> Result<Verdict> {
     if let Some(verdict) = without_pod(context) {
         return Ok(verdict);
     }
     let text = text(answer)?;
     let (address, health) = text.split_once('\n').unwrap_or((text.as_str(), ""));
-    let healthy = health.contains("\"health\":\"true\"") || health.contains("\"health\": \"true\"");
-    let wrong = if healthy {
+    let wrong = if healthy(health) {
         vec![]
     } else {
         vec![format!("http://{address}:2379/health answers `{}`", health.trim())]

@@ -197,6 +197,8 @@ fn answers() -> impl Iterator<Item = &'static Answer> {
         super::power_ons::ANSWERS,
         super::cluster::ANSWERS,
         super::cluster_pods::ANSWERS,
+        super::cluster_traffic::ANSWERS,
+        super::cluster_ends::ANSWERS,
     ]
     .into_iter()
     .flatten()

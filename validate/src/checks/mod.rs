@@ -10,7 +10,9 @@ pub(crate) mod answers;
 mod clock;
 mod cloud_init;
 mod cluster;
+mod cluster_ends;
 mod cluster_pods;
+mod cluster_traffic;
 #[cfg(test)]
 pub(crate) mod corpus;
 mod identity;
@@ -112,6 +114,8 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
         power_ons::RULES,
         cluster::RULES,
         cluster_pods::RULES,
+        cluster_traffic::RULES,
+        cluster_ends::RULES,
     ]
     .into_iter()
     .flatten()

@@ -5,12 +5,13 @@ use std::time::Duration;
 use nodekiln_words::{Class, Failure, Result};
 use serde_json::Value;
 
+use crate::api_server::api_script;
 use crate::checks::{COMPONENTS, trouble};
 use crate::deadlines::Stage;
 use crate::guest::{Guest, Life as _};
 use crate::keys::Keys;
 use crate::run::{Running, Waited};
-use crate::seed::{KubeadmPlan, POD_MANIFEST, POD_NAME, SENTINEL};
+use crate::seed::{CLIENT_NAME, KubeadmPlan, OBJECTS, POD_NAME, SENTINEL};
 
 /// A stage's result: a failure says which stage it was.
 type Staged<T> = std::result::Result<T, (Stage, Failure)>;
@@ -81,13 +82,13 @@ fn settle(
     bootstrapped(guest, running.deadlines().command())
         .map_err(|failure| (Stage::KubeadmInit, failure))?;
     if plan.pod_image.is_some() {
-        apply_pod(guest, running.deadlines().command())
+        make_objects(guest, running.deadlines().command())
             .map_err(|failure| (Stage::PodRunning, failure))?;
     }
     meanwhile(guest).map_err(|failure| (Stage::NodeReady, failure))?;
     wait(Stage::NodeReady, &|command| node_ready(guest, command))?;
     if plan.pod_image.is_some() {
-        wait(Stage::PodRunning, &|command| pod_running(guest, command))?;
+        wait(Stage::PodRunning, &|command| pods_running(guest, command))?;
     }
     let dns = plan.brings_dns();
     wait(Stage::ControlPlane, &|command| control_plane(guest, dns, command))?;
@@ -123,40 +124,35 @@ fn bootstrapped(guest: &Guest, command: Duration) -> Result<()> {
     Err(Failure::new(Class::Verdict, format!("kubeadm init did not succeed: {said}")))
 }
 
-fn kubectl<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
-    let mut argv = vec!["kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf"];
-    argv.extend_from_slice(arguments);
-    argv
-}
-
-/// What `kubectl … -o json` says; an API server that restarts is no reason to give up.
+/// The objects that a script printed as one JSON list; an API server that restarts is no reason to give up.
 fn objects(
     guest: &Guest,
-    arguments: &[&str],
+    script: &str,
     command: Duration,
-) -> Result<std::result::Result<Value, String>> {
-    let output = guest.run(&kubectl(arguments), command)?;
+) -> Result<std::result::Result<Vec<Value>, String>> {
+    let output = guest.run(&["sh", "-c", script], command)?;
     if output.status != 0 {
-        return Ok(Err(output.error_text()));
+        let said = output.error_text();
+        return Ok(Err(said.lines().last().unwrap_or("no answer").to_owned()));
     }
     Ok(serde_json::from_slice(&output.stdout).map_err(|error| error.to_string()))
 }
 
-/// Waits in the guest, on events of the API server, until what is named is Ready or some seconds have passed. That it
-/// is not, or that the server does not answer, is for the caller to tell.
-fn ready(guest: &Guest, what: &[&str], command: Duration) -> Result<()> {
-    let mut arguments = vec!["wait", "--for=condition=Ready", "--timeout=20s"];
-    arguments.extend_from_slice(what);
-    guest.run(&kubectl(&arguments), command).map(drop)
-}
+/// Waits in the guest, on events of the API server, until the node is Ready or some seconds have passed.
+const NODES: &str = api_script!(
+    r#"
+nodes = wait("/api/v1/nodes", lambda nodes: nodes and all(map(ready, nodes)), 20)
+print(json.dumps(nodes))
+"#
+);
 
 fn node_ready(guest: &Guest, command: Duration) -> Result<Waited<()>> {
-    ready(guest, &["node", "--all"], command)?;
-    let nodes = match objects(guest, &["get", "nodes", "-o", "json"], command)? {
+    let nodes = match objects(guest, NODES, command)? {
         Ok(nodes) => nodes,
         Err(said) => return Ok(Waited::Still(said)),
     };
-    let conditions = nodes.pointer("/items/0/status/conditions").and_then(Value::as_array);
+    let conditions = nodes.first().and_then(|node| node.pointer("/status/conditions"));
+    let conditions = conditions.and_then(Value::as_array);
     let ready = conditions.into_iter().flatten().find(|condition| condition["type"] == "Ready");
     Ok(match ready {
         Some(condition) if condition["status"] == "True" => Waited::Done(()),
@@ -165,42 +161,79 @@ fn node_ready(guest: &Guest, command: Duration) -> Result<Waited<()>> {
     })
 }
 
-/// Has the guest make the pod as soon as it may: it is refused until the controller manager has made the namespace's
-/// service account, a few seconds after the node is Ready.
-fn apply_pod(guest: &Guest, command: Duration) -> Result<()> {
-    const SCRIPT: &str = "\
-        (until kubectl --kubeconfig /etc/kubernetes/admin.conf apply -f \"$1\" >/run/nodekiln/pod.log 2>&1; do\n\
-          sleep 2\n\
-        done) >/dev/null 2>&1 &";
-    guest.run(&["sh", "-c", SCRIPT, "apply", POD_MANIFEST], command).map(drop)
+/// Has the guest make what is run in the cluster as soon as it may: pods are refused until the controller manager has made
+/// the namespace's service account, a few seconds after the node is Ready. The arguments are collections and manifests.
+const MAKE: &str = api_script!(
+    r#"
+while sys.argv[1:]:
+    try:
+        wait("/api/v1/namespaces/default/serviceaccounts", bool, 60)
+        with open(sys.argv[2]) as file:
+            body = file.read().encode()
+        place = "/api/v1/namespaces/default/" + sys.argv[1]
+        status, text = call(place, "POST", body, "application/yaml")
+        if status in (201, 409):
+            del sys.argv[1:3]
+            continue
+        print(place, status, text, flush=True)
+    except (OSError, ValueError, http.client.HTTPException, Refused) as error:
+        print(error, flush=True)
+    time.sleep(1)
+"#
+);
+
+fn make_objects(guest: &Guest, command: Duration) -> Result<()> {
+    const BACKGROUND: &str = "sh -c \"$@\" >/run/nodekiln/pod.log 2>&1 &";
+    let mut argv = vec!["sh", "-c", BACKGROUND, "background", MAKE, "make"];
+    argv.extend(OBJECTS.iter().flat_map(|(collection, path)| [*collection, *path]));
+    guest.run(&argv, command).map(drop)
 }
 
-fn pod_running(guest: &Guest, command: Duration) -> Result<Waited<()>> {
-    ready(guest, &["pod", POD_NAME], command)?;
-    Ok(match objects(guest, &["get", "pod", POD_NAME, "-o", "json"], command)? {
-        Err(said) => {
-            Waited::Still(match guest.run(&["cat", "/run/nodekiln/pod.log"], command)?.text() {
-                log if log.is_empty() => said,
-                log => log,
-            })
-        }
-        Ok(pod) => trouble(&pod).map_or(Waited::Done(()), Waited::Still),
-    })
-}
+/// The same for the pods that the validator runs.
+const PODS: &str = api_script!(
+    r#"
+names = {"nodekiln-probe", "nodekiln-client"}
+pods = wait(PODS, lambda pods: names <= {pod["metadata"]["name"] for pod in pods if ready(pod)}, 20)
+print(json.dumps(pods))
+"#
+);
 
-fn control_plane(guest: &Guest, dns: bool, command: Duration) -> Result<Waited<()>> {
-    let system = ["--namespace", "kube-system", "pod", "--selector", "tier=control-plane"];
-    ready(guest, &system, command)?;
-    let pods = match objects(
-        guest,
-        &["--namespace", "kube-system", "get", "pods", "-o", "json"],
-        command,
-    )? {
+fn pods_running(guest: &Guest, command: Duration) -> Result<Waited<()>> {
+    let pods = match objects(guest, PODS, command)? {
         Ok(pods) => pods,
         Err(said) => return Ok(Waited::Still(said)),
     };
-    let items = pods["items"].as_array().map_or(&[][..], Vec::as_slice);
-    Ok(missing(items, dns).map_or(Waited::Done(()), Waited::Still))
+    for name in [POD_NAME, CLIENT_NAME] {
+        let still = match pods.iter().find(|pod| pod["metadata"]["name"] == name) {
+            None => match guest.run(&["tail", "-n", "1", "/run/nodekiln/pod.log"], command)?.text()
+            {
+                log if log.is_empty() => format!("there is no pod {name}"),
+                log => log,
+            },
+            Some(pod) => match trouble(pod) {
+                None => continue,
+                Some(trouble) => format!("{name} {trouble}"),
+            },
+        };
+        return Ok(Waited::Still(still));
+    }
+    Ok(Waited::Done(()))
+}
+
+/// The same for what kubeadm runs: five pods at least, and CoreDNS where the image brings it.
+const SYSTEM: &str = api_script!(
+    r#"
+path = "/api/v1/namespaces/kube-system/pods"
+print(json.dumps(wait(path, lambda pods: len(pods) > 4 and all(map(ready, pods)), 20)))
+"#
+);
+
+fn control_plane(guest: &Guest, dns: bool, command: Duration) -> Result<Waited<()>> {
+    let pods = match objects(guest, SYSTEM, command)? {
+        Ok(pods) => pods,
+        Err(said) => return Ok(Waited::Still(said)),
+    };
+    Ok(missing(&pods, dns).map_or(Waited::Done(()), Waited::Still))
 }
 
 /// The label of CoreDNS's pods, which kubeadm gives the name of their predecessor.

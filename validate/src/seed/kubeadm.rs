@@ -1,4 +1,4 @@
-//! What the bootstrap does: kubeadm's configuration, the network plugin's, and the probe pod.
+//! What the bootstrap does: kubeadm's configuration, the network plugin's, and what is run in the cluster.
 
 use nodekiln_recipes::recipe::Version;
 
@@ -8,10 +8,19 @@ use crate::metadata::Cloud;
 
 /// Written by the bootstrap when `kubeadm init` succeeded: Cluster API's contract.
 pub const SENTINEL: &str = "/run/cluster-api/bootstrap-success.complete";
-/// Where the probe pod's manifest lies in the guest.
-pub const POD_MANIFEST: &str = "/run/nodekiln/pod.yaml";
-/// The probe pod's name, in the namespace `default`.
+/// What is run in the cluster, in the namespace `default`: collection at the API server, and the manifest's path in the
+/// guest.
+pub const OBJECTS: [(&str, &str); 3] = [
+    ("services", "/run/nodekiln/service.yaml"),
+    ("pods", "/run/nodekiln/pod.yaml"),
+    ("pods", "/run/nodekiln/client.yaml"),
+];
+/// The name of the probe pod and of its Service.
 pub const POD_NAME: &str = "nodekiln-probe";
+/// The name of the pod that reaches the probe pod from within the cluster.
+pub const CLIENT_NAME: &str = "nodekiln-client";
+/// The port of the node at which [`CLIENT_NAME`] answers: below those of Services, and no component's.
+pub const HOST_PORT: u16 = 12379;
 /// kubeadm's configuration in the guest.
 const KUBEADM_CONFIG: &str = "/run/kubeadm/kubeadm.yaml";
 
@@ -99,7 +108,14 @@ impl KubeadmPlan {
             file("/etc/cni/net.d/10-nodekiln.conflist", "0644", NETWORK_PLUGIN.to_owned()),
         ];
         if let Some(image) = &self.pod_image {
-            files.push(file(POD_MANIFEST, "0640", pod(image)));
+            let contents =
+                [service(), pod(POD_NAME, image, ""), pod(CLIENT_NAME, image, &host_port())];
+            files.extend(
+                OBJECTS
+                    .iter()
+                    .zip(contents)
+                    .map(|(&(_, path), content)| file(path, "0640", content)),
+            );
         }
         files
     }
@@ -119,6 +135,7 @@ impl KubeadmPlan {
         let api = self.api_version();
         let version = self.version;
         let (cluster_timeout, init_timeouts) = self.timeouts();
+        let keys = self.key_algorithm();
         let repository = match &self.image_repository {
             Some(repository) => format!("imageRepository: {repository}\n"),
             None => String::new(),
@@ -132,6 +149,7 @@ impl KubeadmPlan {
              {repository}\
              kubernetesVersion: v{version}\n\
              {cluster_timeout}\
+             {keys}\
              networking:\n  \
                dnsDomain: cluster.local\n  \
                podSubnet: 10.244.0.0/16\n  \
@@ -162,6 +180,17 @@ impl KubeadmPlan {
                 "timeouts:\n  controlPlaneComponentHealthCheck: 20m0s\n  \
                  kubeletHealthCheck: 10m0s\n  kubernetesAPICall: 5m0s\n",
             )
+        }
+    }
+
+    /// Has kubeadm draw the keys of its certificates on an elliptic curve: under emulation each search for a pair of RSA
+    /// primes takes seconds. No part of the image has a say in it. A feature gate from 1.19 on, which leaves the keys in
+    /// kubeconfig files as they are; a setting of v1beta4.
+    fn key_algorithm(&self) -> &'static str {
+        match self.version.minor {
+            ..=18 => "",
+            19..=30 => "featureGates:\n  PublicKeysECDSA: true\n",
+            31.. => "encryptionAlgorithm: ECDSA-P256\n",
         }
     }
 
@@ -201,14 +230,42 @@ const NETWORK_PLUGIN: &str = r#"{
 }
 "#;
 
-/// A long-running server in a pod of its own, scheduled on the control-plane node.
-fn pod(image: &str) -> String {
+/// A Service with an address of its own in front of the probe pod.
+fn service() -> String {
+    format!(
+        "apiVersion: v1\n\
+         kind: Service\n\
+         metadata:\n  \
+           name: {POD_NAME}\n  \
+           namespace: default\n\
+         spec:\n  \
+           selector:\n    \
+             app: {POD_NAME}\n  \
+           ports:\n    \
+             - port: 2379\n"
+    )
+}
+
+/// The part of a container that gives it a port of the node.
+fn host_port() -> String {
+    format!(
+        "      \
+               ports:\n        \
+                 - containerPort: 2379\n          \
+                   hostPort: {HOST_PORT}\n"
+    )
+}
+
+/// A long-running server in a pod of its own, scheduled on the control-plane node; `more` is added to its container.
+fn pod(name: &str, image: &str, more: &str) -> String {
     format!(
         "apiVersion: v1\n\
          kind: Pod\n\
          metadata:\n  \
-           name: {POD_NAME}\n  \
-           namespace: default\n\
+           name: {name}\n  \
+           namespace: default\n  \
+           labels:\n    \
+             app: {name}\n\
          spec:\n  \
            automountServiceAccountToken: false\n  \
            terminationGracePeriodSeconds: 1\n  \
@@ -222,7 +279,8 @@ fn pod(image: &str) -> String {
                  - etcd\n        \
                  - --data-dir=/data/etcd\n        \
                  - --listen-client-urls=http://0.0.0.0:2379\n        \
-                 - --advertise-client-urls=http://127.0.0.1:2379\n      \
+                 - --advertise-client-urls=http://127.0.0.1:2379\n\
+         {more}      \
                volumeMounts:\n        \
                  - name: data\n          \
                    mountPath: /data\n  \

@@ -8,7 +8,7 @@ mod kubeadm;
 mod medium;
 mod user_data;
 
-pub use kubeadm::{KubeadmPlan, POD_MANIFEST, POD_NAME, SENTINEL, node_name};
+pub use kubeadm::{CLIENT_NAME, HOST_PORT, KubeadmPlan, OBJECTS, POD_NAME, SENTINEL, node_name};
 
 use nodekiln_words::Result;
 use uuid::Uuid;
@@ -213,7 +213,9 @@ mod tests {
                 "/run/kubeadm/kubeadm.yaml",
                 "/run/cluster-api/placeholder",
                 "/etc/cni/net.d/10-nodekiln.conflist",
-                POD_MANIFEST
+                OBJECTS[0].1,
+                OBJECTS[1].1,
+                OBJECTS[2].1,
             ]
         );
         serde_json::from_str::<serde_json::Value>(&config.write_files[2].content).unwrap();

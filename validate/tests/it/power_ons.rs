@@ -104,6 +104,7 @@ impl Bench {
             scratch: self.folder.path(),
             out: self.folder.path(),
             services: false,
+            frames: None,
             kernel: None,
             progress: &Silent,
             cancel: &self.cancel,

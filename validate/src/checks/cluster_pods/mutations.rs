@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::checks::corpus::{Answer, Mutation, Scene};
 
-/// As `kubectl get pods -o json` and `ctr images list` print it; the store has each image by its configuration too.
+/// As the API server lists the pods, and `ctr images list` the images; the store has each image by its configuration too.
 pub(super) const CONTROL_PLANE: &str = include_str!("../recorded/control-plane.txt");
 const POD: &str = include_str!("../recorded/pod-scheduled.txt");
 
@@ -54,14 +54,16 @@ pub(in crate::checks) const ANSWERS: &[Answer] = &[
         "pod-logs",
         "2026-11-01 00:04:12.402174 I | embed: ready to serve client requests\n",
         &[Mutation::new("the API server does not reach the kubelet", "refused", |guest| {
-            guest.print("Error from server: Get \"https://10.0.2.15:10250/containerLogs\": dial tcp: refused\n");
+            guest.print("{\"kind\":\"Status\",\"message\":\"Get \\\"https://10.0.2.15:10250/containerLogs\\\": dial tcp: refused\"}\n");
         })],
     ),
     Answer::new(
         "pod-exec",
         "etcd Version: 3.4.23\nGit SHA: Not provided (use ./build instead of go build)\n",
-        &[Mutation::new("no stream to the runtime", "unable to upgrade", |guest| {
-            guest.print("error: unable to upgrade connection: container not found (\"server\")\n");
+        &[Mutation::new("no stream to the runtime", "container not found", |guest| {
+            guest.print(
+                "…/nodekiln-probe/exec is answered with 500: container not found (\"server\")\n",
+            );
         })],
     ),
     Answer::new(
@@ -69,12 +71,10 @@ pub(in crate::checks) const ANSWERS: &[Answer] = &[
         "10.244.0.2\n{\"health\":\"true\"}\n",
         &[
             Mutation::new("nothing answers", "timed out", |guest| {
-                guest.print(
-                    "10.244.0.2\ncurl: (28) Connection timed out after 30001 milliseconds\n",
-                );
+                guest.print("10.244.0.2\ntimed out\n");
             }),
-            Mutation::new("it has no address", "http://:2379", |guest| {
-                guest.print("\ncurl: (3) URL using bad/illegal format or missing URL\n");
+            Mutation::new("it has no address", "http://None:2379", |guest| {
+                guest.print("None\n[Errno -2] Name or service not known\n");
             }),
         ],
     ),
