@@ -27,6 +27,9 @@ struct Guest {
     /// More words for `validate`.
     #[serde(default)]
     options: Vec<String>,
+    /// Whether it is powered on again after a power cut, and a second machine is made of the image.
+    #[serde(default)]
+    further: bool,
     /// The public incidents that it stands for.
     #[serde(default)]
     incidents: Vec<String>,
@@ -65,7 +68,8 @@ const CHANGES: [&str; 7] = [
 fn every_rule_on_running_machines_is_turned_red_by_a_guest() {
     let red: BTreeSet<String> =
         guests().into_iter().flat_map(|guest| guest.red.into_keys()).collect();
-    let machine = rules::all().filter(|rule| matches!(rule.judge, Judge::Machine(..)));
+    let machine =
+        rules::all().filter(|rule| matches!(rule.judge, Judge::Machine(..) | Judge::Pair(..)));
     let without: Vec<&str> = machine.map(|rule| rule.id).filter(|id| !red.contains(*id)).collect();
     assert!(without.is_empty(), "without a guest in {TABLE}: {without:?}");
 }
@@ -82,6 +86,8 @@ fn guests_name_rules_that_their_tier_judges_and_words_of_each() {
         for id in guest.red.keys().chain(&guest.besides) {
             let rule = known.get(&**id).unwrap_or_else(|| panic!("{name}: there is no rule {id}"));
             assert!(guest.tier.judges(rule.tier), "{name}: {id} is of a later tier");
+            let pair = matches!(rule.judge, Judge::Pair(..));
+            assert!(!pair || guest.further, "{name}: {id} wants further power-ons");
         }
         assert!(guest.red.values().all(|words| !words.is_empty()), "{name}");
         assert!(guest.besides.iter().all(|id| !guest.red.contains_key(id)), "{name}");
