@@ -12,6 +12,8 @@ const TABLE: &str = "../ci/guest-mutations.toml";
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
+    /// Rules that no guest turns red yet.
+    pending: Vec<String>,
     guest: Vec<Guest>,
 }
 
@@ -43,9 +45,13 @@ struct Guest {
     besides: Vec<String>,
 }
 
-fn guests() -> Vec<Guest> {
+fn table() -> Table {
     let text = std::fs::read_to_string(TABLE).unwrap();
-    toml::from_str::<Table>(&text).unwrap().guest
+    toml::from_str(&text).unwrap()
+}
+
+fn guests() -> Vec<Guest> {
+    table().guest
 }
 
 /// The public incidents that guests stand for.
@@ -70,8 +76,10 @@ fn every_rule_on_running_machines_is_turned_red_by_a_guest() {
         guests().into_iter().flat_map(|guest| guest.red.into_keys()).collect();
     let machine =
         rules::all().filter(|rule| matches!(rule.judge, Judge::Machine(..) | Judge::Pair(..)));
-    let without: Vec<&str> = machine.map(|rule| rule.id).filter(|id| !red.contains(*id)).collect();
-    assert!(without.is_empty(), "without a guest in {TABLE}: {without:?}");
+    let mut without: Vec<&str> =
+        machine.map(|rule| rule.id).filter(|id| !red.contains(*id)).collect();
+    without.sort_unstable();
+    assert_eq!(without, table().pending, "without a guest in {TABLE}");
 }
 
 #[test]
