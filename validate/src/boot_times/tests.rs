@@ -101,3 +101,13 @@ fn what_is_no_answer_of_systemd_is_an_error() {
         assert!(BootTimes::read(answer).is_err(), "{answer}");
     }
 }
+
+/// What a machine with systemd 247 answered, whose root was its initial RAM disk.
+#[test]
+fn an_older_systemd_answers_the_same_way() {
+    let times = BootTimes::read(include_str!("recorded/systemd-247.txt")).unwrap();
+    assert!(times.total.is_some_and(|total| total > times.kernel), "{times:?}");
+    assert!(!times.slowest.is_empty() && times.slowest[0].took >= times.slowest[1].took);
+    assert_eq!(times.critical_chain[0].unit, "multi-user.target");
+    assert!(times.critical_chain.len() > 3, "{:?}", times.critical_chain);
+}
