@@ -15,8 +15,8 @@ use crate::oci::layer::{self, Entries, Node};
 use crate::oci::{self, ImageSpec, Reference};
 
 /// Packages of the tree from which programs go into the images.
-pub const PACKAGES: [&str; 5] =
-    ["apache2-bin", "busybox-static", "curl", "netcat-openbsd", "nginx"];
+pub const PACKAGES: [&str; 6] =
+    ["apache2-bin", "busybox-static", "curl", "dash", "netcat-openbsd", "nginx"];
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Users of the images, as BusyBox's own image has them.
@@ -170,8 +170,9 @@ fn agnhost(reference: &Reference, sources: &Sources<'_>) -> Result<Draft> {
     let mut programs = Programs::new(&sources.tools, &mut entries)?;
     programs.add("/usr/bin/curl", "usr/bin/curl")?;
     programs.add("/bin/nc.openbsd", "bin/nc")?;
-    let what =
-        "test/images/agnhost of the Kubernetes source, with Debian's busybox, curl and netcat";
+    // BusyBox's own shell would take its own `nc` before any of the path.
+    programs.add("/bin/dash", "bin/sh")?;
+    let what = "test/images/agnhost of the Kubernetes source, with Debian's busybox, dash, curl and netcat";
     Ok(Draft { spec: spec(reference, &["/agnhost"], &["pause"], what), entries })
 }
 

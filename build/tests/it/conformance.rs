@@ -116,7 +116,8 @@ fn images_have_what_the_specs_call_and_say_what_they_are() {
     assert_eq!(says(&bench, &agnhost, &["/agnhost-2"]), "agnhost\n");
     assert!(says(&bench, &agnhost, &["curl", "--version"]).starts_with("curl "));
     let help = ["/bin/sh", "-c", "nc -h 2>&1 || true"];
-    assert!(says(&bench, &agnhost, &help).contains("OpenBSD netcat"));
+    let said = says(&bench, &agnhost, &help);
+    assert!(said.contains("OpenBSD netcat"), "{said}");
     let nnp = std::fs::metadata(tree("nonewprivs").join("usr/local/bin/nnp")).unwrap();
     assert_eq!(nnp.permissions().mode() & 0o7777, 0o6755);
     assert!(says(&bench, &tree("nginx"), &["nginx", "-t"]).contains("test is successful"));
