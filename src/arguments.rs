@@ -1,5 +1,6 @@
 //! What can be typed. One struct a verb; its documentation is its `--help`.
 
+pub(crate) mod hosts;
 pub(crate) mod kit;
 pub(crate) mod metadata;
 pub(crate) mod provider;
@@ -42,6 +43,8 @@ Examples:
   nodekiln validate foreign.ova --provider vsphere            an image that nodekiln did not build
   nodekiln validate out/node --provider all --tier static     every artifact as it lies there: nothing boots
   nodekiln validate out/node --provider all --tier boot       one after the other, and one page of all
+  nodekiln validate --host admin@192.0.2.7 --provider aws     an instance that is up: by SSH, nothing is changed there
+  nodekiln validate --host root@10.0.0.7 --bastion me@jump    one that is reached through another host
   nodekiln validate --list-rules                              what is judged, in which tier
   nodekiln validate out/node --provider aws --rules goss.yaml --goss-vars vars.yaml    rules of your own too
   nodekiln validate out/node --provider all --tier static --rules node.rules.yaml      those that need no boot
@@ -419,7 +422,7 @@ pub(crate) enum ImageFormat {
 pub(crate) struct Validate {
     /// The image file: raw, qcow2, VHD, VMDK, OVA or .tar.gz, which is never written to; or a build's output
     /// folder or manifest.
-    #[arg(value_name = "FILE", required_unless_present = "list_rules")]
+    #[arg(value_name = "FILE", required_unless_present_any = ["list_rules", "host"])]
     pub(crate) image: Option<PathBuf>,
     /// Print every rule with its tier, severity and title, and judge nothing; `--json` prints the whole records.
     #[arg(long, conflicts_with = "image")]
@@ -427,13 +430,13 @@ pub(crate) struct Validate {
     #[command(flatten)]
     pub(crate) own: OwnRules,
     /// Which artifacts of a build's folder or manifest, `all` for every one; with a file, whose machine it is
-    /// booted on.
+    /// booted on; with `--host`, whose cloud it is in, where its firmware does not tell.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) provider: Vec<String>,
     /// How far to go: `static` reads the file and boots nothing, `boot` goes to multi-user, `kubeadm` to a Ready
-    /// node.
-    #[arg(long, value_enum, default_value_t = Tier::Boot)]
-    pub(crate) tier: Tier,
+    /// node. By default `boot`; of a host with /etc/kubernetes/admin.conf `kubeadm`.
+    #[arg(long, value_enum)]
+    pub(crate) tier: Option<Tier>,
     /// Firmware to boot by; by default the usual one of the image's provider, else the BIOS.
     #[arg(long, value_enum)]
     pub(crate) firmware: Option<Firmware>,
@@ -470,6 +473,8 @@ pub(crate) struct Validate {
     /// Print the report as JSON to standard output.
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) hosts: hosts::Hosts,
 }
 
 /// Rules that the user brings.

@@ -16,6 +16,7 @@ mod kit;
 mod lock;
 mod metadata;
 mod output;
+mod passphrase;
 mod plan;
 mod progress;
 mod provider;

@@ -1,5 +1,6 @@
 //! `nodekiln validate`: judge an image as it lies there, boot it and judge it again.
 
+mod hosts;
 mod own_rules;
 mod subject;
 
@@ -27,6 +28,9 @@ use crate::report::write;
 
 /// Validates one artifact or several; the exit code is 1 where a rule failed.
 pub(crate) fn validate(verb: &Validate, context: &Context) -> Result<ExitCode> {
+    if !verb.hosts.host.is_empty() {
+        return hosts::validate(verb, context);
+    }
     let progress = renderer(context.global.progress);
     let Some(named) = &verb.image else { return list_rules(verb, &*progress) };
     let subjects = subjects(named, verb, &*progress)?; // 1. which files, and what is said of them
@@ -108,11 +112,16 @@ fn own_network(verb: &Validate, machines: &[room::Machine], progress: &dyn Progr
 }
 
 fn tier(verb: &Validate) -> room::Tier {
-    match verb.tier {
+    chosen(verb).unwrap_or(room::Tier::Boot)
+}
+
+/// The tier that was named.
+fn chosen(verb: &Validate) -> Option<room::Tier> {
+    verb.tier.map(|tier| match tier {
         Tier::Static => room::Tier::Static,
         Tier::Boot => room::Tier::Boot,
         Tier::Kubeadm => room::Tier::Kubeadm,
-    }
+    })
 }
 
 fn way(verb: &Validate) -> Way {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use self::ask::Answers;
+pub(crate) use self::ask::LOGS;
 use self::further::Seen;
 use nodekiln_words::{Cancel, Class, Event, Failure, Progress, Result, ResultExt as _};
 

@@ -35,11 +35,13 @@ mod printable;
 mod program;
 pub mod provisioning;
 pub mod qemu;
+pub mod remote;
 pub mod report;
 pub mod rules;
 pub mod run;
 mod screen;
 pub mod seed;
+pub mod ssh;
 pub mod traffic;
 pub mod tree;
 
@@ -247,6 +249,7 @@ pub fn validate(request: &Request, progress: &dyn Progress, cancel: &Cancel) -> 
         logs: outlook.logs,
         console: evidence::CONSOLE.into(),
         fidelity: fidelity(request, part.map(|part| part.cloud)),
+        host: None,
     };
     evidence.keep(&report)?; // 12. the report
     Ok(report)

@@ -1,6 +1,7 @@
 //! What the guest is told about itself in one run, and by which way: a NoCloud seed, the metadata service
 //! of its cloud, or the medium that its cloud attaches.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use nodekiln_providers::MachineProfile;
@@ -14,6 +15,7 @@ use crate::keys::{self, KeyPair, Keys};
 use crate::metadata::{Cloud, Description, Emulation, Instance, Journal, Observed, media};
 use crate::place::Place;
 use crate::power_on::PowerOn;
+use crate::rules::Software;
 use crate::seed::{KubeadmPlan, Seed};
 
 /// OpenStack's datasource for the config drive, as `datasource_list` has it.
@@ -50,6 +52,35 @@ pub struct Told {
     pub ssh_key: Option<String>,
     /// Digest of the user-data.
     pub user_data: Sha256,
+    /// Of a host, to which this run told nothing, what is known of it instead; only `node` is true of it besides.
+    pub host: Option<Host>,
+}
+
+/// What is known of a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// Its cloud and cloud-init's datasource for that, where they are known.
+    pub cloud: Option<(Cloud, &'static str)>,
+    /// Whether its kubelet has joined a cluster.
+    pub joined: bool,
+    /// What it has.
+    pub software: BTreeSet<Software>,
+}
+
+impl Told {
+    /// What is known in place of what was told: `host`, which its cluster calls `node`.
+    pub(crate) fn of_host(host: Host, node: String) -> Self {
+        Self {
+            cloud: Cloud::NoCloud,
+            data_source: "",
+            hostname: String::new(),
+            node,
+            instance_id: String::new(),
+            ssh_key: None,
+            user_data: Sha256::of(""),
+            host: Some(host),
+        }
+    }
 }
 
 /// What the guest is told, and what is needed to tell it.
@@ -155,6 +186,7 @@ impl Provisioning {
             ssh_key: None,
             user_data: Sha256::of(&user_data),
             hostname: hostname.clone(),
+            host: None,
         };
         if cloud == Cloud::NoCloud {
             let seed = Some(seed.image()?);

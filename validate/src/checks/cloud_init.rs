@@ -3,7 +3,7 @@
 use nodekiln_words::{Failure, Result};
 
 use super::answers::{json, list, string, text};
-use super::{Applies, Ask, Context, Judge, Rule, Severity, Software, Verdict};
+use super::{Applies, Ask, Context, Judge, Rule, Severity, Software, UNKNOWN_CLOUD, Verdict};
 use crate::Tier;
 use crate::guest::Output;
 
@@ -84,7 +84,9 @@ fn done(answer: &Output, _: &Context) -> Result<Verdict> {
 fn datasource(answer: &Output, context: &Context) -> Result<Verdict> {
     let status = json(answer)?;
     let (name, detail) = (string(&status, "/datasource"), string(&status, "/detail"));
-    let own = context.told.data_source.to_lowercase();
+    let Some(own) = context.data_source().map(str::to_lowercase) else {
+        return Ok(Verdict::Skipped(UNKNOWN_CLOUD.into()));
+    };
     let wrong = match name.strip_prefix(&*own) {
         // Some have a class of their own for the time before the network, as in `ec2local`.
         Some("" | "local") => vec![],

@@ -1,6 +1,7 @@
 //! Rules on the cluster that the bootstrap made.
 
 use nodekiln_words::Result;
+use serde_json::Value;
 
 use super::answers::{json, list, parts, string, text};
 use super::{Applies, Ask, Context, Judge, Rule, Severity, Software, Verdict};
@@ -41,7 +42,7 @@ pub(super) const RULES: &[Rule] = &[
         applies: Applies::with(&[Software::Kubernetes]),
         stops_boot: false,
         judge: Judge::Machine(
-            Ask::Script(
+            Ask::Told(
                 "grep -E '\\[(WARNING|ERROR) ' /var/log/cloud-init-output.log; test $? -le 1",
             ),
             preflight,
@@ -58,7 +59,7 @@ pub(super) const RULES: &[Rule] = &[
         source: "GET /api/v1/nodes",
         applies: Applies::with(&[Software::Kubernetes]),
         stops_boot: false,
-        judge: Judge::Machine(Ask::Cluster(api_script!("print(get('/api/v1/nodes'))")), node_ready),
+        judge: Judge::Machine(Ask::Standing(api_script!("print(get('/api/v1/nodes'))")), node_ready),
     },
     Rule {
         id: "kubeadm-images",
@@ -72,7 +73,7 @@ pub(super) const RULES: &[Rule] = &[
         applies: Applies::with(&[Software::Kubernetes]),
         stops_boot: false,
         judge: Judge::Machine(
-            Ask::Script(
+            Ask::Told(
                 "kubeadm config images list --config /run/kubeadm/kubeadm.yaml && echo -- && \
              ctr --namespace k8s.io images list",
             ),
@@ -92,7 +93,7 @@ pub(super) const RULES: &[Rule] = &[
         stops_boot: false,
         // Containers come and go while it looks, so a folder that is gone is no error.
         judge: Judge::Machine(
-            Ask::Cluster(
+            Ask::Standing(
                 "find /sys/fs/cgroup -ignore_readdir_race -type d \\( -name '*:cri-containerd:*' \
              -o -name 'cri-containerd-*.scope' -o -path '*/kubepods/*' \\)",
             ),
@@ -165,7 +166,7 @@ else:
     print("no answer:", said)
 EOF"#;
 
-fn sentinel(answer: &Output, _: &Context) -> Result<Verdict> {
+fn sentinel(answer: &Output, context: &Context) -> Result<Verdict> {
     let text = text(answer)?;
     let [sentinel, errors] = parts(&text)?;
     if sentinel.trim() == "success" {
@@ -174,6 +175,12 @@ fn sentinel(answer: &Output, _: &Context) -> Result<Verdict> {
         ));
     }
     let errors: Vec<&str> = errors.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    if errors.is_empty() && context.told.host.is_some() {
+        return Ok(Verdict::NotProven(
+            "there is no sentinel: only Cluster API's bootstrap leaves one, until the next restart"
+                .into(),
+        ));
+    }
     let cause =
         if errors.is_empty() { "its output names no cause".into() } else { errors.join(" | ") };
     Ok(Verdict::Fail(format!("kubeadm init did not succeed: {cause}")))
@@ -187,8 +194,13 @@ fn preflight(answer: &Output, _: &Context) -> Result<Verdict> {
 
 fn node_ready(answer: &Output, context: &Context) -> Result<Verdict> {
     let nodes = json(answer)?;
-    let [node] = list(&nodes, "/items") else {
-        return Ok(Verdict::Fail(format!("{} nodes instead of one", list(&nodes, "/items").len())));
+    // A host's cluster may have others besides.
+    let own = |node: &&Value| {
+        context.told.host.is_none() || string(node, "/metadata/name") == context.told.node
+    };
+    let own: Vec<&Value> = list(&nodes, "/items").iter().filter(own).collect();
+    let [node] = own[..] else {
+        return Ok(Verdict::Fail(format!("{} nodes instead of one", own.len())));
     };
     let ready = list(node, "/status/conditions").iter().find(|one| string(one, "/type") == "Ready");
     let state = ready.map_or("", |condition| string(condition, "/status"));
@@ -406,7 +418,7 @@ mod tests {
     fn without_a_cluster_cgroups_are_not_asked_for() {
         let rule = RULES.iter().find(|rule| rule.id == "cgroup-driver").unwrap();
         assert!(
-            matches!(crate::checks::ask(rule), Ask::Cluster(script) if script.contains("readdir_race"))
+            matches!(crate::checks::ask(rule), Ask::Standing(script) if script.contains("readdir_race"))
         );
     }
 

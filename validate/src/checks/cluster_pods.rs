@@ -31,7 +31,7 @@ pub(super) const RULES: &[Rule] = &[
         applies: Applies::with(&[Software::Kubernetes]),
         stops_boot: false,
         judge: Judge::Machine(
-            Ask::Cluster(api_script!(
+            Ask::Standing(api_script!(
                 "print(get('/api/v1/namespaces/kube-system/pods'))",
                 "echo -- && ctr --namespace k8s.io images list"
             )),
@@ -129,8 +129,13 @@ fn control_plane(answer: &Output, context: &Context) -> Result<Verdict> {
     let pods: Value = serde_json::from_str(&pods).unwrap_or_default();
     let store = super::runtime::store(&table);
     let (mut wrong, mut seen) = (Vec::new(), Vec::new());
+    // A host's cluster may have a control plane on other nodes too.
+    let own = |pod: &&Value| {
+        context.told.host.is_none() || string(pod, "/spec/nodeName") == context.told.node
+    };
     for (label, name) in COMPONENTS {
-        let Some(pod) = list(&pods, "/items").iter().find(|pod| string(pod, label) == name) else {
+        let mut pods = list(&pods, "/items").iter().filter(own);
+        let Some(pod) = pods.find(|pod| string(pod, label) == name) else {
             wrong.push(format!("{name} has no pod"));
             continue;
         };

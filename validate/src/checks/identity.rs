@@ -40,7 +40,7 @@ pub(super) const RULES: &[Rule] = &[
         source: "cloud-init meta-data, local-hostname",
         applies: Applies::ALL,
         stops_boot: false,
-        judge: Judge::Machine(Ask::Script("cat /proc/sys/kernel/hostname"), hostname),
+        judge: Judge::Machine(Ask::Told("cat /proc/sys/kernel/hostname"), hostname),
     },
 ];
 
@@ -49,7 +49,7 @@ pub(super) const RULES: &[Rule] = &[
 const FROM_IMAGE: &str = "from D-Bus machine ID";
 
 /// systemd tells when it fills an empty machine-id; an id that it did not fill was in the image.
-fn machine_id(answer: &Output, _: &Context) -> Result<Verdict> {
+fn machine_id(answer: &Output, context: &Context) -> Result<Verdict> {
     let text = text(answer)?;
     let [id, journal] = parts(&text)?;
     let id = id.trim();
@@ -63,6 +63,9 @@ fn machine_id(answer: &Output, _: &Context) -> Result<Verdict> {
             line.trim()
         )),
         Some(line) => Verdict::Pass(format!("{id}, made at this boot: {}", line.trim())),
+        None if context.told.host.is_some() => Verdict::NotProven(format!(
+            "{id}; this boot's journal does not tell where it is from: it was not the first boot"
+        )),
         None => {
             Verdict::Fail(format!("{id} was in the image: systemd did not make it at this boot"))
         }

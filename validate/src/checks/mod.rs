@@ -44,12 +44,17 @@ use crate::traffic::Traffic;
 /// What a rule asks for.
 #[derive(Clone, Copy, Debug)]
 pub enum Ask {
-    /// The output of this script, run as root by the guest's `/bin/sh`.
+    /// The output of this script, run as root by the guest's `/bin/sh`. It changes nothing: any host may be asked.
     Script(&'static str),
     /// The same, but not before everything else has been waited for: what runs meanwhile may still change it.
     Last(&'static str),
-    /// The same, asked only where a cluster was bootstrapped.
+    /// The same, about what the run itself told its guest, or had it do: of a host nobody knows that.
+    Told(&'static str),
+    /// The same, asked only where a cluster was bootstrapped. It may change the cluster, or be about what the run has
+    /// put there, so that no host is asked.
     Cluster(&'static str),
+    /// The same, about any cluster. It changes nothing: any host may be asked.
+    Standing(&'static str),
     /// The ways of logging in that the SSH server offers, as standard output.
     LoginMethods,
     /// Nothing: judged from what the run itself has seen.
@@ -68,6 +73,9 @@ pub struct Pair<'a> {
     /// What the scan of the other one's console found.
     pub console: &'a [Finding],
 }
+
+/// Why a rule on the cloud's datasource is not judged.
+const UNKNOWN_CLOUD: &str = "nobody knows which cloud the host is in: name its provider";
 
 /// What is known besides the guest's answer.
 #[derive(Clone, Copy, Debug)]
@@ -131,7 +139,7 @@ pub fn rules_of(tier: Tier) -> impl Iterator<Item = &'static Rule> {
 /// # Errors
 /// When the answer is no answer to the question.
 pub(crate) fn verdict(rule: &Rule, answer: &Output, context: &Context) -> Result<Verdict> {
-    if let Some(why) = rule.applies.excludes(&context.facts()) {
+    if let Some(why) = excluded(rule, context) {
         return Ok(Verdict::Skipped(why));
     }
     match rule.judge {
@@ -160,6 +168,11 @@ pub(crate) fn pair_verdict(
     }
 }
 
+/// Why `rule` is not for this machine, if it is not.
+pub(crate) fn excluded(rule: &Rule, context: &Context) -> Option<String> {
+    rule.applies.excludes(&context.facts())
+}
+
 /// What `rule` asks of a running machine.
 pub(crate) fn ask(rule: &Rule) -> Ask {
     match rule.judge {
@@ -174,9 +187,26 @@ impl Context<'_> {
     fn facts(&self) -> Facts {
         Facts {
             kubernetes: self.expect.kubernetes,
-            cloud: Some(self.told.cloud),
+            cloud: match &self.told.host {
+                None => Some(self.told.cloud),
+                Some(host) => host.cloud.map(|(cloud, _)| cloud),
+            },
+            software: self.told.host.as_ref().map(|host| host.software.clone()),
             ..Facts::default()
         }
+    }
+
+    /// cloud-init's datasource for the machine's cloud, where that is known.
+    fn data_source(&self) -> Option<&'static str> {
+        match &self.told.host {
+            None => Some(self.told.data_source),
+            Some(host) => host.cloud.map(|(_, source)| source),
+        }
+    }
+
+    /// Whether the machine is part of a cluster.
+    fn clustered(&self) -> bool {
+        self.tier.clusters() || self.told.host.as_ref().is_some_and(|host| host.joined)
     }
 }
 
@@ -202,6 +232,7 @@ pub(crate) mod testing {
             instance_id: "iid-1".into(),
             ssh_key: None,
             user_data: Sha256::of("#cloud-config\n"),
+            host: None,
         });
         &TOLD
     }

@@ -4,13 +4,13 @@
 use nodekiln_words::Result;
 
 use super::answers::{json, list, parts, string, text};
-use super::{Applies, Ask, Context, Judge, Rule, Severity, Software, Verdict};
+use super::{Applies, Ask, Context, Judge, Rule, Severity, Software, UNKNOWN_CLOUD, Verdict};
 use crate::Tier;
 use crate::guest::Output;
 use crate::metadata::Cloud;
 
 /// What cloud-init knows of its instance, in words that are the same on every cloud.
-const INSTANCE: Ask = Ask::Script("cloud-init query v1");
+const INSTANCE: Ask = Ask::Told("cloud-init query v1");
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -70,7 +70,7 @@ pub(super) const RULES: &[Rule] = &[
         applies: Applies::with(&[Software::CloudInit]),
         stops_boot: false,
         judge: Judge::Machine(
-            Ask::Script("sha256sum < /var/lib/cloud/instance/user-data.txt"),
+            Ask::Told("sha256sum < /var/lib/cloud/instance/user-data.txt"),
             user_data,
         ),
     },
@@ -99,7 +99,9 @@ fn detection(answer: &Output, context: &Context) -> Result<Verdict> {
         .split(|character: char| !character.is_ascii_alphanumeric())
         .filter(|word| !word.is_empty())
         .collect();
-    let own = context.told.data_source;
+    let Some(own) = context.data_source() else {
+        return Ok(Verdict::Skipped(UNKNOWN_CLOUD.into()));
+    };
     let wrong = match &list[..] {
         [one] | [one, "None"] if *one == own => vec![],
         _ => vec![format!(

@@ -122,7 +122,7 @@ fn multi_user(answer: &Output, _: &Context) -> Result<Verdict> {
 fn failed_units(answer: &Output, context: &Context) -> Result<Verdict> {
     let text = text(answer)?;
     let names = text.lines().filter_map(|line| line.split_whitespace().next());
-    let excepted = |name: &&str| !context.tier.clusters() && *name == "kubelet.service";
+    let excepted = |name: &&str| !context.clustered() && *name == "kubelet.service";
     let wrong: Vec<String> =
         names.filter(|name| !excepted(name)).map(|name| format!("{name} failed")).collect();
     Ok(Verdict::of(&wrong, "none"))

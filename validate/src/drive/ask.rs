@@ -31,7 +31,7 @@ impl Answers {
     /// with the rest.
     pub(super) fn fetch(&mut self, guest: &Guest, running: &Running, tier: Tier) -> Result<()> {
         for rule in rules_of(tier) {
-            if let Ask::Script(script) = checks::ask(rule) {
+            if let Ask::Script(script) | Ask::Told(script) = checks::ask(rule) {
                 match self.ask(script, guest, running) {
                     Err(failure) if failure.class() == Class::Interrupted => return Err(failure),
                     _ => {}
@@ -80,7 +80,7 @@ pub(super) fn ask_all(
 ) -> Result<Vec<Judged>> {
     let mut judged = Vec::new();
     for rule in rules_of(context.tier) {
-        if !cluster && matches!(checks::ask(rule), Ask::Cluster(_)) {
+        if !cluster && matches!(checks::ask(rule), Ask::Cluster(_) | Ask::Standing(_)) {
             let reason = "kubeadm init did not succeed: see bootstrap-sentinel";
             judged.push(Judged::new(rule, Outcome::Judged(Verdict::Skipped(reason.into()))));
             continue;
@@ -88,7 +88,11 @@ pub(super) fn ask_all(
         let answer = match checks::ask(rule) {
             Ask::Nothing | Ask::Again => Ok((Output::default(), None)),
             Ask::LoginMethods => login_methods(guest, running).map(|answer| (answer, None)),
-            Ask::Script(script) | Ask::Last(script) | Ask::Cluster(script) => {
+            Ask::Script(script)
+            | Ask::Last(script)
+            | Ask::Told(script)
+            | Ask::Cluster(script)
+            | Ask::Standing(script) => {
                 answers.ask_at(script, guest, running).map(|(answer, asked)| (answer, Some(asked)))
             }
         };
@@ -195,7 +199,7 @@ pub(super) fn boot_times(guest: &Guest, running: &Running) -> Result<BootTimes> 
 }
 
 /// Logs worth having when something failed: name, command, lines shown in the report.
-const LOGS: [(&str, &str, usize); 6] = [
+pub(crate) const LOGS: [(&str, &str, usize); 6] = [
     ("cloud-init-output", "cat /var/log/cloud-init-output.log", 15),
     ("cloud-init", "cat /var/log/cloud-init.log", 0),
     ("journal-kubelet", "journalctl -b -u kubelet -o short-monotonic --no-pager -n 2000", 10),

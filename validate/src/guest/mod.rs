@@ -1,29 +1,25 @@
-//! Commands in the guest, over SSH with the host key pinned.
-//!
-//! libssh2 is used without blocking, so that every wait looks at the deadline and at the guest's
-//! life: a panic, a cancelled run or a QEMU that ended is noticed within a tenth of a second.
+//! Commands on a machine, over SSH with the host key pinned.
 
 mod shell;
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use nodekiln_words::{Failure, Result, ResultExt as _};
-use ssh2::{Channel, ErrorCode, MethodType, Session};
+use nodekiln_words::{Cancel, Failure, Result, ResultExt as _};
+use ssh2::Channel;
 
 use self::shell::{Shell, Wire, patient};
 use crate::keys::{Keys, USER};
+use crate::ssh::{HostKey, Link, Route, TICK};
 
-/// `LIBSSH2_ERROR_EAGAIN`: come again.
-const AGAIN: ErrorCode = ErrorCode::Session(-37);
 /// One attempt to log in; a guest whose SSH server is not up yet lets it wait in vain.
 const ATTEMPT: Duration = Duration::from_secs(20);
-/// How long nothing is done while there is nothing to do.
-const TICK: Duration = Duration::from_millis(15);
 /// Output of one command beyond this is an error: nothing that is asked prints as much.
 const MOST_OUTPUT: usize = 32 << 20;
+/// Starts a shell of root's for the user whom the seed adds.
+const BY_SUDO: &str = "sudo -n -- sh";
 
 /// What a command said and how it ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,25 +55,52 @@ pub trait Life {
     fn check(&self) -> Result<()>;
 }
 
-/// A logged-in session.
+/// Life for as long as nobody has asked to stop.
+impl Life for Cancel {
+    fn check(&self) -> Result<()> {
+        Cancel::check(self)
+    }
+}
+
+/// A logged-in session: with a guest of the run's own, or with a host.
 pub struct Guest<'a> {
-    session: Session,
-    life: &'a dyn Life,
-    port: u16,
-    /// The host key that every session with this guest is held to.
-    host: Vec<u8>,
+    link: Link<'a>,
+    /// The way on which the session came about, for another one.
+    route: Box<dyn Route + 'a>,
+    /// The line that starts a shell of root's.
+    root: String,
     /// The shell that commands are sent to, once there was one.
-    shell: RefCell<Option<Shell<Channel>>>,
+    shell: RefCell<Option<Shell<Line>>>,
+    /// Why there can be no shell any more.
+    lost: OnceCell<String>,
 }
 
 impl std::fmt::Debug for Guest<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Guest(127.0.0.1:{})", self.port)
+        f.write_str("Guest")
+    }
+}
+
+/// A guest of the run's own behind a port of this machine's.
+struct Forwarded {
+    port: u16,
+    /// The host key that the seed gave it.
+    host: HostKey,
+}
+
+impl Route for Forwarded {
+    fn connect<'a>(&self, life: &'a dyn Life, deadline: Duration) -> Result<Link<'a>> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))
+            .or_io(|| format!("connect to the guest's SSH port at {address}"))?;
+        let link = Link::greet(stream, &[self.host.kind()], life, deadline)?;
+        recognise(link.shown().as_ref(), &self.host)?;
+        Ok(link)
     }
 }
 
 impl<'a> Guest<'a> {
-    /// Logs in, trying again until `deadline` has passed.
+    /// Logs in to a guest of the run's own, trying again until `deadline` has passed.
     ///
     /// # Errors
     /// When the guest is dead, or the deadline passed; the last attempt's error is the cause.
@@ -100,45 +123,28 @@ impl<'a> Guest<'a> {
     }
 
     fn attempt(port: u16, keys: &Keys, life: &'a dyn Life, deadline: Duration) -> Result<Self> {
-        let guest = Self::connect(port, &keys.host.blob, life, deadline)?;
-        let session = guest.session.clone();
-        guest.poll(deadline, "log in", || {
-            session.userauth_pubkey_memory(USER, None, &keys.login.private, None)
+        let route = Forwarded { port, host: keys.host.public.parse()? };
+        let link = route.connect(life, deadline)?;
+        link.poll(deadline, "log in", || {
+            link.session().userauth_pubkey_memory(USER, None, &keys.login.private, None)
         })?;
-        Ok(guest)
+        Ok(Self::over(link, Box::new(route), BY_SUDO.to_owned()))
     }
 
-    /// Exchanges keys with the SSH server, and makes sure that it is our guest's: the only way to a
-    /// session, for the run's user and for a stranger alike.
-    fn connect(port: u16, host: &[u8], life: &'a dyn Life, deadline: Duration) -> Result<Self> {
-        let session = open_session(port)?;
-        let (host, shell) = (host.to_owned(), RefCell::default());
-        let mut guest = Self { session, life, port, host, shell };
-        guest.greet(deadline)?;
-        recognise(guest.session.host_key().map(|(key, _)| key), &guest.host)?;
-        Ok(guest)
+    /// The machine at the other end of `link`, which came about by `route` and where somebody is logged in for whom the
+    /// line `root` starts a shell of root's.
+    pub(crate) fn over(link: Link<'a>, route: Box<dyn Route + 'a>, root: String) -> Self {
+        Self { link, route, root, shell: RefCell::default(), lost: OnceCell::new() }
     }
 
-    fn greet(&mut self, deadline: Duration) -> Result<()> {
-        let started = Instant::now();
-        while let Err(error) = self.session.handshake() {
-            if error.code() != AGAIN {
-                return Err(Failure::io("greet the guest's SSH server").with_source(error));
-            }
-            self.pause(started, deadline, "greet the SSH server")?;
-        }
-        Ok(())
-    }
-
-    /// Ways of logging in that the guest offers to a stranger.
+    /// Ways of logging in that the machine offers to a stranger.
     ///
     /// # Errors
-    /// When the guest cannot be asked.
+    /// When it cannot be asked.
     pub fn offered_methods(&self, deadline: Duration) -> Result<String> {
-        let stranger = Guest::connect(self.port, &self.host, self.life, deadline)?;
-        let session = stranger.session.clone();
+        let stranger = self.route.connect(self.link.life(), deadline)?;
         stranger.poll(deadline, "ask for ways to log in", || {
-            session.auth_methods("root").map(str::to_owned)
+            stranger.session().auth_methods("root").map(str::to_owned)
         })
     }
 
@@ -163,58 +169,45 @@ impl<'a> Guest<'a> {
     }
 
     fn execute(&self, argv: &[&str], input: &[u8], deadline: Duration) -> Result<Output> {
-        let pause = patient(Instant::now(), deadline, || self.life.check());
+        let life = self.link.life();
+        let pause = patient(Instant::now(), deadline, || life.check());
         let mut kept = self.shell.borrow_mut();
         // One that failed in the middle of an answer is not asked again.
         let mut shell = match kept.take() {
             Some(shell) => shell,
-            None => Shell::start(self.root_shell(deadline)?, &pause)?,
+            None => self.start_shell(deadline)?,
         };
         let output = shell.run(argv, input, &pause)?;
         *kept = Some(shell);
         Ok(output)
     }
 
+    /// Where no shell can be had once, none is tried for again: each try on a silent line would take its deadline.
+    fn start_shell(&self, deadline: Duration) -> Result<Shell<Line>> {
+        if let Some(lost) = self.lost.get() {
+            return Err(Failure::io(format!("there is no shell of root's any more: {lost}")));
+        }
+        let life = self.link.life();
+        let pause = patient(Instant::now(), deadline, || life.check());
+        let started = self.root_shell(deadline).and_then(|line| Shell::start(line, &pause));
+        if let Err(failure) = &started {
+            let _ = self.lost.set(failure.chain().join(": "));
+        }
+        started
+    }
+
     /// A shell of root's that reads commands from its standard input.
-    fn root_shell(&self, deadline: Duration) -> Result<Channel> {
+    fn root_shell(&self, deadline: Duration) -> Result<Line> {
+        let session = self.link.session();
         let mut channel =
-            self.poll(deadline, "open a channel", || self.session.channel_session())?;
-        self.poll(deadline, "start a shell", || channel.exec("sudo -n -- sh"))?;
-        Ok(channel)
-    }
-
-    fn poll<T>(
-        &self,
-        deadline: Duration,
-        what: &str,
-        mut step: impl FnMut() -> std::result::Result<T, ssh2::Error>,
-    ) -> Result<T> {
-        let started = Instant::now();
-        loop {
-            match step() {
-                Ok(value) => return Ok(value),
-                Err(error) if error.code() == AGAIN => self.pause(started, deadline, what)?,
-                Err(error) => {
-                    return Err(
-                        Failure::io(format!("could not {what} over SSH")).with_source(error)
-                    );
-                }
-            }
-        }
-    }
-
-    fn pause(&self, started: Instant, deadline: Duration, what: &str) -> Result<()> {
-        self.life.check()?;
-        if started.elapsed() > deadline {
-            return Err(Failure::io(format!("did not {what} within {} s", deadline.as_secs())));
-        }
-        std::thread::sleep(TICK);
-        Ok(())
+            self.link.poll(deadline, "open a channel", || session.channel_session())?;
+        self.link.poll(deadline, "start a shell", || channel.exec(&self.root))?;
+        Ok(Line { channel, errors: Vec::new() })
     }
 }
 
 /// Refuses a server that shows another host key than the pinned one.
-fn recognise(shown: Option<&[u8]>, pinned: &[u8]) -> Result<()> {
+fn recognise(shown: Option<&HostKey>, pinned: &HostKey) -> Result<()> {
     if shown == Some(pinned) {
         return Ok(());
     }
@@ -222,33 +215,35 @@ fn recognise(shown: Option<&[u8]>, pinned: &[u8]) -> Result<()> {
         .with_help("cloud-init did not apply the user-data: look for it on the console"))
 }
 
-fn open_session(port: u16) -> Result<Session> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))
-        .or_io(|| format!("connect to the guest's SSH port at {address}"))?;
-    let mut session = Session::new().or_io(|| "start an SSH session".into())?;
-    session.set_tcp_stream(stream);
-    // The pinned key is of this kind, and the image may have others besides.
-    session
-        .method_pref(MethodType::HostKey, "ssh-ed25519")
-        .or_io(|| "start an SSH session".into())?;
-    session.set_blocking(false);
-    Ok(session)
+/// A shell's channel.
+struct Line {
+    channel: Channel,
+    /// What has come by standard error.
+    errors: Vec<u8>,
 }
 
-impl Wire for Channel {
+/// Most bytes of a shell's own errors that are kept.
+const MOST_ERRORS: usize = 4096;
+
+impl Wire for Line {
     fn send(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.write(bytes)
+        self.channel.write(bytes)
     }
 
     fn receive(&mut self, into: &mut Vec<u8>) -> Result<bool> {
         // What the shell itself says of a command that it cannot start is in that command's answer.
-        drain(&mut self.stderr(), &mut Vec::new())?;
-        drain(&mut self.stream(0), into)
+        drain(&mut self.channel.stderr(), &mut self.errors)?;
+        let excess = self.errors.len().saturating_sub(MOST_ERRORS);
+        self.errors.drain(..excess);
+        drain(&mut self.channel.stream(0), into)
     }
 
     fn ended(&self) -> bool {
-        self.eof()
+        self.channel.eof()
+    }
+
+    fn errors(&self) -> String {
+        String::from_utf8_lossy(&self.errors).trim().to_owned()
     }
 }
 
@@ -323,9 +318,11 @@ mod tests {
 
     #[test]
     fn only_the_pinned_host_key_is_recognised() {
-        assert!(recognise(Some(b"ours"), b"ours").is_ok());
-        for other in [None, Some(&b"another"[..]), Some(b"")] {
-            assert!(recognise(other, b"ours").is_err());
+        let key = || Keys::generate().unwrap().host.public.parse::<HostKey>().unwrap();
+        let (ours, another) = (key(), key());
+        assert!(recognise(Some(&ours), &ours).is_ok());
+        for other in [None, Some(&another)] {
+            assert!(recognise(other, &ours).is_err());
         }
     }
 

@@ -9,7 +9,7 @@
 use std::io::ErrorKind;
 use std::time::Instant;
 
-use nodekiln_words::{Failure, Result, ResultExt as _};
+use nodekiln_words::{Class, Failure, Result, ResultExt as _};
 
 use super::{MOST_OUTPUT, Output, shell_words};
 
@@ -23,7 +23,13 @@ const HELLO: &str = "\
     answer() {\n\
       set -- \"$1\" $(stat -c %s \"$d/o\" \"$d/e\")\n\
       printf 'answer %s %s %s\\n' \"$@\"; cat \"$d/o\" \"$d/e\"\n\
-    }\n";
+    }\n\
+    echo nodekiln-ready\n";
+
+/// The line by which the shell says that it has understood. What comes before is chatter of a login.
+const READY: &[u8] = b"nodekiln-ready\n";
+/// Most chatter.
+const MOST_CHATTER: usize = 64 << 10;
 
 /// The two ends of a shell's pipes, neither of which blocks.
 pub(super) trait Wire {
@@ -33,6 +39,8 @@ pub(super) trait Wire {
     fn receive(&mut self, into: &mut Vec<u8>) -> Result<bool>;
     /// Whether nothing more will come.
     fn ended(&self) -> bool;
+    /// What the other end has said of errors.
+    fn errors(&self) -> String;
 }
 
 /// A shell that waits for commands.
@@ -47,8 +55,38 @@ impl<W: Wire> Shell<W> {
     /// nothing to do and fails once there is no use in waiting.
     pub(super) fn start(wire: W, pause: &dyn Fn() -> Result<()>) -> Result<Self> {
         let mut shell = Self { wire, pending: Vec::new() };
-        shell.send(HELLO.as_bytes(), pause)?;
-        Ok(shell)
+        let ready = shell.send(HELLO.as_bytes(), pause).and_then(|()| shell.ready(pause));
+        let Err(failure) = ready else { return Ok(shell) };
+        // What it has said to the end, which a command that cannot be sent would hide.
+        while shell.pending.len() <= MOST_CHATTER
+            && shell.wire.receive(&mut shell.pending).is_ok_and(|more| more)
+        {}
+        Err(if shell.wire.ended() { shell.never_started() } else { failure })
+    }
+
+    /// Waits until the shell reads commands.
+    fn ready(&mut self, pause: &dyn Fn() -> Result<()>) -> Result<()> {
+        loop {
+            let end = memchr::memmem::find(&self.pending, READY).map(|at| at + READY.len());
+            if let Some(end) = end {
+                self.pending.drain(..end);
+                return Ok(());
+            }
+            if self.pending.len() > MOST_CHATTER {
+                return Err(Failure::io("the login talks without end and starts no shell"));
+            }
+            self.more(pause)?;
+        }
+    }
+
+    /// Why a shell ended before it was ready, by its last word.
+    fn never_started(&self) -> Failure {
+        let (errors, chatter) = (self.wire.errors(), String::from_utf8_lossy(&self.pending));
+        let said = [errors.as_str(), chatter.as_ref()]
+            .into_iter()
+            .find_map(|text| text.trim().lines().last());
+        let said = said.map_or_else(String::new, |said| format!(": {said}"));
+        Failure::new(Class::Unsupported, format!("no shell of root's was started{said}"))
     }
 
     /// Runs `argv` with `input` as its standard input, which has no byte 0, and waits for its end.
@@ -175,7 +213,13 @@ mod tests {
 
     impl Local {
         fn start() -> Self {
+            Self::of("exec sh")
+        }
+
+        /// What `script` makes of a shell.
+        fn of(script: &str) -> Self {
             let mut child = Command::new("sh")
+                .args(["-c", script])
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .stderr(Stdio::null())
@@ -218,6 +262,9 @@ mod tests {
         }
         fn ended(&self) -> bool {
             self.at_end
+        }
+        fn errors(&self) -> String {
+            String::new()
         }
     }
 
@@ -271,5 +318,22 @@ mod tests {
         let mut shell = Shell::start(Local::start(), &within(20)).unwrap();
         let failure = shell.run(&["sh", "-c", "kill -9 $PPID"], &[], &within(20)).unwrap_err();
         assert!(failure.to_string().contains("ended"), "{failure:?}");
+    }
+
+    #[test]
+    fn chatter_before_the_shell_is_no_answer() {
+        let mut shell =
+            Shell::start(Local::of("echo Welcome; echo; exec sh"), &within(20)).unwrap();
+        assert_eq!(shell.run(&["echo", "x"], &[], &within(20)).unwrap().stdout, b"x\n");
+        let endless = Shell::start(Local::of("exec yes"), &within(20)).err().unwrap();
+        assert!(endless.to_string().contains("starts no shell"), "{endless:?}");
+    }
+
+    #[test]
+    fn a_shell_that_does_not_start_tells_the_last_word() {
+        let refused = Local::of("echo Hello; echo This account is not available.; exit 1");
+        let failure = Shell::start(refused, &within(20)).err().unwrap();
+        let wanted = "no shell of root's was started: This account is not available.";
+        assert_eq!(failure.to_string(), wanted);
     }
 }

@@ -49,6 +49,19 @@ pub(crate) fn fidelity(tier: Tier, cloud: Cloud) -> Vec<String> {
     list.into_iter().map(str::to_owned).collect()
 }
 
+/// What judging a host of this tier does not prove, whatever the rules say.
+pub(crate) fn fidelity_of_host(tier: Tier) -> Vec<String> {
+    let mut list = vec![
+        "which image it was started from: no file was read and no digest compared",
+        "how it starts: firmware, boot loader, console and first start were not seen",
+        "what its cloud told it: instance id, user-data and host name were compared with nothing",
+    ];
+    if tier.clusters() {
+        list.push("that the cluster takes new work: no pod was made and no service asked");
+    }
+    list.into_iter().map(str::to_owned).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

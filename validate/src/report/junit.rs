@@ -35,6 +35,10 @@ impl Report {
             let text = format!("{}: {}, {}", waiver.rule, waiver.state.as_str(), waiver.about());
             ("waiver", text)
         }));
+        if let Some(host) = &self.host {
+            properties.push(("host.key", host.key.clone()));
+            properties.push(("host.trusted", host.trusted.as_str().to_owned()));
+        }
         if let Some(chosen) = &self.accelerator {
             properties.extend([
                 ("accelerator", chosen.engine.as_str().to_owned()),

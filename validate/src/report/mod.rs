@@ -1,6 +1,7 @@
 //! What a run found, as a value; its renderings are beside it.
 
 mod fidelity;
+mod host;
 mod junit;
 mod kept;
 mod page;
@@ -27,7 +28,8 @@ use crate::rules::{Record, Rule, Verdict};
 use crate::run::{Cause, Lap};
 use crate::traffic::Traffic;
 
-pub(crate) use fidelity::fidelity;
+pub(crate) use fidelity::{fidelity, fidelity_of_host};
+pub use host::HostSession;
 pub use junit::junit;
 pub use kept::Kept;
 pub use page::page;
@@ -43,11 +45,11 @@ pub const SCHEMA: &str = "nodekiln/report-1";
 pub struct Report {
     /// The form of the report: [`SCHEMA`]; `docs/report.schema.json` describes it.
     pub schema: String,
-    /// The artifact.
+    /// The artifact; of a host that was judged in place of one, who asked it where: `root@node`.
     pub image: PathBuf,
     /// Name of its provider, where it is known.
     pub provider: Option<String>,
-    /// Its format: `raw`, `qcow2`, `vhd`, `vmdk`, `ova`, `tar.gz`.
+    /// Its format: `raw`, `qcow2`, `vhd`, `vmdk`, `ova`, `tar.gz`; `host` for one.
     pub format: String,
     /// SHA-256 of its bytes, the same before and after; nothing where they were not digested.
     pub sha256: Option<Sha256>,
@@ -89,6 +91,9 @@ pub struct Report {
     pub console: PathBuf,
     /// What this run cannot prove about a real cloud.
     pub fidelity: Vec<String>,
+    /// How the host was reached, where one was judged in place of an image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostSession>,
 }
 
 /// What another power-on of the image has shown.
@@ -377,6 +382,7 @@ pub(crate) mod testing {
             logs: vec![],
             console: "console.log".into(),
             fidelity: vec!["no cloud".into()],
+            host: None,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Kept, Network, Outcome, Report};
+use super::{HostSession, Kept, Network, Outcome, Report};
 use crate::boot_times::{SLOWEST_TOLD, UnitTime};
 use crate::power_on::PowerOn;
 use crate::printable::printable;
@@ -54,6 +54,9 @@ impl Report {
     }
 
     fn head(&self, text: &mut String) {
+        if let Some(host) = &self.host {
+            return self.host_lines(host, text);
+        }
         let _ = writeln!(text, "image        {}", self.image.display());
         if let Some(digest) = &self.sha256 {
             let _ = writeln!(text, "sha256       {digest}");
@@ -102,6 +105,22 @@ impl Report {
         for further in &self.further {
             let _ = writeln!(text, "             {}", further.console.display());
         }
+    }
+
+    fn host_lines(&self, host: &HostSession, text: &mut String) {
+        let _ = writeln!(text, "host         {}", host.address);
+        let _ = writeln!(text, "host key     {}", host.told());
+        for bastion in host.bastions() {
+            let _ = writeln!(text, "through      {}: {}", bastion.address, bastion.told());
+        }
+        let provider = self.provider.as_deref().map(|name| format!(", provider {name}"));
+        let (tier, firmware) = (self.tier.as_str(), self.firmware.as_str());
+        let _ = writeln!(
+            text,
+            "tier         {tier}, firmware {firmware}{}",
+            provider.unwrap_or_default()
+        );
+        let _ = writeln!(text, "system       {}", printable(&host.system));
     }
 
     fn stages(&self, text: &mut String) {

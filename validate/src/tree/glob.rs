@@ -44,7 +44,7 @@ pub fn matches(pattern: &str, name: &str) -> bool {
 
 /// Whether `pattern` stands for the text, whatever begins it (fnmatch(3) without flags).
 #[must_use]
-pub(super) fn fits(pattern: &str, name: &str) -> bool {
+pub(crate) fn fits(pattern: &str, name: &str) -> bool {
     let (pattern, name): (Vec<char>, Vec<char>) =
         (pattern.chars().collect(), name.chars().collect());
     // Where to go on when the signs after the last star do not fit: one more sign belongs to the star.

@@ -35,6 +35,7 @@ use nodekiln_words::Result;
 
 pub use entry::{Entry, Kind};
 pub use files::Files;
+pub(crate) use glob::fits;
 pub use glob::matches;
 pub use root::Root;
 

@@ -12,6 +12,7 @@ mod ds_identify;
 mod foreign_images;
 mod formats;
 mod guest_mutations;
+mod hosts;
 mod incidents;
 mod inspect;
 mod metadata;

@@ -9,7 +9,7 @@ mod timeline;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{Kept, Report};
+use super::{HostSession, Kept, Report};
 use crate::printable::printable;
 use crate::rules::Verdict;
 
@@ -139,6 +139,9 @@ fn run(number: usize, kept: &Kept) -> Markup {
 }
 
 fn facts(report: &Report) -> Markup {
+    if let Some(host) = &report.host {
+        return host_facts(host);
+    }
     html! {
         dl {
             dt { "image" } dd { code { (printable(&report.image.display().to_string())) } " (" (report.format) ")" }
@@ -151,6 +154,19 @@ fn facts(report: &Report) -> Markup {
                     (printable(&chosen.why))
                 }
             } }
+        }
+    }
+}
+
+fn host_facts(host: &HostSession) -> Markup {
+    html! {
+        dl {
+            dt { "host" } dd { code { (printable(&host.address)) } }
+            dt { "host key" } dd { code { (host.key) } " (" (host.told()) ")" }
+            @for bastion in host.bastions() {
+                dt { "through" } dd { code { (printable(&bastion.address)) } ": " (bastion.told()) }
+            }
+            dt { "system" } dd { (printable(&host.system)) }
         }
     }
 }
