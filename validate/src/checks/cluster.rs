@@ -59,7 +59,10 @@ pub(super) const RULES: &[Rule] = &[
         source: "GET /api/v1/nodes",
         applies: Applies::with(&[Software::Kubernetes]),
         stops_boot: false,
-        judge: Judge::Machine(Ask::Standing(api_script!("print(get('/api/v1/nodes'))")), node_ready),
+        judge: Judge::Machine(
+            Ask::Standing(api_script!("print(get('/api/v1/nodes'))")),
+            node_ready,
+        ),
     },
     Rule {
         id: "kubeadm-images",

@@ -157,14 +157,14 @@ mod mutations {
                     "kube-proxy's rules are flushed",
                     "not reached at its Service http://10.104.7.9:2379: `http://10.104.7.9:2379 is unhealthy",
                     |guest| {
-                        guest.replace("10.104.7.9:2379 is healthy", "10.104.7.9:2379 is unhealthy")
+                        guest.replace("10.104.7.9:2379 is healthy", "10.104.7.9:2379 is unhealthy");
                     },
                 ),
                 Mutation::new(
                     "the bridge lets nothing pass",
                     "not reached at its address http://10.244.0.3:2379",
                     |guest| {
-                        guest.replace("10.244.0.3:2379 is healthy", "10.244.0.3:2379 is unhealthy")
+                        guest.replace("10.244.0.3:2379 is healthy", "10.244.0.3:2379 is unhealthy");
                     },
                 ),
                 Mutation::new("nothing to ask with", "not found in $PATH", |guest| {

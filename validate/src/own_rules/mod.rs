@@ -61,8 +61,8 @@ impl Where {
     /// Where `check` is judged whose rule names no tier: without a boot, as far as a tree can answer.
     fn of(check: &[Resource]) -> Self {
         let whole = |resource: &Resource| {
-            let service = resource.kind() == Some(Kind::Service);
-            !needs_a_running_machine(resource) && !(service && resource.wants("running"))
+            let runs = resource.kind() == Some(Kind::Service) && resource.wants("running");
+            !needs_a_running_machine(resource) && !runs
         };
         if check.iter().all(whole) {
             Self::Tree

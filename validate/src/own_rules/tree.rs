@@ -89,7 +89,7 @@ impl<'t, 'a> AtRest<'t, 'a> {
     /// The file at `path` for reading, links followed.
     fn open(&self, path: &str) -> Known<Box<dyn Read + '_>> {
         let path = self.path(path)?;
-        match self.tree.open(&path).map_err(unread)? {
+        match self.tree.open(&path).map_err(|failure| unread(&failure))? {
             Some(file) => Ok(file),
             None => Err(Unknown::failed(match self.tree.resolve(&path) {
                 Some((_, Entry { kind: Kind::Folder, .. })) => "it is a directory",
@@ -105,7 +105,7 @@ impl<'t, 'a> AtRest<'t, 'a> {
 
     /// The name of the user or group with this number in the file that `question` stands for, or the number.
     fn named(&self, path: &str, id: u32) -> Known<String> {
-        let text = self.tree.text(path).map_err(unread)?.unwrap_or_default();
+        let text = self.tree.text(path).map_err(|failure| unread(&failure))?.unwrap_or_default();
         let is_it =
             |line: &&str| line.split(':').nth(2).is_some_and(|field| field.parse() == Ok(id));
         let name = text.lines().find(is_it).and_then(|line| line.split(':').next());
@@ -129,7 +129,7 @@ impl Target for AtRest<'_, '_> {
 
     fn contents(&self, path: &str) -> Known<Vec<u8>> {
         self.open(path)?; // says why it cannot be read
-        let bytes = self.tree.read(&self.path(path)?).map_err(unread)?;
+        let bytes = self.tree.read(&self.path(path)?).map_err(|failure| unread(&failure))?;
         bytes.ok_or_else(|| Unknown::failed("there is no such file"))
     }
 
@@ -156,7 +156,7 @@ impl Target for AtRest<'_, '_> {
     }
 
     fn package(&self, name: &str) -> Known<PackageFacts> {
-        let packages = self.tree.packages().map_err(unread)?;
+        let packages = self.tree.packages().map_err(|failure| unread(&failure))?;
         if let Some(why) = packages.unknown() {
             return Err(Unknown::not_here(why));
         }
@@ -181,10 +181,10 @@ impl Target for AtRest<'_, '_> {
     fn enabled(&self, unit: &str) -> Known<bool> {
         let named = SUFFIXES.iter().any(|suffix| unit.ends_with(suffix));
         let name = if named { unit.to_owned() } else { format!("{unit}.service") };
-        Ok(match self.units().enablement(&name).map_err(unread)? {
+        Ok(match self.units().enablement(&name).map_err(|failure| unread(&failure))? {
             Enablement::Enabled(_) | Enablement::Preset(_) | Enablement::Static => true,
             Enablement::Absent | Enablement::Masked(_) => false,
-            Enablement::Disabled => self.is_indirect(&name).map_err(unread)?,
+            Enablement::Disabled => self.is_indirect(&name).map_err(|failure| unread(&failure))?,
         })
     }
 
@@ -208,7 +208,7 @@ impl AtRest<'_, '_> {
     }
 }
 
-fn unread(failure: Failure) -> Unknown {
+fn unread(failure: &Failure) -> Unknown {
     Unknown::failed(failure.chain().join(": "))
 }
 

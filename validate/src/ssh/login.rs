@@ -181,7 +181,7 @@ fn signed(
     loop {
         match agent.userauth(user, key) {
             Err(error) if error.code() == AGAIN && started.elapsed() < deadline => {
-                std::thread::sleep(TICK)
+                std::thread::sleep(TICK);
             }
             done => return done,
         }

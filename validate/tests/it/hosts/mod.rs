@@ -155,9 +155,11 @@ fn a_host_is_believed_by_its_key_alone() {
     let other: HostKey =
         std::fs::read_to_string(server.path("stranger.pub")).unwrap().parse().unwrap();
     let file = server.known(&other);
-    for trust in
-        [Trust::Pinned(vec![other.clone()]), known(&[file.clone()], false), known(&[file], true)]
-    {
+    for trust in [
+        Trust::Pinned(vec![other.clone()]),
+        known(std::slice::from_ref(&file), false),
+        known(&[file], true),
+    ] {
         let failure = Run::with(&server).trusting(trust).refused();
         let text = failure.to_string();
         let shown = server.host_key("ed25519").fingerprint();
@@ -165,10 +167,10 @@ fn a_host_is_believed_by_its_key_alone() {
     }
     let empty = server.path("empty");
     std::fs::write(&empty, "").unwrap();
-    let unknown = Run::with(&server).trusting(known(&[empty.clone()], false)).refused();
+    let unknown = Run::with(&server).trusting(known(std::slice::from_ref(&empty), false)).refused();
     assert_eq!(unknown.class(), Class::Input);
     assert!(unknown.help().is_some_and(|help| help.contains("--accept-new")), "{unknown:?}");
-    let accepted = Run::with(&server).trusting(known(&[empty.clone()], true));
+    let accepted = Run::with(&server).trusting(known(std::slice::from_ref(&empty), true));
     assert_eq!(accepted.trusted(), Trusted::Accepted);
     assert_eq!(std::fs::read_to_string(&empty).unwrap(), "", "the user's file is only read");
 }

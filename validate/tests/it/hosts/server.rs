@@ -149,5 +149,5 @@ impl Drop for Agent {
 fn key(path: &Path, kind: &str, passphrase: &str) {
     let mut command = Command::new("ssh-keygen");
     let made = command.args(["-q", "-t", kind, "-N", passphrase, "-f"]).arg(path).status();
-    assert!(made.expect("ssh-keygen is missing: install openssh-client").success());
+    assert!(made.unwrap_or_else(|error| panic!("ssh-keygen of openssh-client: {error}")).success());
 }
