@@ -123,25 +123,17 @@ struct Drive<'a> {
 
 impl Drive<'_> {
     fn run(&self, emulation: Option<&Emulation>) -> std::result::Result<Outlook, Broken> {
-        // The overlay grows by gigabytes, so it lies in the output folder; a socket's path must be
-        // shorter than 108 bytes, so it lies where temporary files do.
-        let big = evidence::scratch(&self.request.out)?;
-        let small = tempfile::tempdir().or_io(|| "make a folder for sockets".into())?;
-        let held = Held::of(self.disks(big.path())?)?; // 5. overlay, seed and medium
-        let mut boot = self.boot(PowerOn::First, None, small.path(), emulation.is_some());
-        boot.frames = Some(big.path().join(evidence::FRAMES));
+        // The overlay grows by gigabytes, so it lies in the output folder.
+        let scratch = evidence::scratch(&self.request.out)?;
+        let held = Held::of(self.disks(scratch.path())?)?; // 5. overlay, seed and medium
+        let mut boot = self.boot(PowerOn::First, None, emulation.is_some());
+        boot.frames = Some(scratch.path().join(evidence::FRAMES));
         let running = power_on(&boot, &held)?; // 6. boot
-        self.watch(&running, emulation, &held, small.path())
+        self.watch(&running, emulation, &held)
     }
 
     /// What this machine is powered on with. `begun` is when the run's first power-on began, if it was another one.
-    fn boot<'b>(
-        &'b self,
-        power_on: PowerOn,
-        begun: Option<Instant>,
-        scratch: &'b Path,
-        services: bool,
-    ) -> Boot<'b> {
+    fn boot<'b>(&'b self, power_on: PowerOn, begun: Option<Instant>, services: bool) -> Boot<'b> {
         let Self { request, chosen, .. } = self;
         Boot {
             power_on,
@@ -150,7 +142,6 @@ impl Drive<'_> {
             machine: &self.machine,
             chosen,
             deadlines: Deadlines::new(chosen.engine, request.patience),
-            scratch,
             frames: None,
             out: &request.out,
             services,
@@ -167,7 +158,6 @@ impl Drive<'_> {
         running: &Running,
         emulation: Option<&Emulation>,
         held: &Held,
-        scratch: &Path,
     ) -> std::result::Result<Outlook, Broken> {
         let Self { request, plan, .. } = self;
         let mut answers = Answers::default();
@@ -222,7 +212,7 @@ impl Drive<'_> {
         let seen = match &portrait {
             Ok(_) if running.check().is_ok() => {
                 drop(reached.guest); // nothing is asked of it any more
-                let again = further::Again { held, scratch, services: emulation.is_some() };
+                let again = further::Again { held, services: emulation.is_some() };
                 self.power_on_again(running, &again)? // 9. a power cut, and a clone
             }
             _ if reached.guest.is_some() => {

@@ -75,8 +75,6 @@ pub struct Boot<'a> {
     pub chosen: &'a Chosen,
     /// How long it may take.
     pub deadlines: Deadlines,
-    /// Folder for sockets and scratch files.
-    pub scratch: &'a Path,
     /// File for the frames that pass the guest's card, where they are looked at; it loses its name at once.
     pub frames: Option<PathBuf>,
     /// Folder that keeps console and messages.
@@ -425,15 +423,18 @@ fn went_off(status: ExitStatus, reason: Option<&str>, fatal: Option<&Finding>) -
 }
 
 /// Starts QEMU on a free port; somebody may take the port in between, so it tries three times.
+///
+/// A socket's path must be shorter than 108 bytes, so it lies where temporary files do, and only until both ends are open:
+/// nothing is left of it whatever ends the run.
 fn start(boot: &Boot, disks: &Disks, console: &Path) -> Result<(Qemu, Qmp, u16)> {
     let mut tries = 3;
     loop {
         let ssh_port = free_port()?;
-        let qmp = boot.scratch.join(boot.power_on.file("qmp"));
+        let sockets = tempfile::tempdir().or_io(|| "make a folder for QEMU's socket".into())?;
+        let qmp = sockets.path().join("qmp");
         let services = boot.services;
         let (console, frames) = (console.to_owned(), boot.frames.clone());
         let wires = Wires { place: boot.place, qmp, console, frames, ssh_port, services };
-        let _ = fs_err::remove_file(&wires.qmp);
         let engine = boot.chosen.engine;
         let setup =
             Setup { machine: boot.machine, engine, disks, wires: &wires, kernel: boot.kernel };

@@ -1,10 +1,9 @@
 //! Powers the image on again: the same machine after a power cut, and a second one made of the same bytes, both at
 //! once.
 
-use std::path::Path;
 use std::time::Instant;
 
-use nodekiln_words::{Class, Event, Result, ResultExt as _, derive_uuid};
+use nodekiln_words::{Class, Event, Result, derive_uuid};
 
 use super::ask::{self, Answers};
 use super::stages::{self, Reached};
@@ -61,7 +60,6 @@ impl Seen {
 /// What the first machine has, for another start.
 pub(super) struct Again<'a> {
     pub(super) held: &'a Held,
-    pub(super) scratch: &'a Path,
     /// Whether its cloud's services are in this thread's network.
     pub(super) services: bool,
 }
@@ -154,7 +152,7 @@ impl Drive<'_> {
     /// The same machine with the disk and the variables of its firmware as the cut left them, in the same cloud.
     fn after_cut(&self, begun: Instant, again: &Again) -> std::result::Result<Seen, Broken> {
         let power = PowerOn::AfterCut;
-        let mut boot = self.boot(power, Some(begun), again.scratch, again.services);
+        let mut boot = self.boot(power, Some(begun), again.services);
         boot.deadlines = boot.deadlines.shared(AT_ONCE);
         self.visit(&power_on(&boot, again.held)?)
     }
@@ -185,10 +183,9 @@ impl Drive<'_> {
     }
 
     fn first_time(&self, begun: Instant, services: bool) -> std::result::Result<Seen, Broken> {
-        let big = evidence::scratch(&self.request.out)?;
-        let small = tempfile::tempdir().or_io(|| "make a folder for sockets".into())?;
-        let held = Held::of(self.disks(big.path())?)?;
-        let mut boot = self.boot(PowerOn::Clone, Some(begun), small.path(), services);
+        let scratch = evidence::scratch(&self.request.out)?;
+        let held = Held::of(self.disks(scratch.path())?)?;
+        let mut boot = self.boot(PowerOn::Clone, Some(begun), services);
         boot.deadlines = boot.deadlines.shared(AT_ONCE);
         self.visit(&power_on(&boot, &held)?)
     }

@@ -40,7 +40,6 @@ fn idle<T>(test: impl FnOnce(&Running) -> T) -> T {
         machine: &machine,
         deadlines: Deadlines::new(chosen.engine, 1),
         chosen: &chosen,
-        scratch: folder.path(),
         frames: Some(folder.path().join("frames.pcap")),
         out: folder.path(),
         services: false,

@@ -101,7 +101,6 @@ impl Bench {
             machine: &self.machine,
             chosen: &self.chosen,
             deadlines: Deadlines::new(self.chosen.engine, 1),
-            scratch: self.folder.path(),
             out: self.folder.path(),
             services: false,
             frames: None,
