@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use nodekiln_words::{Result, Sha256};
 
 use super::{Context, Pair, Tier, pair_verdict, rules, testing, verdict};
+use crate::conformance::Conformance;
 use crate::console::Scanner;
 use crate::expect::Expectations;
 use crate::guest::Output;
@@ -83,6 +84,8 @@ pub(super) struct Scene {
     pub(super) observed: Observed,
     /// The serial console's text.
     pub(super) console: String,
+    /// What became of the suite's specs.
+    pub(super) conformance: Conformance,
 }
 
 /// What the sound guest's store holds: reference and manifest digest.
@@ -135,6 +138,7 @@ impl Scene {
             told: testing::told().clone(),
             observed: Observed::default(),
             console: String::new(),
+            conformance: Conformance::default(),
         }
     }
 
@@ -160,6 +164,7 @@ impl Scene {
             told: &self.told,
             observed: Some(&self.observed),
             console: scanner.findings(),
+            conformance: Some(&self.conformance),
         };
         let stdout = self.prints.clone().into_bytes();
         let answer = Output { stdout, stderr: Vec::new(), status };
@@ -184,6 +189,7 @@ fn answers() -> impl Iterator<Item = &'static Answer> {
         super::power_ons::ANSWERS,
         super::cluster::ANSWERS,
         super::cluster_pods::ANSWERS,
+        super::conformance::ANSWERS,
     ]
     .into_iter()
     .flatten()

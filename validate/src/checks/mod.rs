@@ -10,6 +10,7 @@ mod answers;
 mod cloud_init;
 mod cluster;
 mod cluster_pods;
+mod conformance;
 #[cfg(test)]
 pub(crate) mod corpus;
 mod identity;
@@ -25,6 +26,7 @@ use nodekiln_words::Result;
 pub(crate) use portrait::PORTRAIT;
 
 use crate::Tier;
+use crate::conformance::Conformance;
 use crate::console::Finding;
 use crate::expect::Expectations;
 use crate::guest::Output;
@@ -76,6 +78,8 @@ pub struct Context<'a> {
     pub observed: Option<&'a Observed>,
     /// What the console scan found.
     pub console: &'a [Finding],
+    /// What became of the suite's specs, where it was run.
+    pub conformance: Option<&'a Conformance>,
 }
 
 /// Every rule, in the order in which they are asked and reported.
@@ -91,6 +95,7 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
         power_ons::RULES,
         cluster::RULES,
         cluster_pods::RULES,
+        conformance::RULES,
     ]
     .into_iter()
     .flatten()
@@ -183,7 +188,15 @@ pub(crate) mod testing {
 
     /// A context in which nothing was found and `expect` comes from a manifest.
     pub(crate) fn context(expect: &Expectations, tier: Tier) -> Context<'_> {
-        Context { expect, claimed: true, tier, told: told(), observed: None, console: &[] }
+        Context {
+            expect,
+            claimed: true,
+            tier,
+            told: told(),
+            observed: None,
+            console: &[],
+            conformance: None,
+        }
     }
 
     pub(crate) fn judge_with(

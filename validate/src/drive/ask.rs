@@ -225,6 +225,7 @@ mod tests {
             told: checks::testing::told(),
             observed: None,
             console,
+            conformance: None,
         };
         let mut rules = unreachable(&context(&[]));
         let console = |rules: &[Judged]| {

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Tier;
 use crate::accelerator::Chosen;
+use crate::conformance::Conformance;
 use crate::console::Finding;
 use crate::evidence;
 use crate::metadata::Emulation;
@@ -73,6 +74,9 @@ pub struct Report {
     pub cause: Option<Cause>,
     /// What the console scan found.
     pub findings: Vec<Finding>,
+    /// What became of the suite's specs, in the conformance tier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conformance: Option<Conformance>,
     /// What the guest asked of its cloud's metadata service, where one answered.
     pub metadata: Option<Metadata>,
     /// Last lines of the guest's own logs, fetched when something failed.
@@ -334,6 +338,7 @@ pub(crate) mod testing {
             obstacles: vec![],
             cause: None,
             findings: vec![],
+            conformance: None,
             metadata: None,
             logs: vec![],
             console: "console.log".into(),
