@@ -85,6 +85,11 @@ fn from_source(
     context: &Context,
     progress: &Arc<dyn Progress>,
 ) -> Result<Parts> {
+    if verb.what.parse::<Version>().is_ok() {
+        let text = format!("`{}` is a version, and no suite of it is given", verb.what);
+        let help = "name the suite with `--suite FILE|FOLDER`, or a recipe that builds Kubernetes";
+        return Err(Failure::input(text).with_help(help));
+    }
     let selection = verb.selection();
     let setting = Setting::of(&selection, &[], context, progress)?;
     let recipe = &setting.loaded.recipe;
@@ -158,6 +163,8 @@ fn from_elsewhere(
     let version = verb.what.parse::<Version>().or_fail(Class::Input, || {
         format!("`{}` is no version of Kubernetes such as 1.31.2", verb.what)
     })?;
+    fs_err::metadata(suite)
+        .or_fail(Class::Input, || format!("there is no suite {}", suite.display()))?;
     let is_folder = suite.is_dir();
     let programs = if is_folder { suite.join("bin") } else { folder.path().join("bin") };
     if !is_folder {

@@ -141,7 +141,10 @@ impl Kit {
         }
         let mut archive = tar::Archive::new(file);
         let mut entries = archive.entries().or_io(reading)?;
-        let first = entries.next().transpose().map_err(|error| no_kit(path, &error.to_string()))?;
+        // The error of one that is no tar has its bytes in it.
+        let first = entries.next().transpose();
+        let first =
+            first.map_err(|error| no_kit(path, &format!("it is no tar ({})", error.kind())))?;
         let Some(entry) = first else { return Err(no_kit(path, "it is empty")) };
         if entry.path_bytes().as_ref() != MANIFEST.as_bytes() {
             return Err(no_kit(path, "it does not begin with a manifest"));

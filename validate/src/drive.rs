@@ -266,7 +266,7 @@ impl Drive<'_> {
     fn boot_times(&self, guest: &Guest, running: &Running) -> Result<Option<BootTimes>> {
         match ask::boot_times(guest, running) {
             Ok(times) => Ok(Some(times)),
-            Err(failure) if failure.class() == Class::Interrupted => Err(failure),
+            Err(failure) if failure.class() == Class::Interrupted => Err(Failure::interrupted()),
             Err(failure) => {
                 let why = failure.chain().join(": ");
                 self.progress.event(Event::Note(format!("no times of the boot: {why}")));

@@ -163,6 +163,7 @@ fn the_artifact_keeps_its_digest_and_nothing_but_the_logs_is_left() {
     let all = [
         "console.log",
         "junit.xml",
+        "network.pcap",
         "qemu.log",
         "report.html",
         "report.json",
