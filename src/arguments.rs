@@ -434,9 +434,25 @@ pub(crate) struct Validate {
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) provider: Vec<String>,
     /// How far to go: `static` reads the file and boots nothing, `boot` goes to multi-user, `kubeadm` to a Ready
-    /// node. By default `boot`; of a host with /etc/kubernetes/admin.conf `kubeadm`.
+    /// node, `conformance` through Kubernetes' own suite for nodes. By default `boot`; of a host with
+    /// /etc/kubernetes/admin.conf `kubeadm`.
     #[arg(long, value_enum)]
     pub(crate) tier: Option<Tier>,
+    /// The kit of the conformance tier, as `nodekiln kit` makes it.
+    #[arg(long, value_name = "FILE", required_if_eq("tier", "conformance"))]
+    pub(crate) kit: Option<PathBuf>,
+    /// Run only the specs of node conformance whose text matches this regular expression.
+    #[arg(long, value_name = "REGEX", requires = "kit")]
+    pub(crate) focus: Option<String>,
+    /// Cut the specs into this many parts, of which `--shard` says the one to run.
+    #[arg(long, value_name = "N", requires = "kit")]
+    pub(crate) shards: Option<usize>,
+    /// The part to run, from 1.
+    #[arg(long, value_name = "K", requires = "shards", default_value_t = 1)]
+    pub(crate) shard: usize,
+    /// Go on at the next spec where an earlier run with the same image, kit and output folder was interrupted.
+    #[arg(long, requires = "kit")]
+    pub(crate) resume: bool,
     /// Firmware to boot by; by default the usual one of the image's provider, else the BIOS.
     #[arg(long, value_enum)]
     pub(crate) firmware: Option<Firmware>,
@@ -539,6 +555,8 @@ pub(crate) enum Tier {
     Boot,
     /// Boot, then `kubeadm init` through cloud-init.
     Kubeadm,
+    /// Boot, then Kubernetes' own suite for nodes from a kit.
+    Conformance,
 }
 
 /// Firmware of the guest.

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+use nodekiln_kit::Shard;
+use nodekiln_validate::conformance::Asked;
 use nodekiln_validate::metadata::namespace;
 use nodekiln_validate::own_rules::{Day, OwnRules};
 use nodekiln_validate::report::{self, Kept};
@@ -40,6 +42,7 @@ pub(crate) fn validate(verb: &Validate, context: &Context) -> Result<ExitCode> {
     let own = own_rules::read(&verb.own, &*progress)?; // 3. what is judged besides nodekiln's own rules
     let today = Day::of(SystemTime::now())?;
     let several = subjects.len() > 1;
+    let asked = conformance(verb)?;
     // Without a boot there is little to keep: the report is what is printed.
     let folder = || tempfile::Builder::new().prefix(".nodekiln-validate-").tempdir_in(scratch());
     let unkept = (!tier(verb).boots() && verb.out.is_none()).then(folder);
@@ -53,7 +56,7 @@ pub(crate) fn validate(verb: &Validate, context: &Context) -> Result<ExitCode> {
             (Some(out), None) => out.clone(),
             (None, None) => subject.evidence(),
         };
-        let request = request(verb, subject, machine, out, &own, today);
+        let request = request(verb, subject, machine, out, &own, today, asked.clone());
         let report = room::validate(&request, &*progress, &context.cancel)?; // 4. judge, keep evidence
         if several && !verb.json {
             print(&report::overview(&[Kept {
@@ -121,6 +124,7 @@ fn chosen(verb: &Validate) -> Option<room::Tier> {
         Tier::Static => room::Tier::Static,
         Tier::Boot => room::Tier::Boot,
         Tier::Kubeadm => room::Tier::Kubeadm,
+        Tier::Conformance => room::Tier::Conformance,
     })
 }
 
@@ -135,6 +139,7 @@ fn request(
     out: PathBuf,
     own: &OwnRules,
     today: Day,
+    asked: Option<Asked>,
 ) -> room::Request {
     room::Request {
         provider: subject.provider.clone(),
@@ -155,10 +160,19 @@ fn request(
         expect: subject.manifest.map(|manifest| manifest.expect),
         quick: verb.quick,
         patience: verb.patience,
+        conformance: asked,
         own: own.clone(),
         today,
         kernel: None,
     }
+}
+
+/// The kit and the specs, where the tier needs them.
+fn conformance(verb: &Validate) -> Result<Option<Asked>> {
+    let Some(kit) = &verb.kit else { return Ok(None) };
+    let shard = verb.shards.map(|shards| Shard::new(verb.shard, shards)).transpose()?;
+    let (kit, focus, resume) = (kit.clone(), verb.focus.clone(), verb.resume);
+    Ok(Some(Asked { kit, focus, shard, resume }))
 }
 
 /// Prints every rule, the user's last.

@@ -13,7 +13,7 @@ pub(crate) struct Hosts {
     #[arg(
         long,
         value_name = "[USER@]HOST[:PORT]",
-        conflicts_with_all = ["image", "list_rules", "firmware", "config_drive", "digests", "quick", "rules"]
+        conflicts_with_all = ["image", "list_rules", "firmware", "config_drive", "digests", "quick", "rules", "kit"]
     )]
     pub(crate) host: Vec<String>,
     /// Private key to log in with, several times for several; by default the keys of the agent at SSH_AUTH_SOCK. A

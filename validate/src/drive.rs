@@ -16,6 +16,7 @@ use crate::accelerator::Chosen;
 use crate::artifact::{Artifact, Opened};
 use crate::boot_times::BootTimes;
 use crate::checks::{Context, is_own};
+use crate::conformance::{self, Conformance};
 use crate::console::Finding;
 use crate::deadlines::Deadlines;
 use crate::deadlines::Stage;
@@ -46,6 +47,7 @@ pub(crate) struct Outlook {
     pub(crate) metadata: Option<Metadata>,
     pub(crate) further: Vec<Further>,
     pub(crate) network: Option<Network>,
+    pub(crate) conformance: Option<Conformance>,
 }
 
 pub(crate) fn drive(
@@ -105,6 +107,7 @@ pub(crate) struct Subject<'a> {
     pub(crate) artifact: &'a Artifact,
     pub(crate) opened: &'a Opened,
     pub(crate) part: Part,
+    pub(crate) specs: Option<&'a conformance::Plan>,
 }
 
 /// One machine of the run.
@@ -179,6 +182,7 @@ impl Drive<'_> {
             console: &findings,
             traffic: traffic.as_ref(),
             asked: None,
+            conformance: None,
         };
         let portrait = further::portrait(request, &reached, running, &mut answers)?;
         let mut rules = match &reached.guest {
@@ -202,6 +206,9 @@ impl Drive<'_> {
             Some(guest) if running.check().is_ok() => self.boot_times(guest, running)?,
             _ => None,
         };
+        let conformance = self.specs(reached.guest.as_ref(), running, &mut cause)?; // the suite
+        let context = Context { conformance: conformance.as_ref(), ..context };
+        ask::judge_again(&mut rules, &context);
         let failed = cause.is_some() || rules.iter().any(|rule| !ask::fine(rule));
         let mut logs = match &reached.guest {
             Some(guest) if failed && running.check().is_ok() => {
@@ -235,7 +242,18 @@ impl Drive<'_> {
         let laps = running.laps().into_iter().chain(seen.iter().flat_map(Seen::laps)).collect();
         logs.extend(seen.iter().flat_map(Seen::logs));
         let further = seen.into_iter().map(Seen::told).collect();
-        Ok(Outlook { laps, boot_times, rules, cause, findings, logs, metadata, network, further })
+        Ok(Outlook {
+            laps,
+            boot_times,
+            rules,
+            cause,
+            findings,
+            logs,
+            metadata,
+            network,
+            further,
+            conformance,
+        })
     }
 
     /// What the guest has reached for; a rule tells where that cannot be read.
@@ -275,6 +293,28 @@ impl Drive<'_> {
         }
     }
 
+    /// Runs the specs of the conformance tier where the guest came up; what ends them is the cause.
+    fn specs(
+        &self,
+        guest: Option<&Guest>,
+        running: &Running,
+        cause: &mut Option<Cause>,
+    ) -> std::result::Result<Option<Conformance>, Broken> {
+        let Some(specs) = self.subject.specs else { return Ok(None) };
+        let mut found = specs.nothing_yet();
+        if let (Some(guest), None) = (guest, &cause) {
+            let stage = Stage::Conformance;
+            let ran = running.stage(stage, |_| specs.run(guest, running, &mut found));
+            if let Err(failure) = ran {
+                let ended = Some((stage, failure));
+                cancelled(&ended)?;
+                running.host()?;
+                *cause = ended.map(|(stage, failure)| running.cause(Some(stage), &failure));
+            }
+        }
+        Ok(Some(found))
+    }
+
     fn disks(&self, folder: &Path) -> Result<Disks> {
         let place = |name: &str| folder.join(name);
         let overlay = place(evidence::OVERLAY_DISK);
@@ -289,7 +329,8 @@ impl Drive<'_> {
         let cd = attach(&self.given.cd, evidence::MEDIUM)?;
         let own = || uefi(place(evidence::VARIABLES));
         let uefi = arguments::needs_ovmf(&self.machine).then(own).transpose()?;
-        Ok(Disks { overlay, seed, cd, uefi })
+        let kit = self.subject.specs.map(|specs| specs.disk().to_owned());
+        Ok(Disks { overlay, seed, cd, kit, uefi })
     }
 }
 

@@ -16,6 +16,7 @@ pub mod artifact;
 pub mod at_rest;
 pub mod boot_times;
 pub mod checks;
+pub mod conformance;
 pub mod console;
 pub mod deadlines;
 mod digest;
@@ -83,11 +84,13 @@ pub enum Tier {
     Boot,
     /// `kubeadm init` makes a working one-node cluster of it, with no network.
     Kubeadm,
+    /// Kubernetes' own suite for nodes, from a kit, with no network; no cluster is made of it besides.
+    Conformance,
 }
 
 impl Tier {
     /// Every tier, in the order in which they build on each other.
-    pub const ALL: [Self; 3] = [Self::Static, Self::Boot, Self::Kubeadm];
+    pub const ALL: [Self; 4] = [Self::Static, Self::Boot, Self::Kubeadm, Self::Conformance];
 
     /// The name that reports use.
     #[must_use]
@@ -96,6 +99,7 @@ impl Tier {
             Self::Static => "static",
             Self::Boot => "boot",
             Self::Kubeadm => "kubeadm",
+            Self::Conformance => "conformance",
         }
     }
 
@@ -106,6 +110,7 @@ impl Tier {
             Self::Static => "The image as it lies in its file: no boot, no root, no emulator.",
             Self::Boot => "The machine that was booted from it, as its cloud boots it.",
             Self::Kubeadm => "The cluster that `kubeadm init` made of it, with no network.",
+            Self::Conformance => "The node, by Kubernetes' own suite from a kit, with no network.",
         }
     }
 
@@ -115,7 +120,8 @@ impl Tier {
         match self {
             Self::Static => matches!(tier, Self::Static),
             Self::Boot => matches!(tier, Self::Static | Self::Boot),
-            Self::Kubeadm => true,
+            Self::Kubeadm => !matches!(tier, Self::Conformance),
+            Self::Conformance => !matches!(tier, Self::Kubeadm),
         }
     }
 
@@ -169,6 +175,8 @@ pub struct Request {
     pub recipe: Option<String>,
     /// The day of the run, by which waivers hold or not.
     pub today: Day,
+    /// The kit and the specs of the conformance tier, which needs them.
+    pub conformance: Option<conformance::Asked>,
     /// A kernel that replaces the image's boot loader: for experiments, never for evidence.
     pub kernel: Option<DirectKernel>,
 }
@@ -197,6 +205,7 @@ pub fn validate(request: &Request, progress: &dyn Progress, cancel: &Cancel) -> 
     let digest = || digests.then(|| artifact.digest(progress, cancel)).transpose();
     let before = digest()?; // 2. what exactly is judged
     artifact::meant(&artifact.path, request.expected_digest, before)?;
+    let specs = specs(request, before, cancel)?;
     let opened = artifact.open(&request.out, progress, cancel)?; // 3. the disk inside
     let judgement = at_rest(request, &opened, before, progress, cancel)?; // 4. what its bytes tell
     let Judgement { mut rules, mut obstacles } = judgement;
@@ -216,7 +225,8 @@ pub fn validate(request: &Request, progress: &dyn Progress, cancel: &Cancel) -> 
             (None, Outlook::default())
         }
         Some(part) if !forbidden && obstacles.is_empty() => {
-            let subject = Subject { artifact: &artifact, opened: &opened, part };
+            let specs = specs.as_ref();
+            let subject = Subject { artifact: &artifact, opened: &opened, part, specs };
             let (chosen, outlook) = boot(request, &subject, plan.as_ref(), progress, cancel)?; // 5. to 9.
             (Some(chosen), outlook)
         }
@@ -244,6 +254,7 @@ pub fn validate(request: &Request, progress: &dyn Progress, cancel: &Cancel) -> 
         obstacles,
         cause: outlook.cause,
         findings: outlook.findings,
+        conformance: outlook.conformance,
         metadata: outlook.metadata,
         network: outlook.network,
         logs: outlook.logs,
@@ -329,6 +340,23 @@ fn kubeadm_plan(request: &Request, cloud: Cloud) -> Result<Option<KubeadmPlan>> 
     })?;
     large_enough(&request.machine)?;
     Ok(Some(plan))
+}
+
+/// The kit and the specs of a run of the conformance tier on the file with this digest.
+fn specs(
+    request: &Request,
+    image: Option<Sha256>,
+    cancel: &Cancel,
+) -> Result<Option<conformance::Plan>> {
+    if request.tier != Tier::Conformance {
+        return Ok(None);
+    }
+    let asked = request.conformance.as_ref().ok_or_else(|| {
+        Failure::input("the conformance tier needs a kit")
+            .with_help("make one with `nodekiln kit`, and give it: `--kit FILE`")
+    })?;
+    let image = image.ok_or_else(|| Failure::input("the conformance tier digests the image"))?;
+    conformance::Plan::of(asked, &request.claims(), image, &request.out, cancel).map(Some)
 }
 
 /// kubeadm's preflight refuses a machine with fewer processors.

@@ -10,6 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use nodekiln_words::{Result, Sha256};
 
 use super::{Asked, Context, Pair, Tier, pair_verdict, rules, testing, verdict};
+use crate::conformance::Conformance;
 use crate::console::Scanner;
 use crate::expect::Expectations;
 use crate::guest::Output;
@@ -87,6 +88,8 @@ pub(super) struct Scene {
     pub(super) console: String,
     /// What it reached for over its network.
     pub(super) traffic: Traffic,
+    /// What became of the suite's specs.
+    pub(super) conformance: Conformance,
 }
 
 /// When every guest is asked: seconds since 1970 of the moments before and after.
@@ -143,6 +146,7 @@ impl Scene {
             observed: Observed::default(),
             console: String::new(),
             traffic: Traffic::default(),
+            conformance: Conformance::default(),
         }
     }
 
@@ -171,6 +175,7 @@ impl Scene {
             console: scanner.findings(),
             traffic: Some(&self.traffic),
             asked: Some(Asked { before, after }),
+            conformance: Some(&self.conformance),
         };
         let stdout = self.prints.clone().into_bytes();
         let answer = Output { stdout, stderr: Vec::new(), status };
@@ -199,6 +204,7 @@ fn answers() -> impl Iterator<Item = &'static Answer> {
         super::cluster_pods::ANSWERS,
         super::cluster_traffic::ANSWERS,
         super::cluster_ends::ANSWERS,
+        super::conformance::ANSWERS,
     ]
     .into_iter()
     .flatten()

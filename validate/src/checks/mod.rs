@@ -13,6 +13,7 @@ mod cluster;
 mod cluster_ends;
 mod cluster_pods;
 mod cluster_traffic;
+mod conformance;
 #[cfg(test)]
 pub(crate) mod corpus;
 mod identity;
@@ -32,6 +33,7 @@ use nodekiln_words::Result;
 pub(crate) use portrait::PORTRAIT;
 
 use crate::Tier;
+use crate::conformance::Conformance;
 use crate::console::Finding;
 use crate::expect::Expectations;
 use crate::guest::Output;
@@ -96,6 +98,8 @@ pub struct Context<'a> {
     pub traffic: Option<&'a Traffic>,
     /// When the guest was asked; nothing where it was not.
     pub asked: Option<Asked>,
+    /// What became of the suite's specs, where it was run.
+    pub conformance: Option<&'a Conformance>,
 }
 
 /// When a question was asked, by the host's clock.
@@ -124,6 +128,7 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
         cluster_pods::RULES,
         cluster_traffic::RULES,
         cluster_ends::RULES,
+        conformance::RULES,
     ]
     .into_iter()
     .flatten()
@@ -248,6 +253,7 @@ pub(crate) mod testing {
             console: &[],
             traffic: None,
             asked: None,
+            conformance: None,
         }
     }
 

@@ -258,6 +258,7 @@ mod tests {
             console,
             traffic: None,
             asked: None,
+            conformance: None,
         };
         let mut rules = unreachable(&context(&[]));
         let console = |rules: &[Judged]| {

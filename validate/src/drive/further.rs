@@ -8,7 +8,6 @@ use nodekiln_words::{Class, Event, Result, derive_uuid};
 use super::ask::{self, Answers};
 use super::stages::{self, Reached};
 use super::{Drive, cancelled, end, power_on};
-use crate::Request;
 use crate::checks::{self, Context, PORTRAIT, Pair, rules_of};
 use crate::console::Finding;
 use crate::deadlines::Stage;
@@ -23,6 +22,7 @@ use crate::qemu::Held;
 use crate::report::{Excerpt, Further, Judged, Outcome};
 use crate::rules::{Judge, Verdict};
 use crate::run::{Broken, Cause, Lap, Running};
+use crate::{Request, Tier};
 
 /// Machines that run at the same time, which share the host's processors.
 const AT_ONCE: u32 = 2;
@@ -72,6 +72,9 @@ pub(super) fn portrait(
     answers: &mut Answers,
 ) -> Result<Portrayed> {
     let skipped = |why: &str| Err(Outcome::Judged(Verdict::Skipped(why.to_owned())));
+    if request.tier == Tier::Conformance {
+        return Ok(skipped("the machine ran the suite: the tier `boot` powers it on again"));
+    }
     if request.quick {
         return Ok(skipped("the image was powered on once: `--quick`"));
     }

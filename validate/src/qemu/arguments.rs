@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use nodekiln_providers::{DiskBus, Firmware, NetworkCard};
 
 use crate::accelerator::Engine;
+use crate::conformance;
 use crate::machine::Machine;
 use crate::place::Place;
 use crate::traffic::SNAP_LENGTH;
@@ -19,6 +20,8 @@ pub struct Disks {
     pub seed: Option<PathBuf>,
     /// The medium of the guest's cloud, ISO 9660; attached as a CD.
     pub cd: Option<PathBuf>,
+    /// The kit of node conformance, a tar; attached read-only as a disk.
+    pub kit: Option<PathBuf>,
     /// UEFI code and this run's own variable store.
     pub uefi: Option<(PathBuf, PathBuf)>,
 }
@@ -76,6 +79,7 @@ pub fn arguments(setup: &Setup) -> Vec<OsString> {
     root_disk(&mut line, setup);
     seed_disk(&mut line, setup.disks);
     cd(&mut line, setup);
+    kit(&mut line, setup.disks);
     network(&mut line, setup);
     wires(&mut line, setup.wires);
     if let Some(direct) = setup.kernel {
@@ -225,6 +229,15 @@ fn cd(line: &mut Line, setup: &Setup) {
         }
     };
     line.pair("-device", device);
+}
+
+/// A kit is a virtio disk on every profile, found by its serial number.
+fn kit(line: &mut Line, disks: &Disks) {
+    if let Some(kit) = &disks.kit {
+        let file = "driver=raw,node-name=kit,read-only=on,file.driver=file,file.filename=";
+        line.path("-blockdev", file, kit);
+        line.pair("-device", &format!("virtio-blk-pci,drive=kit,serial={}", conformance::SERIAL));
+    }
 }
 
 /// QEMU's user-mode network with no way out: `restrict=on` drops all that the guest sends

@@ -31,11 +31,12 @@ impl Held {
             files.push(file);
             Ok(link.into())
         };
-        let Disks { overlay, seed, cd, uefi } = disks;
+        let Disks { overlay, seed, cd, kit, uefi } = disks;
         let disks = Disks {
             overlay: hold(&overlay)?,
             seed: seed.map(|seed| hold(&seed)).transpose()?,
             cd: cd.map(|cd| hold(&cd)).transpose()?,
+            kit, // its owner's, who keeps it
             uefi: match uefi {
                 Some((code, variables)) => Some((code, hold(&variables)?)),
                 None => None,
@@ -64,7 +65,8 @@ mod tests {
             path
         };
         let uefi = Some((file("CODE.fd"), file("VARS.fd")));
-        let disks = Disks { overlay: file("root"), seed: Some(file("seed")), cd: None, uefi };
+        let disks =
+            Disks { overlay: file("root"), seed: Some(file("seed")), cd: None, kit: None, uefi };
         let held = Held::of(disks).unwrap();
         let left: Vec<_> =
             folder.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();

@@ -94,6 +94,7 @@ pub fn validate_host(
         console: &[],
         traffic: None,
         asked: None,
+        conformance: None,
     };
     let command = watch.command();
     let rules = watch.stage(Stage::Rules, || ask::ask_all(&guest, &context, command))?; // 3. the rules
@@ -120,6 +121,7 @@ pub fn validate_host(
         obstacles: Vec::new(),
         cause: None,
         findings: Vec::new(),
+        conformance: None,
         metadata: None,
         logs,
         console: evidence::CONSOLE.into(),

@@ -38,7 +38,10 @@ pub(crate) fn fidelity(tier: Tier, cloud: Cloud) -> Vec<String> {
             "no agent of Azure's: it starts where the hypervisor says that it is Microsoft's",
         );
     }
-    if !tier.clusters() {
+    if tier == Tier::Conformance {
+        list.push("no cluster: the suite starts an API server of its own, without service addresses and DNS");
+        list.push("no pulling of images: the specs that do were left out");
+    } else if !tier.clusters() {
         list.push("no cluster: kubeadm init was not run");
     } else {
         list.push(

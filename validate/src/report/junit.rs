@@ -1,8 +1,11 @@
 //! The report as JUnit XML: one suite a tier, one test case a rule.
 
+use std::time::Duration;
+
 use quick_junit::{NonSuccessKind, Property, TestCase, TestCaseStatus, TestSuite};
 
 use super::{Judged, Kept, Outcome, Report};
+use crate::conformance::{Conformance, Outcome as SpecOutcome};
 use crate::rules::Verdict;
 
 impl Report {
@@ -10,7 +13,14 @@ impl Report {
     /// not proven, not applicable or waived is skipped; what could not be asked is an error, not a failure.
     #[must_use]
     pub fn junit(&self) -> String {
-        document([self.suite(format!("nodekiln.{}", self.tier.as_str()))])
+        document(self.suites(format!("nodekiln.{}", self.tier.as_str())))
+    }
+
+    /// The suite of the rules, and that of the specs where there are any.
+    fn suites(&self, name: String) -> Vec<TestSuite> {
+        let specs = self.conformance.iter().map(|found| specs(&format!("{name}.specs"), found));
+        let specs: Vec<TestSuite> = specs.collect();
+        [vec![self.suite(name)], specs].concat()
     }
 
     fn suite(&self, name: String) -> TestSuite {
@@ -73,10 +83,10 @@ impl Report {
 /// The reports of several runs as one JUnit document, a suite a run.
 #[must_use]
 pub fn junit(kept: &[Kept]) -> String {
-    document(kept.iter().map(|Kept { report, .. }| {
+    document(kept.iter().flat_map(|Kept { report, .. }| {
         let provider = report.provider.as_deref().unwrap_or("none");
         let (tier, firmware) = (report.tier.as_str(), report.firmware.as_str());
-        report.suite(format!("nodekiln.{tier}.{provider}.{firmware}"))
+        report.suites(format!("nodekiln.{tier}.{provider}.{firmware}"))
     }))
 }
 
@@ -114,9 +124,62 @@ fn case(judged: &Judged, tier: &str) -> TestCase {
     case
 }
 
+/// A case for each spec of the suite.
+fn specs(name: &str, found: &Conformance) -> TestSuite {
+    let mut suite = TestSuite::new(name);
+    suite.add_property(Property::new("kubernetes", found.kubernetes.clone()));
+    for (spec, result) in &found.specs {
+        let status = match &result.outcome {
+            SpecOutcome::Passed => TestCaseStatus::success(),
+            SpecOutcome::Failed(said) => {
+                let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+                let first = said.lines().next().unwrap_or_default();
+                status.set_message(first.to_owned()).set_description(said.clone());
+                status
+            }
+            SpecOutcome::Skipped(why) => {
+                let mut status = TestCaseStatus::skipped();
+                status.set_message(why.clone());
+                status
+            }
+            SpecOutcome::NotRun => {
+                let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
+                status.set_message("the run ended before it");
+                status
+            }
+        };
+        let mut case = TestCase::new(spec.clone(), status);
+        case.set_classname(name.to_owned());
+        case.set_time(Duration::try_from_secs_f64(result.seconds).unwrap_or_default());
+        suite.add_test_case(case);
+    }
+    suite
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::sample;
+    use super::*;
+    use crate::conformance::Spec;
+
+    #[test]
+    fn each_spec_is_a_case_and_a_skipped_one_has_its_reason() {
+        let mut report = sample();
+        let spec = |name: &str, outcome| (name.to_owned(), Spec { outcome, seconds: 2.5 });
+        let specs = [
+            spec("a", SpecOutcome::Passed),
+            spec("b", SpecOutcome::Failed("x.go:1\nexpected 1".into())),
+            spec("c", SpecOutcome::Skipped("needs a network".into())),
+            spec("d", SpecOutcome::NotRun),
+        ];
+        report.conformance = Some(Conformance { specs: specs.into(), ..Conformance::default() });
+        let xml = report.junit();
+        assert!(xml.contains("<skipped message=\"needs a network\"/>"), "{xml}");
+        let counts =
+            "\"nodekiln.boot.specs\" tests=\"4\" skipped=\"1\" errors=\"1\" failures=\"1\"";
+        assert!(xml.contains(counts), "{xml}");
+        assert!(xml.contains("time=\"2.500\""), "{xml}");
+    }
 
     #[test]
     fn failures_errors_and_skips_are_counted_apart() {

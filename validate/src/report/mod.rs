@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::Tier;
 use crate::accelerator::Chosen;
 use crate::boot_times::BootTimes;
+use crate::conformance::Conformance;
 use crate::console::Finding;
 use crate::evidence;
 use crate::metadata::Emulation;
@@ -80,6 +81,9 @@ pub struct Report {
     pub cause: Option<Cause>,
     /// What the console scan found.
     pub findings: Vec<Finding>,
+    /// What became of the suite's specs, in the conformance tier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conformance: Option<Conformance>,
     /// What the guest asked of its cloud's metadata service, where one answered.
     pub metadata: Option<Metadata>,
     /// What the guest reached for over its network, where it was booted.
@@ -373,6 +377,7 @@ pub(crate) mod testing {
             obstacles: vec![],
             cause: None,
             findings: vec![],
+            conformance: None,
             metadata: None,
             network: Some(Network {
                 frames: evidence::NETWORK.into(),

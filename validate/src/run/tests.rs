@@ -48,7 +48,8 @@ fn idle<T>(test: impl FnOnce(&Running) -> T) -> T {
         cancel: &cancel,
     };
     let running =
-        Running::power_on(&boot, &Disks { overlay, seed: None, cd: None, uefi: None }).unwrap();
+        Running::power_on(&boot, &Disks { overlay, seed: None, cd: None, kit: None, uefi: None })
+            .unwrap();
     test(&running)
 }
 

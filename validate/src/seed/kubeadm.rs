@@ -209,7 +209,7 @@ const PLACEHOLDER: &str = "this file makes the folder of the bootstrap's sentine
 
 /// A network for pods on one node. It comes from the validator, never from the image; the image
 /// brings the plugins.
-const NETWORK_PLUGIN: &str = r#"{
+pub(crate) const NETWORK_PLUGIN: &str = r#"{
   "cniVersion": "0.4.0",
   "name": "nodekiln",
   "plugins": [

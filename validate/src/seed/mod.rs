@@ -8,6 +8,7 @@ mod kubeadm;
 mod medium;
 mod user_data;
 
+pub(crate) use kubeadm::NETWORK_PLUGIN;
 pub use kubeadm::{CLIENT_NAME, HOST_PORT, KubeadmPlan, OBJECTS, POD_NAME, SENTINEL, node_name};
 
 use nodekiln_words::Result;

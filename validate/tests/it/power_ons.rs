@@ -90,7 +90,7 @@ impl Bench {
         let opened = artifact.open(self.folder.path(), &Silent, &self.cancel).unwrap();
         let overlay = self.folder.path().join(name);
         opened.overlay(&overlay).unwrap();
-        Held::of(Disks { overlay, seed: None, cd: None, uefi: None }).unwrap()
+        Held::of(Disks { overlay, seed: None, cd: None, kit: None, uefi: None }).unwrap()
     }
 
     fn power_on<'a>(&'a self, power_on: PowerOn, place: Place, held: &Held) -> Running<'a> {

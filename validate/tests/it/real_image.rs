@@ -57,6 +57,7 @@ fn a_real_image_passes() {
         own: OwnRules::default(),
         recipe: None,
         today: "2026-11-01".parse().unwrap(),
+        conformance: None,
         kernel,
     };
     let report = validate(&request, &Stderr, &Cancel::default()).unwrap();

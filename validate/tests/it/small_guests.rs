@@ -76,6 +76,7 @@ pub(crate) fn request(image: PathBuf, out: &Path) -> Request {
         own: OwnRules::default(),
         recipe: None,
         today: "2026-11-01".parse().unwrap(),
+        conformance: None,
         kernel: None,
     }
 }

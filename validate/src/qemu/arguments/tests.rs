@@ -26,7 +26,7 @@ fn text(machine: &Machine, disks: &Disks, engine: Engine) -> String {
 
 fn disks() -> Disks {
     let seed = Some("/run/a/seed.img".into());
-    Disks { overlay: "/run/a/root.qcow2".into(), seed, cd: None, uefi: None }
+    Disks { overlay: "/run/a/root.qcow2".into(), seed, cd: None, kit: None, uefi: None }
 }
 
 /// Compares with the golden file, or rewrites it when `NODEKILN_BLESS` is set.

@@ -1,0 +1,242 @@
+//! One start of the suite.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use nodekiln_kit::junit::{self, Case};
+use nodekiln_kit::{pattern, suite};
+use nodekiln_words::{Class, Failure, Result, ResultExt as _};
+
+use super::guest::{KIT, Node};
+use super::{Outcome, Spec, kept, said};
+use crate::deadlines::Stage;
+use crate::guest::Guest;
+use crate::run::{Running, Waited};
+
+/// Where a batch works and reports, in the guest.
+const WORK: &str = "/var/lib/nodekiln-kit/work";
+/// The part of the batch's deadline that each spec adds, of the deadline for the set-up.
+const SPECS_OF_SETUP: u32 = 3;
+/// Last bytes of the suite's log that are fetched.
+const LOG_BYTES: &str = "8388608";
+/// How often a failure's text is kept, in bytes: the suite's own report is beside it whole.
+const LONGEST_SAID: usize = 2000;
+
+/// A suite in a guest.
+pub(super) struct Suite<'a> {
+    pub(super) guest: &'a Guest<'a>,
+    pub(super) running: &'a Running<'a>,
+    pub(super) node: &'a Node,
+    pub(super) folder: &'a Path,
+}
+
+/// How a batch ended.
+pub(super) enum End {
+    /// With a report.
+    Reported(BTreeMap<String, Spec>),
+    /// Without one; the last that is known.
+    Died(String),
+}
+
+/// Starts the suite and leaves it to itself. The suite fetches a manifest from the network before it reads its
+/// flags: a proxy that refuses ends that at once, where a network without answer would take minutes. Nothing
+/// that it needs is behind the proxy: the node's own addresses and those of pods are excepted.
+const START: &str = "\
+    work=$1; seconds=$2; repositories=$3; path=$4; shift 4\n\
+    rm -rf \"$work\" && mkdir -p \"$work/reports\" && cd \"$work\" || exit 1\n\
+    (\n\
+      test -z \"$repositories\" || export KUBE_TEST_REPO_LIST=\"$repositories\"\n\
+      export PATH=\"$path:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\" HOME=/root USER=root\n\
+      export HTTPS_PROXY=http://127.0.0.1:9 NO_PROXY=127.0.0.1,localhost,10.0.0.0/8,.svc\n\
+      timeout -k 30 \"$seconds\" \"$@\" >log 2>&1 </dev/null\n\
+      echo $? >status.partial; mv status.partial status\n\
+    ) >/dev/null 2>&1 &";
+
+/// Waits some seconds for the end, so that a guest is not kept busy by being asked.
+const WAIT: &str = "\
+    n=0\n\
+    while ! test -e \"$1/status\" && test $n -lt 15; do sleep 1; n=$((n+1)); done\n\
+    if test -e \"$1/status\"; then echo \"ended $(cat \"$1/status\")\"\n\
+    else tail -n 1 \"$1/log\" | cut -c 1-200; fi";
+
+impl Suite<'_> {
+    /// Runs `specs`.
+    ///
+    /// # Errors
+    /// When the guest dies, the run is cancelled, or the suite's own set-up fails: no spec could run then.
+    pub(super) fn run(&self, specs: &[String]) -> Result<End> {
+        let Self { guest, running, node, folder } = self;
+        let (command, setup) =
+            (running.deadlines().command(), running.deadlines().of(Stage::Conformance));
+        let allowed = deadline(setup, specs.len());
+        let reports = format!("{WORK}/reports");
+        let flags = suite::running(node.minor, &node.driver, &pattern(specs), &reports)?;
+        let seconds = allowed.as_secs().to_string();
+        let (repositories, bin) =
+            (node.repositories.clone().unwrap_or_default(), format!("{KIT}/bin"));
+        let mut argv =
+            vec!["sh", "-c", START, "start", WORK, &seconds, &repositories, &bin, &node.suite];
+        argv.extend(flags.iter().map(String::as_str));
+        guest.run(&argv, command)?;
+        // The guest's own deadline comes first, so that the suite still takes its kubelet down.
+        let status = running.wait_for(allowed + command, || {
+            let said = guest.run(&["sh", "-c", WAIT, "wait", WORK], command)?.text();
+            Ok(match said.strip_prefix("ended ") {
+                Some(status) => Waited::Done(status.trim().to_owned()),
+                None => Waited::Still(said),
+            })
+        })?;
+        let tail = ["tail", "-c", LOG_BYTES, &format!("{WORK}/log")].map(str::to_owned);
+        let tail: Vec<&str> = tail.iter().map(String::as_str).collect();
+        let log = guest.run(&tail, command)?;
+        let report = guest.run(&["sh", "-c", "cat \"$1\"/*.xml", "report", &reports], command)?;
+        let number = number(folder)?;
+        let keep = |ending: &str, bytes: &[u8]| {
+            let path = folder.join(format!("{}{number}.{ending}", kept::BATCH));
+            fs_err::write(&path, bytes).or_io(|| format!("write {}", path.display()))
+        };
+        keep("log", &log.stdout)?;
+        keep("xml", &report.stdout)?;
+        let log = log.text();
+        match junit::read(&report.text()) {
+            Ok(cases) => results(specs, cases, &log).map(End::Reported),
+            Err(_) => Ok(End::Died(last_words(&status, &log))),
+        }
+    }
+}
+
+/// How long a batch of so many specs may take.
+fn deadline(setup: Duration, specs: usize) -> Duration {
+    let specs = u32::try_from(specs).unwrap_or(u32::MAX);
+    setup.saturating_add((setup / SPECS_OF_SETUP).saturating_mul(specs))
+}
+
+/// The number of the next batch.
+fn number(folder: &Path) -> Result<usize> {
+    let reading = || format!("read {}", folder.display());
+    let entries = fs_err::read_dir(folder).or_io(reading)?.flatten();
+    let batches = entries.filter(|entry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        name.starts_with(kept::BATCH) && name.ends_with(".xml")
+    });
+    Ok(batches.count() + 1)
+}
+
+fn last_words(status: &str, log: &str) -> String {
+    let line = log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("nothing");
+    let how = if status == "124" || status == "137" { "at its deadline" } else { "" };
+    format!("status {status} {how}, last said: {}", line.trim()).replace(" ,", ",")
+}
+
+/// What came of each of `specs`. One that the suite does not tell of, or that only it knows why it did not run,
+/// has not passed.
+///
+/// # Errors
+/// When a part of the suite's set-up failed.
+fn results(specs: &[String], cases: Vec<Case>, log: &str) -> Result<BTreeMap<String, Spec>> {
+    let cases = junit::by_spec(cases);
+    let setup = cases.values().find_map(|case| match &case.outcome {
+        junit::Outcome::Failed(said) if case.name.contains("BeforeSuite") => Some(said),
+        _ => None,
+    });
+    if let Some(said) = setup {
+        let said = shortened(said).replace('\n', " | ");
+        return Err(Failure::new(Class::Verdict, format!("the suite could not be set up: {said}"))
+            .with_help("conformance/batch-*.log in the evidence has the whole log"));
+    }
+    let reasons = said::reasons(log, specs);
+    let result = |spec: &String| {
+        let Some(case) = cases.get(spec) else {
+            let outcome = Outcome::Failed("the suite's report does not have it".to_owned());
+            return (spec.clone(), Spec { outcome, seconds: 0.0 });
+        };
+        let outcome = match &case.outcome {
+            junit::Outcome::Passed => Outcome::Passed,
+            junit::Outcome::Failed(said) => Outcome::Failed(shortened(said)),
+            junit::Outcome::Skipped(Some(said)) => Outcome::Skipped(said.clone()),
+            junit::Outcome::Skipped(None) => match reasons.get(spec) {
+                Some(reason) => Outcome::Skipped(reason.clone()),
+                None => Outcome::Failed("the suite left it out and does not say why".to_owned()),
+            },
+        };
+        (spec.clone(), Spec { outcome, seconds: case.seconds })
+    };
+    Ok(specs.iter().map(result).collect())
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(LONGEST_SAID) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn case(name: &str, outcome: junit::Outcome) -> Case {
+        Case { name: name.to_owned(), outcome, seconds: 1.0 }
+    }
+
+    #[test]
+    fn a_spec_passes_only_where_the_report_says_so() {
+        let specs = ["a", "b", "c", "d"].map(str::to_owned);
+        let cases = vec![
+            case("a", junit::Outcome::Passed),
+            case("b", junit::Outcome::Failed("no".into())),
+            case("c", junit::Outcome::Skipped(None)),
+            case("z", junit::Outcome::Passed),
+        ];
+        let results = results(&specs, cases, "").unwrap();
+        let failed = |spec: &str| matches!(results[spec].outcome, Outcome::Failed(_));
+        assert_eq!(results["a"].outcome, Outcome::Passed);
+        assert!(failed("b") && failed("c") && failed("d"), "{results:?}");
+        assert_eq!(results.len(), 4);
+    }
+
+    #[test]
+    fn a_failed_set_up_is_no_failure_of_a_spec() {
+        let cases = vec![case("BeforeSuite", junit::Outcome::Failed("no kubelet".into()))];
+        let failure = results(&["a".to_owned()], cases, "").unwrap_err();
+        assert!(failure.to_string().contains("no kubelet"), "{failure}");
+    }
+
+    #[test]
+    fn the_start_runs_the_program_it_is_given_and_leaves_its_status() {
+        let folder = tempfile::tempdir().unwrap();
+        let work = folder.path().join("work");
+        let work = work.to_str().unwrap();
+        let script = "echo \"$KUBE_TEST_REPO_LIST $USER $1\"; exit 7";
+        let argv = [
+            "-c",
+            START,
+            "start",
+            work,
+            "20",
+            "/repo list",
+            "/x",
+            "sh",
+            "-c",
+            script,
+            "sh",
+            "a 'b'",
+        ];
+        let status = std::process::Command::new("sh").args(argv).status().unwrap();
+        assert!(status.success());
+        let waited = std::process::Command::new("sh").args(["-c", WAIT, "wait", work]).output();
+        assert_eq!(String::from_utf8(waited.unwrap().stdout).unwrap(), "ended 7\n");
+        let log = fs_err::read_to_string(format!("{work}/log")).unwrap();
+        assert_eq!(log, "/repo list root a 'b'\n");
+    }
+
+    #[test]
+    fn longer_batches_have_more_time() {
+        let setup = Duration::from_secs(900);
+        assert!(deadline(setup, 1) > setup);
+        assert_eq!(deadline(setup, 3), setup * 2);
+        assert!(last_words("124", "x\nlast\n\n").contains("at its deadline, last said: last"));
+    }
+}

@@ -1,0 +1,250 @@
+//! Node conformance: Kubernetes' own suite, run in the guest from a kit.
+//!
+//! [`Plan::of`] reads the kit and picks the specs before anything boots. [`Plan::run`] has the guest unpack the
+//! kit, which it has as a disk, puts the images into its containerd, and runs the specs in batches. After each
+//! batch what came of it is kept, so that a run that was interrupted goes on at the next spec (`resume`). Of a
+//! batch that ends without a report the halves are run, down to the spec that ends the suite.
+
+mod batch;
+mod guest;
+mod kept;
+mod said;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use nodekiln_kit::{Kit, Selected, Shard, Wanted};
+use nodekiln_recipes::recipe::Version;
+use nodekiln_words::{Cancel, Failure, Result, ResultExt as _, Sha256};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::guest::SERIAL;
+use self::kept::Kept;
+use crate::Expectations;
+use crate::guest::Guest;
+use crate::run::Running;
+
+/// Folder of the evidence for what the suite itself left.
+pub(crate) const FOLDER: &str = "conformance";
+/// Specs that one start of the suite runs: a start takes minutes under emulation, and what a crash of the host
+/// loses is one batch.
+const BATCH: usize = 16;
+
+/// What is asked of a run.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// The kit.
+    pub kit: PathBuf,
+    /// Regular expression that narrows the specs down.
+    pub focus: Option<String>,
+    /// The part that this guest runs.
+    pub shard: Option<Shard>,
+    /// Whether to go on where an earlier run with the same image and kit was interrupted.
+    pub resume: bool,
+}
+
+/// What became of the specs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Conformance {
+    /// The version of Kubernetes whose suite it was.
+    pub kubernetes: String,
+    /// Digest of the kit.
+    pub kit: Option<Sha256>,
+    /// The expression that narrowed the specs down, where one did.
+    pub focus: Option<String>,
+    /// The part of the specs that was run, as `1/3`, where it was not all.
+    pub shard: Option<String>,
+    /// Images of the kit that are not what their names mean upstream, and what they are.
+    pub stand_ins: BTreeMap<String, String>,
+    /// What became of each spec.
+    pub specs: BTreeMap<String, Spec>,
+}
+
+/// What became of a spec.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Spec {
+    /// The outcome.
+    pub outcome: Outcome,
+    /// Seconds that it took.
+    pub seconds: f64,
+}
+
+/// A spec's outcome, with what was said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", tag = "outcome", content = "said")]
+pub enum Outcome {
+    /// It held.
+    Passed,
+    /// It did not.
+    Failed(String),
+    /// It was left out, or it left itself out.
+    Skipped(String),
+    /// The run ended before it.
+    NotRun,
+}
+
+/// A kit and the specs to run.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    kit: Kit,
+    digest: Sha256,
+    selected: Selected,
+    asked: Asked,
+    image: Sha256,
+    folder: PathBuf,
+}
+
+impl Plan {
+    /// Reads the kit that is `asked` for, to judge `image`, which claims `expect`, with evidence in `out`.
+    ///
+    /// # Errors
+    /// When the kit is damaged or of another Kubernetes than the image's, or leaves nothing to run.
+    pub(crate) fn of(
+        asked: &Asked,
+        expect: &Expectations,
+        image: Sha256,
+        out: &Path,
+        cancel: &Cancel,
+    ) -> Result<Self> {
+        let kit = Kit::open(&asked.kit)?;
+        same_minor(&kit, expect)?;
+        let wanted = Wanted { focus: asked.focus.clone(), shard: asked.shard };
+        let selected = kit.manifest.select(&wanted)?;
+        kit.verify(cancel)?;
+        let reading = || format!("read the kit {}", kit.path.display());
+        let file = fs_err::File::open(&kit.path).or_io(reading)?;
+        let digest = Sha256::of_stream(file, cancel, reading)?;
+        let path = fs_err::canonicalize(&kit.path).or_io(reading)?; // QEMU may run elsewhere
+        let kit = Kit { path, ..kit };
+        let (asked, folder) = (asked.clone(), out.join(FOLDER));
+        Ok(Self { kit, digest, selected, asked, image, folder })
+    }
+
+    /// The kit's file, which the guest is given as a disk.
+    pub(crate) fn disk(&self) -> &Path {
+        &self.kit.path
+    }
+
+    /// Runs the specs in `guest`; what became of them is in `found` also when this fails.
+    ///
+    /// # Errors
+    /// When the guest dies, the run is cancelled, the suite cannot be set up or a result cannot be kept.
+    pub(crate) fn run(
+        &self,
+        guest: &Guest,
+        running: &Running,
+        found: &mut Conformance,
+    ) -> Result<()> {
+        *found = self.nothing_yet();
+        let mut kept = Kept::open(&self.folder, self.image, self.digest, self.asked.resume)?;
+        for (spec, result) in kept.specs() {
+            if let Some(place) = found.specs.get_mut(spec) {
+                *place = result.clone(); // 1. what an earlier run has found
+            }
+        }
+        let left = self.selected.run.iter().filter(|spec| !kept.specs().contains_key(*spec));
+        let left: Vec<String> = left.cloned().collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        let deadline = running.deadlines().command();
+        let node = guest::prepare(guest, &self.kit.manifest, deadline)?; // 2. unpack, import
+        let suite = batch::Suite { guest, running, node: &node, folder: &self.folder };
+        let mut batches: Vec<Vec<String>> =
+            left.chunks(BATCH).rev().map(<[String]>::to_vec).collect();
+        while let Some(specs) = batches.pop() {
+            match suite.run(&specs)? {
+                batch::End::Reported(results) => {
+                    kept.add(&results)?; // 3. what came of a batch
+                    found.specs.extend(results);
+                }
+                batch::End::Died(why) => match specs.as_slice() {
+                    [spec] => {
+                        let outcome = Outcome::Failed(format!("the suite ended with it: {why}"));
+                        let result =
+                            BTreeMap::from([(spec.clone(), Spec { outcome, seconds: 0.0 })]);
+                        kept.add(&result)?;
+                        found.specs.extend(result);
+                    }
+                    _ => {
+                        let (first, second) = specs.split_at(specs.len() / 2);
+                        batches.push(second.to_vec());
+                        batches.push(first.to_vec());
+                    }
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Every spec of the run before any has run.
+    pub(crate) fn nothing_yet(&self) -> Conformance {
+        let spec = |outcome| Spec { outcome, seconds: 0.0 };
+        let run = self.selected.run.iter().map(|name| (name.clone(), spec(Outcome::NotRun)));
+        let skipped = self.selected.skipped.iter();
+        let skipped =
+            skipped.map(|one| (one.spec.clone(), spec(Outcome::Skipped(one.reason.clone()))));
+        let images = self.kit.manifest.images.iter();
+        let stand_ins =
+            images.filter_map(|(name, image)| Some((name.clone(), image.stand_in.clone()?)));
+        Conformance {
+            kubernetes: self.kit.manifest.kubernetes.to_string(),
+            kit: Some(self.digest),
+            focus: self.asked.focus.clone(),
+            shard: self.asked.shard.map(|shard| shard.to_string()),
+            stand_ins: stand_ins.collect(),
+            specs: run.chain(skipped).collect(),
+        }
+    }
+}
+
+/// The suite starts the image's kubelet with the flags of its own minor version, which another may not know.
+fn same_minor(kit: &Kit, expect: &Expectations) -> Result<()> {
+    let minor = |version: Version| (version.major, version.minor);
+    let own = kit.manifest.kubernetes;
+    match expect.kubernetes {
+        Some(image) if minor(image) != minor(own) => {
+            let text = format!("the kit is of Kubernetes {own}, the image of {image}");
+            Err(Failure::input(text).with_help(
+                "suite and kubelet must be of one minor version: make a kit of the image's",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Conformance {
+    /// The specs with their outcomes for which `wanted` holds.
+    fn specs_that(&self, wanted: impl Fn(&Outcome) -> bool) -> Vec<&str> {
+        let specs = self.specs.iter().filter(|(_, spec)| wanted(&spec.outcome));
+        specs.map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// Specs that failed.
+    #[must_use]
+    pub fn failed(&self) -> Vec<&str> {
+        self.specs_that(|outcome| matches!(outcome, Outcome::Failed(_)))
+    }
+
+    /// Specs that were to run and did not.
+    #[must_use]
+    pub fn not_run(&self) -> Vec<&str> {
+        self.specs_that(|outcome| *outcome == Outcome::NotRun)
+    }
+
+    /// Specs that passed.
+    #[must_use]
+    pub fn passed(&self) -> Vec<&str> {
+        self.specs_that(|outcome| *outcome == Outcome::Passed)
+    }
+
+    /// Specs that were left out or left themselves out.
+    #[must_use]
+    pub fn skipped(&self) -> Vec<&str> {
+        self.specs_that(|outcome| matches!(outcome, Outcome::Skipped(_)))
+    }
+}
+
+#[cfg(test)]
+mod tests;
