@@ -216,13 +216,22 @@ impl Drive<'_> {
             }
             _ => Vec::new(),
         };
+        let mut ends = ask::Ends::new();
         let seen = match &portrait {
             Ok(_) if running.check().is_ok() => {
+                let cluster = plan.is_some() && reached.cluster();
                 drop(reached.guest); // nothing is asked of it any more
-                let again = further::Again { held, services: emulation.is_some() };
+                let again = further::Again { held, services: emulation.is_some(), cluster };
                 self.power_on_again(running, &again)? // 9. a power cut, and a clone
             }
             _ if reached.guest.is_some() => {
+                if let (Some(guest), true) = (&reached.guest, plan.is_some() && reached.cluster())
+                    && running.check().is_ok()
+                {
+                    ends =
+                        running.stage(Stage::Rules, |_| ask::ends(guest, running, request.tier))?;
+                    running.host()?;
+                }
                 let ended = end(running)?; // 9. power off
                 running.host()?;
                 let late = |failure| running.cause(Some(Stage::PowerOff), &failure);
@@ -237,6 +246,9 @@ impl Drive<'_> {
         let last = Context { console: &findings, observed, traffic: reached_for, ..context };
         ask::judge_again(&mut rules, &last);
         further::judge(&mut rules, &portrait, &seen, &last)?;
+        for ends in seen.iter().map(Seen::ends).chain([&ends]) {
+            ask::judge_ends(&mut rules, ends, &last);
+        }
         let network = traffic.map(|traffic| self.keep(running, &traffic, emulation)).transpose()?;
         let metadata = emulation.map(Metadata::of);
         let laps = running.laps().into_iter().chain(seen.iter().flat_map(Seen::laps)).collect();

@@ -142,7 +142,7 @@ pub fn build(target: Target, version: Version, pause_tag: &str, jobs: usize) -> 
             let flags = linker_flags(version);
             let jobs = jobs.to_string();
             let verb: &[&str] = match target.recipe {
-                Recipe::GoTest(_) => &["go", "test", "-c"],
+                Recipe::GoTest(_) => &["go", "test", "-c", "-vet=off"],
                 _ => &["go", "build"],
             };
             let rest = ["-trimpath", "-p", &jobs, "-ldflags", &flags, "-o", &out, package];

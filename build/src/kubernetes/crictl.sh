@@ -17,6 +17,9 @@ Usage: crictl [--runtime-endpoint ADDRESS] [--image-endpoint ADDRESS] COMMAND
   pull NAME           does nothing for an image that is there, else pulls it with ctr
   pods [-q]           pod sandboxes
   ps [-a] [-q]        containers that run (-a: all)
+  stopp POD...        kills what runs in pods, and takes their networks' namespaces away; a plugin
+                      that keeps a list of addresses is not told
+  rmp [-f] POD...     removes pods that are stopped, with their containers (-f: stops them first)
 
 Anything else is refused. Install cri-tools for the real program.
 USAGE
@@ -30,6 +33,7 @@ refuse() {
 socket=/run/containerd/containerd.sock
 quiet=
 all=
+force=
 
 while [ $# -gt 0 ]; do
 	case $1 in
@@ -69,6 +73,7 @@ while [ $# -gt 0 ]; do
 	-q | --quiet) quiet=1; shift ;;
 	-a | --all) all=1; shift ;;
 	-aq | -qa) all=1; quiet=1; shift ;;
+	-f | --force) force=1; shift ;;
 	-h | --help) usage; exit 0 ;;
 	-*) refuse "unknown option $1 of $command" ;;
 	*) break ;;
@@ -94,6 +99,64 @@ identity() {
 
 containers() {
 	ctr containers list -q "labels.\"io.cri-containerd.kind\"==$1"
+}
+
+# What containerd has about a container or sandbox, as JSON.
+described() {
+	ctr containers info "$1" 2>/dev/null || refuse "no such pod: $1"
+}
+
+# The containers of a pod, which share a label with its sandbox.
+containers_of() {
+	facts=$(described "$1")
+	uid=$(echo "$facts" | sed -n 's/.*"io.kubernetes.pod.uid": "\([^"]*\)".*/\1/p' | head -n 1)
+	[ -n "$uid" ] || refuse "$1 is no pod's sandbox"
+	kind='labels."io.cri-containerd.kind"==container'
+	ctr containers list -q "$kind,labels.\"io.kubernetes.pod.uid\"==$uid"
+}
+
+runs() {
+	states=$(ctr tasks list)
+	echo "$states" | while read -r id _ state; do
+		[ "$id $state" != "$1 RUNNING" ] || echo "$id"
+	done | grep -q .
+}
+
+# Kills a container and waits for its end, as CRI does with the containers of a pod that is stopped.
+end() {
+	for _ in 1 2 3 4 5 6 7 8 9 10; do
+		runs "$1" || return 0
+		ctr tasks kill --signal SIGKILL "$1" 2>/dev/null || true
+		sleep 1
+	done
+	refuse "$1 does not end"
+}
+
+stop_pod() {
+	facts=$(described "$1")
+	inside=$(containers_of "$1")
+	for one in $inside "$1"; do end "$one"; done
+	network=$(echo "$facts" | sed -n 's|.*"path": "/\(var/\)\{0,1\}run/netns/\([^"/]*\)".*|\2|p' | head -n 1)
+	if [ -n "$network" ]; then
+		umount -l "/run/netns/$network" 2>/dev/null || true # a file is no mount after a reboot
+		rm -f "/run/netns/$network"
+	fi
+	shared=$(cut -d ' ' -f 2 /proc/mounts | grep "/sandboxes/$1/shm\$" || true)
+	[ -z "$shared" ] || umount "$shared"
+	echo "Stopped sandbox $1"
+}
+
+remove_pod() {
+	[ -z "$force" ] || stop_pod "$1"
+	inside=$(containers_of "$1")
+	for one in $inside "$1"; do
+		if runs "$one"; then refuse "$one runs: stop its pod first"; fi
+	done
+	for one in $inside "$1"; do
+		ctr tasks delete --force "$one" >/dev/null 2>&1 || true # CRI may have done so
+		ctr containers delete "$one"
+	done
+	echo "Removed sandbox $1"
 }
 
 case $command in
@@ -146,6 +209,15 @@ $running
 		1* | *"
 $id
 "*) echo "$id" ;;
+		esac
+	done
+	;;
+stopp | rmp)
+	[ $# -gt 0 ] || refuse "$command needs a pod"
+	for pod; do
+		case $command in
+		stopp) stop_pod "$pod" ;;
+		rmp) remove_pod "$pod" ;;
 		esac
 	done
 	;;

@@ -129,7 +129,8 @@ fn images_from_source_have_what_their_programs_need_and_say_what_they_are() {
 fn node(bench: &Bench, version: &str) -> (PathBuf, nodekiln_build::store::StoredNode) {
     let tree = bench.path("node-tree");
     debian::unpack(&["busybox-static"], &tree);
-    for name in ["sh", "cat", "env"] {
+    for name in ["sh", "cat", "cut", "env", "grep", "head", "mkdir", "rm", "sed", "sleep", "touch"]
+    {
         std::os::unix::fs::symlink("busybox", tree.join("bin").join(name)).unwrap();
     }
     std::fs::create_dir_all(tree.join("usr/lib/cni")).unwrap();
@@ -177,6 +178,44 @@ fn binaries_of_another_version_are_refused() {
 }
 
 #[test]
+fn the_stand_in_stops_a_pod_with_all_that_is_in_it_and_then_removes_it() {
+    let bench = Bench::new();
+    let (tree, _) = node(&bench, "v1.20.2");
+    write_program(&tree.join("usr/bin/crictl"), crictl::SCRIPT);
+    // A ctr whose containers and running tasks are files. The network's name lies as in containerd's specifications.
+    let ctr = r#"#!/bin/sh
+shift 4
+for last; do :; done
+case "$*" in
+"containers info "*) [ -e "/run/containers/$last" ] || exit 1
+  printf '"Labels": {\n  "io.kubernetes.pod.uid": "%s"\n},\n' "$(cat "/run/containers/$last")"
+  printf '"path": "/var/run/netns/cni-1"\n' ;;
+"containers list -q "*) cd /run/containers
+  for one in *; do case "$one $last" in two*"==$(cat "$one")") echo "$one" ;; esac; done ;;
+"tasks list") echo "TASK PID STATUS"; cd /run/tasks; for one in *; do echo "$one 7 RUNNING"; done ;;
+"tasks kill --signal SIGKILL "*) rm "/run/tasks/$last" ;;
+"tasks delete --force "*) exit 1 ;;
+"containers delete "*) rm "/run/containers/$last" ;;
+*) echo "unexpected: $*" >&2; exit 1 ;;
+esac
+"#;
+    write_program(&tree.join("usr/bin/ctr"), ctr);
+    // Two pods, `one` with the container `two-a`, and another one's container beside.
+    let script = "mkdir -p /run/containers /run/tasks /run/netns; cd /run\n\
+        echo 7 >containers/one; echo 7 >containers/two-a; echo 8 >containers/two-b\n\
+        touch tasks/one tasks/two-a tasks/two-b netns/cni-1\n\
+        crictl rmp one 2>/dev/null && echo 'removed while it ran'\n\
+        crictl -r unix:///x stopp one; echo tasks/*; echo netns/*\n\
+        crictl stopp one >/dev/null && echo again\n\
+        crictl rmp one; echo containers/*\n\
+        crictl rmp one 2>/dev/null || echo gone";
+    let seen = says(&bench, &tree, &["/bin/sh", "-c", script]);
+    let want = "Stopped sandbox one\ntasks/two-b\nnetns/*\nagain\n\
+                Removed sandbox one\ncontainers/two-b\ngone\n";
+    assert_eq!(seen, want);
+}
+
+#[test]
 fn the_stand_in_says_that_it_is_one_and_refuses_what_it_does_not_know() {
     let bench = Bench::new();
     let (tree, _) = node(&bench, "v1.20.2");
@@ -192,6 +231,9 @@ version) ;;
 "images list name==a.b/c:1"|"images list") echo "REF TYPE DIGEST"
   echo "a.b/c:1 x sha256:11"; echo "sha256:22 x sha256:11" ;;
 "tasks list") echo "TASK PID STATUS"; echo "one 7 RUNNING"; echo "two 0 STOPPED" ;;
+"containers info pod") echo '{ "Labels": { "io.kubernetes.pod.uid": "7-8", "x": "y" } }' ;;
+"containers info bare") echo '{ "Labels": {} }' ;;
+"containers list -q "*'container,labels."io.kubernetes.pod.uid"==7-8') echo two ;;
 "containers list -q "*container) echo one; echo two ;;
 "containers list -q "*) echo pod ;;
 *) echo "unexpected: $*" >&2; exit 1 ;;
@@ -214,7 +256,17 @@ esac
     assert_eq!(crictl(&["ps", "-q"]), "one\n");
     assert_eq!(crictl(&["ps", "-aq"]), "one\ntwo\n");
     assert_eq!(crictl(&["images", "-q"]), "sha256:22\n");
-    for arguments in [&["inspecti", "a.b/d:1"][..], &["rmi", "a.b/c:1"], &["exec"], &["--what"]] {
+    let refused: [&[&str]; 8] = [
+        &["inspecti", "a.b/d:1"],
+        &["rmi", "a.b/c:1"],
+        &["exec"],
+        &["--what"],
+        &["stopp"],
+        &["stopp", "missing"],
+        &["stopp", "bare"],
+        &["rmp", "bare"],
+    ];
+    for arguments in refused {
         let argv = [&["/usr/bin/crictl"], arguments].concat();
         let log = bench.path("log");
         let command = SandboxCommand::new("the test", &tree, argv, &log, source_date());

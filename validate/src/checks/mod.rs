@@ -12,6 +12,7 @@ mod cloud_init;
 mod cluster;
 mod cluster_ends;
 mod cluster_pods;
+mod cluster_reset;
 mod cluster_traffic;
 mod conformance;
 #[cfg(test)]
@@ -57,6 +58,9 @@ pub enum Ask {
     Cluster(&'static str),
     /// The same, about any cluster. It changes nothing: any host may be asked.
     Standing(&'static str),
+    /// The same, asked only where a cluster was bootstrapped, and last of all before the machine goes off for good: it
+    /// ends the cluster.
+    End(&'static str),
     /// The ways of logging in that the SSH server offers, as standard output.
     LoginMethods,
     /// Nothing: judged from what the run itself has seen.
@@ -128,6 +132,7 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
         cluster_pods::RULES,
         cluster_traffic::RULES,
         cluster_ends::RULES,
+        cluster_reset::RULES,
         conformance::RULES,
     ]
     .into_iter()

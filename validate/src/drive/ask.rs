@@ -17,6 +17,9 @@ use crate::rules::{Rule, Verdict};
 use crate::run::Running;
 use crate::{Request, Tier};
 
+/// How much longer than a short command the end of a cluster may take.
+const END: u32 = 8;
+
 /// Whether a rule's outcome calls for a look at the guest's logs.
 pub(super) fn fine(rule: &Judged) -> bool {
     !matches!(rule.outcome, Outcome::Unasked(_) | Outcome::Judged(Verdict::Fail(_)))
@@ -80,13 +83,19 @@ pub(super) fn ask_all(
 ) -> Result<Vec<Judged>> {
     let mut judged = Vec::new();
     for rule in rules_of(context.tier) {
-        if !cluster && matches!(checks::ask(rule), Ask::Cluster(_) | Ask::Standing(_)) {
+        if !cluster && matches!(checks::ask(rule), Ask::Cluster(_) | Ask::Standing(_) | Ask::End(_))
+        {
             let reason = "kubeadm init did not succeed: see bootstrap-sentinel";
             judged.push(Judged::new(rule, Outcome::Judged(Verdict::Skipped(reason.into()))));
             continue;
         }
+        if matches!(checks::ask(rule), Ask::End(_)) {
+            let reason = "the machine did not live to the end of the rules: see the cause";
+            judged.push(Judged::new(rule, Outcome::Judged(Verdict::Skipped(reason.into()))));
+            continue;
+        }
         let answer = match checks::ask(rule) {
-            Ask::Nothing | Ask::Again => Ok((Output::default(), None)),
+            Ask::Nothing | Ask::Again | Ask::End(_) => Ok((Output::default(), None)),
             Ask::LoginMethods => login_methods(guest, running).map(|answer| (answer, None)),
             Ask::Script(script)
             | Ask::Last(script)
@@ -107,6 +116,38 @@ pub(super) fn ask_all(
         judged.push(Judged::new(rule, outcome));
     }
     Ok(judged)
+}
+
+/// What came of the questions that end a cluster, by rule.
+pub(super) type Ends = Vec<(&'static Rule, std::result::Result<Output, String>)>;
+
+/// Asks what ends the cluster: nothing can be asked of it afterwards.
+pub(super) fn ends(guest: &Guest, running: &Running, tier: Tier) -> Result<Ends> {
+    let mut ends = Vec::new();
+    for rule in rules_of(tier) {
+        let Ask::End(script) = checks::ask(rule) else { continue };
+        // It waits for a cluster that was powered on a moment ago, and takes each pod down in turn.
+        let limit = running.deadlines().command() * END;
+        let answer = match guest.run(&["sh", "-c", script], limit) {
+            Err(failure) if failure.class() == Class::Interrupted => return Err(failure),
+            answer => answer.map_err(|failure| failure.chain().join(": ")),
+        };
+        ends.push((rule, answer));
+    }
+    Ok(ends)
+}
+
+/// Judges the rules of the questions that were asked last.
+pub(super) fn judge_ends(rules: &mut [Judged], ends: &Ends, context: &Context) {
+    for (rule, answer) in ends {
+        let verdict = answer.as_ref().map_err(Clone::clone).and_then(|answer| {
+            checks::verdict(rule, answer, context).map_err(|failure| failure.chain().join(": "))
+        });
+        let outcome = verdict.map_or_else(Outcome::Unasked, Outcome::Judged);
+        for judged in rules.iter_mut().filter(|judged| judged.rule.id == rule.id) {
+            judged.outcome = outcome.clone();
+        }
+    }
 }
 
 /// Asks what the user's own rules want to know, after nodekiln's: their commands may do anything.

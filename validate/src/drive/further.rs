@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use nodekiln_words::{Class, Event, Result, derive_uuid};
 
-use super::ask::{self, Answers};
+use super::ask::{self, Answers, Ends};
 use super::stages::{self, Reached};
 use super::{Drive, cancelled, end, power_on};
 use crate::checks::{self, Context, PORTRAIT, Pair, rules_of};
@@ -39,6 +39,8 @@ pub(super) struct Seen {
     logs: Vec<Excerpt>,
     /// What the machine said of itself, where it came up; or why that could not be had.
     portrait: Option<std::result::Result<Output, String>>,
+    /// What was asked last, where it was the cluster's end.
+    ends: Ends,
 }
 
 impl Seen {
@@ -48,6 +50,10 @@ impl Seen {
 
     pub(super) fn logs(&self) -> Vec<Excerpt> {
         self.logs.clone()
+    }
+
+    pub(super) fn ends(&self) -> &Ends {
+        &self.ends
     }
 
     /// As the report tells of it.
@@ -62,6 +68,8 @@ pub(super) struct Again<'a> {
     pub(super) held: &'a Held,
     /// Whether its cloud's services are in this thread's network.
     pub(super) services: bool,
+    /// Whether a cluster was made of it.
+    pub(super) cluster: bool,
 }
 
 /// Asks the first machine what it says of itself, where it is to be compared with others.
@@ -157,7 +165,7 @@ impl Drive<'_> {
         let power = PowerOn::AfterCut;
         let mut boot = self.boot(power, Some(begun), again.services);
         boot.deadlines = boot.deadlines.shared(AT_ONCE);
-        self.visit(&power_on(&boot, again.held)?)
+        self.visit(&power_on(&boot, again.held)?, again.cluster)
     }
 
     /// Another machine of the same provider, from the same bytes, which its cloud tells another name and id.
@@ -190,17 +198,18 @@ impl Drive<'_> {
         let held = Held::of(self.disks(scratch.path())?)?;
         let mut boot = self.boot(PowerOn::Clone, Some(begun), services);
         boot.deadlines = boot.deadlines.shared(AT_ONCE);
-        self.visit(&power_on(&boot, &held)?)
+        self.visit(&power_on(&boot, &held)?, false)
     }
 
-    /// Has a machine come to its normal state, asks it what it says of itself, and powers it off.
-    fn visit(&self, running: &Running) -> std::result::Result<Seen, Broken> {
+    /// Has a machine come to its normal state, asks it what it says of itself, ends its cluster where there is one, and
+    /// powers it off.
+    fn visit(&self, running: &Running, cluster: bool) -> std::result::Result<Seen, Broken> {
         let reached = stages::reach(running, &self.keys, None, &mut |_| Ok(()));
         cancelled(&reached.failure)?;
         running.host()?;
         let mut cause =
             reached.failure.as_ref().map(|(stage, failure)| running.cause(Some(*stage), failure));
-        let (mut portrait, mut logs) = (None, Vec::new());
+        let (mut portrait, mut ends, mut logs) = (None, Ends::new(), Vec::new());
         if let Some(guest) = &reached.guest {
             let ask = |_| match Answers::default().ask(PORTRAIT, guest, running) {
                 Err(failure) if failure.class() == Class::Interrupted => Err(failure),
@@ -208,6 +217,11 @@ impl Drive<'_> {
             };
             portrait = Some(running.stage(Stage::Rules, ask)?);
             running.host()?;
+            if cluster && cause.is_none() {
+                ends = running
+                    .stage(Stage::Rules, |_| ask::ends(guest, running, self.request.tier))?;
+                running.host()?;
+            }
             if cause.is_some() {
                 logs = ask::fetch_logs(guest, &self.request.out, running)?;
             }
@@ -217,6 +231,6 @@ impl Drive<'_> {
             cause = cause.or_else(|| ended.map(late));
         }
         let (laps, findings) = (running.laps(), running.findings());
-        Ok(Seen { power_on: running.which(), laps, cause, findings, logs, portrait })
+        Ok(Seen { power_on: running.which(), laps, cause, findings, logs, portrait, ends })
     }
 }
