@@ -34,6 +34,10 @@ pub enum Stage {
     Rules,
     /// Until the machine has lost its power.
     PowerCut,
+    /// Until cloud-init has finished with `kubeadm join` in it.
+    KubeadmJoin,
+    /// Until the second machine is a node of the cluster and runs a pod.
+    Joined,
     /// Until the suite has run every spec of the conformance tier.
     Conformance,
     /// Until the machine is off after it was told so.
@@ -55,6 +59,8 @@ impl Stage {
             Self::ControlPlane => "the control-plane pods are ready",
             Self::Rules => "every rule has its answer",
             Self::PowerCut => "the machine has lost its power",
+            Self::KubeadmJoin => "cloud-init finished with kubeadm join in it",
+            Self::Joined => "a second node runs a pod",
             Self::Conformance => "the suite has run every spec",
             Self::PowerOff => "the machine is off",
         }
@@ -74,6 +80,8 @@ impl Stage {
             Self::ControlPlane => "control-plane",
             Self::Rules => "rules",
             Self::PowerCut => "power-cut",
+            Self::KubeadmJoin => "kubeadm-join",
+            Self::Joined => "joined",
             Self::Conformance => "conformance",
             Self::PowerOff => "power-off",
         }
@@ -82,7 +90,7 @@ impl Stage {
 
 /// Seconds by stage: with KVM, under TCG. The TCG figures are four to five times what an idle
 /// two-core host needs (multi-user 20 s, `kubeadm init` 150 s), since hosts are seldom idle.
-const TABLE: [(Stage, u64, u64); 12] = [
+const TABLE: [(Stage, u64, u64); 14] = [
     (Stage::Firmware, 30, 120),
     (Stage::Kernel, 30, 120),
     (Stage::Login, 90, 300),
@@ -93,6 +101,8 @@ const TABLE: [(Stage, u64, u64); 12] = [
     (Stage::ControlPlane, 60, 240),
     (Stage::Rules, 300, 1200),
     (Stage::PowerCut, 5, 10),
+    (Stage::KubeadmJoin, 240, 900),
+    (Stage::Joined, 180, 600),
     // One start of the suite; each of its specs adds a third.
     (Stage::Conformance, 300, 1200),
     (Stage::PowerOff, 60, 180),

@@ -2,6 +2,7 @@
 
 mod ask;
 mod further;
+mod meeting;
 mod stages;
 
 use std::path::{Path, PathBuf};
@@ -31,7 +32,7 @@ use crate::provisioning::{self, Part, Provisioning};
 use crate::qemu::{Disks, Held, arguments};
 use crate::report::{Excerpt, Further, Judged, Metadata, Network};
 use crate::run::{Boot, Broken, Cause, Lap, Running};
-use crate::seed::KubeadmPlan;
+use crate::seed::{Bootstrap, KubeadmPlan};
 use crate::traffic::Traffic;
 use crate::{Request, evidence, program};
 
@@ -61,7 +62,8 @@ pub(crate) fn drive(
     let keys = Keys::generate()?;
     let (machine, place) = (request.machine.clone(), Place::FIRST);
     let (artifact, part) = (subject.artifact, subject.part);
-    let given = Provisioning::draw(&machine, place, artifact, part, &keys, plan)?;
+    let given =
+        Provisioning::draw(&machine, place, artifact, part, &keys, plan.map(Bootstrap::Init))?;
     let emulation = given.serve(&request.out, PowerOn::First)?;
     let drive =
         Drive { request, subject, machine, place, plan, chosen, keys, given, progress, cancel };
@@ -148,6 +150,7 @@ impl Drive<'_> {
             frames: None,
             out: &request.out,
             services,
+            link: None,
             kernel: request.kernel.as_ref(),
             progress: self.progress,
             cancel: self.cancel,
@@ -165,7 +168,7 @@ impl Drive<'_> {
         let Self { request, plan, .. } = self;
         let mut answers = Answers::default();
         let mut meanwhile = |guest: &Guest| answers.fetch(guest, running, request.tier);
-        let reached = stages::reach(running, &self.keys, *plan, &mut meanwhile); // 7. wait
+        let reached = stages::reach(running, &self.keys, plan.map(Bootstrap::Init), &mut meanwhile); // 7. wait
         cancelled(&reached.failure)?;
         running.host()?;
         let mut cause =
@@ -216,20 +219,25 @@ impl Drive<'_> {
             }
             _ => Vec::new(),
         };
-        let mut ends = ask::Ends::new();
+        let mut late = match &portrait {
+            Ok(_) => ask::Late::new(),
+            Err(why) => ask::unjoined(request.tier, why),
+        };
         let seen = match &portrait {
             Ok(_) if running.check().is_ok() => {
-                let cluster = plan.is_some() && reached.cluster();
+                let cluster = plan.filter(|_| reached.cluster());
+                let join =
+                    cluster.map(|plan| meeting::token(&reached, running, plan)).transpose()?;
                 drop(reached.guest); // nothing is asked of it any more
-                let again = further::Again { held, services: emulation.is_some(), cluster };
+                let again = further::Again { held, services: emulation.is_some(), join };
                 self.power_on_again(running, &again)? // 9. a power cut, and a clone
             }
             _ if reached.guest.is_some() => {
                 if let (Some(guest), true) = (&reached.guest, plan.is_some() && reached.cluster())
                     && running.check().is_ok()
                 {
-                    ends =
-                        running.stage(Stage::Rules, |_| ask::ends(guest, running, request.tier))?;
+                    let ask = |_| ask::ends(guest, running, request.tier);
+                    late.extend(running.stage(Stage::Rules, ask)?);
                     running.host()?;
                 }
                 let ended = end(running)?; // 9. power off
@@ -246,8 +254,8 @@ impl Drive<'_> {
         let last = Context { console: &findings, observed, traffic: reached_for, ..context };
         ask::judge_again(&mut rules, &last);
         further::judge(&mut rules, &portrait, &seen, &last)?;
-        for ends in seen.iter().map(Seen::ends).chain([&ends]) {
-            ask::judge_ends(&mut rules, ends, &last);
+        for late in seen.iter().map(Seen::late).chain([&late]) {
+            ask::judge_late(&mut rules, late, &last);
         }
         let network = traffic.map(|traffic| self.keep(running, &traffic, emulation)).transpose()?;
         let metadata = emulation.map(Metadata::of);

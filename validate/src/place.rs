@@ -26,6 +26,12 @@ impl Place {
         format!("52:54:00:6e:6b:{:02x}", 1 + self.0)
     }
 
+    /// The Ethernet address of the card that joins it to the other machine, where they have such; locally administered.
+    #[must_use]
+    pub fn second_mac(self) -> String {
+        format!("52:54:00:6e:6c:{:02x}", 1 + self.0)
+    }
+
     /// Its address in QEMU's user-mode network, of which each machine has one of its own.
     #[must_use]
     pub const fn address(self) -> Ipv4Addr {
@@ -59,6 +65,7 @@ mod tests {
         assert_eq!((first.mac().as_str(), first.network()), ("52:54:00:6e:6b:01", None));
         assert_eq!(first.address().to_string(), crate::seed::GUEST_ADDRESS);
         assert_ne!((first.mac(), first.address()), (clone.mac(), clone.address()));
+        assert_eq!(first.second_mac(), "52:54:00:6e:6c:01");
         assert_eq!(clone.network().as_deref(), Some("10.0.3.0/24"));
         assert_eq!(clone.gateway().to_string(), "10.0.3.2");
     }

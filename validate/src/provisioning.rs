@@ -16,7 +16,7 @@ use crate::metadata::{Cloud, Description, Emulation, Instance, Journal, Observed
 use crate::place::Place;
 use crate::power_on::PowerOn;
 use crate::rules::Software;
-use crate::seed::{KubeadmPlan, Seed};
+use crate::seed::{Bootstrap, Seed};
 
 /// OpenStack's datasource for the config drive, as `datasource_list` has it.
 const CONFIG_DRIVE: &str = "ConfigDrive";
@@ -167,7 +167,7 @@ impl Provisioning {
         artifact: &Artifact,
         part: Part,
         keys: &Keys,
-        plan: Option<&KubeadmPlan>,
+        bootstrap: Option<Bootstrap>,
     ) -> Result<Self> {
         let cloud = part.cloud;
         let name = artifact.path.to_string_lossy();
@@ -176,7 +176,7 @@ impl Provisioning {
         if place != Place::FIRST {
             instance = nodekiln_words::derive_uuid(instance, &place.number().to_string());
         }
-        let seed = Seed { place, instance, hostname: &hostname, keys, kubeadm: plan };
+        let seed = Seed { place, instance, hostname: &hostname, keys, bootstrap };
         let user_data = seed.user_data().into_bytes();
         let told = Told {
             cloud,

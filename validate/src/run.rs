@@ -4,8 +4,10 @@ mod broken;
 
 use std::cell::{Cell, RefCell};
 use std::io::{BufWriter, Read, Seek as _, Write as _};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nodekiln_words::{Cancel, Class, Failure, Progress, Result, ResultExt as _};
@@ -81,6 +83,8 @@ pub struct Boot<'a> {
     pub out: &'a Path,
     /// Whether this thread's network is that of the services of the guest's cloud.
     pub services: bool,
+    /// Its end of a wire to another machine of the run, a stream socket.
+    pub link: Option<Arc<OwnedFd>>,
     /// A kernel that replaces the disk's boot loader, in tests.
     pub kernel: Option<&'a DirectKernel>,
     /// Told of each stage.
@@ -434,7 +438,8 @@ fn start(boot: &Boot, disks: &Disks, console: &Path) -> Result<(Qemu, Qmp, u16)>
         let qmp = sockets.path().join("qmp");
         let services = boot.services;
         let (console, frames) = (console.to_owned(), boot.frames.clone());
-        let wires = Wires { place: boot.place, qmp, console, frames, ssh_port, services };
+        let (place, link) = (boot.place, boot.link.clone());
+        let wires = Wires { place, qmp, console, frames, ssh_port, services, link };
         let engine = boot.chosen.engine;
         let setup =
             Setup { machine: boot.machine, engine, disks, wires: &wires, kernel: boot.kernel };

@@ -204,6 +204,7 @@ fn answers() -> impl Iterator<Item = &'static Answer> {
         super::cluster_pods::ANSWERS,
         super::cluster_traffic::ANSWERS,
         super::cluster_ends::ANSWERS,
+        super::cluster_join::ANSWERS,
         super::cluster_reset::ANSWERS,
         super::conformance::ANSWERS,
     ]

@@ -11,6 +11,7 @@ mod clock;
 mod cloud_init;
 mod cluster;
 mod cluster_ends;
+mod cluster_join;
 mod cluster_pods;
 mod cluster_reset;
 mod cluster_traffic;
@@ -61,6 +62,8 @@ pub enum Ask {
     /// The same, asked only where a cluster was bootstrapped, and last of all before the machine goes off for good: it
     /// ends the cluster.
     End(&'static str),
+    /// The same, asked of a cluster that a second machine, the script's argument, has joined.
+    Joined(&'static str),
     /// The ways of logging in that the SSH server offers, as standard output.
     LoginMethods,
     /// Nothing: judged from what the run itself has seen.
@@ -132,6 +135,7 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
         cluster_pods::RULES,
         cluster_traffic::RULES,
         cluster_ends::RULES,
+        cluster_join::RULES,
         cluster_reset::RULES,
         conformance::RULES,
     ]

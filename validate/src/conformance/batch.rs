@@ -41,14 +41,15 @@ pub(super) enum End {
 
 /// Starts the suite and leaves it to itself. The suite fetches a manifest from the network before it reads its
 /// flags: a proxy that refuses ends that at once, where a network without answer would take minutes. Nothing
-/// that it needs is behind the proxy: the node's own addresses and those of pods are excepted.
+/// that it needs is behind the proxy: the node's own addresses, those of pods and its name, at which the suite's API
+/// server speaks to the kubelet, are excepted.
 const START: &str = "\
     work=$1; seconds=$2; repositories=$3; path=$4; shift 4\n\
     rm -rf \"$work\" && mkdir -p \"$work/reports\" && cd \"$work\" || exit 1\n\
     (\n\
       test -z \"$repositories\" || export KUBE_TEST_REPO_LIST=\"$repositories\"\n\
       export PATH=\"$path:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\" HOME=/root USER=root\n\
-      export HTTPS_PROXY=http://127.0.0.1:9 NO_PROXY=127.0.0.1,localhost,10.0.0.0/8,.svc\n\
+      export HTTPS_PROXY=http://127.0.0.1:9 NO_PROXY=127.0.0.1,localhost,10.0.0.0/8,.svc,$(hostname)\n\
       timeout -k 30 \"$seconds\" \"$@\" >log 2>&1 </dev/null\n\
       echo $? >status.partial; mv status.partial status\n\
     ) >/dev/null 2>&1 &";

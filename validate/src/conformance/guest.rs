@@ -28,13 +28,16 @@ pub(super) struct Node {
     pub(super) driver: String,
 }
 
-/// The suite starts a kubelet of its own on the image's ports.
+/// The suite starts a kubelet of its own on the image's ports, and its API server reaches that by the node's name, which a
+/// cloud's name server would know.
 const UNPACK: &str = "\
     set -e\n\
     disk=/dev/disk/by-id/virtio-$2\n\
     test -e \"$disk\" || udevadm settle\n\
     mkdir -p \"$1\"\n\
     tar -x -f \"$disk\" -C \"$1\" --no-same-owner\n\
+    name=$(hostname)\n\
+    getent -s files hosts \"$name\" >/dev/null || echo \"127.0.0.1 $name\" >>/etc/hosts\n\
     systemctl stop kubelet 2>/dev/null || true\n\
     systemctl reset-failed 'kubelet*' 2>/dev/null || true\n\
     systemctl start containerd";

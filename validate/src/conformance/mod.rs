@@ -29,7 +29,7 @@ use crate::run::Running;
 pub(crate) const FOLDER: &str = "conformance";
 /// Specs that one start of the suite runs: a start takes minutes under emulation, and what a crash of the host
 /// loses is one batch.
-const BATCH: usize = 16;
+const BATCH: usize = 32;
 
 /// What is asked of a run.
 #[derive(Clone, Debug)]

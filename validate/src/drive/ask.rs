@@ -17,8 +17,8 @@ use crate::rules::{Rule, Verdict};
 use crate::run::Running;
 use crate::{Request, Tier};
 
-/// How much longer than a short command the end of a cluster may take.
-const END: u32 = 8;
+/// How much longer than a short command a second node, or the end of a cluster, may take.
+const LATE: u32 = 8;
 
 /// Whether a rule's outcome calls for a look at the guest's logs.
 pub(super) fn fine(rule: &Judged) -> bool {
@@ -83,19 +83,25 @@ pub(super) fn ask_all(
 ) -> Result<Vec<Judged>> {
     let mut judged = Vec::new();
     for rule in rules_of(context.tier) {
-        if !cluster && matches!(checks::ask(rule), Ask::Cluster(_) | Ask::Standing(_) | Ask::End(_))
+        if !cluster
+            && matches!(
+                checks::ask(rule),
+                Ask::Cluster(_) | Ask::Standing(_) | Ask::Joined(_) | Ask::End(_)
+            )
         {
             let reason = "kubeadm init did not succeed: see bootstrap-sentinel";
             judged.push(Judged::new(rule, Outcome::Judged(Verdict::Skipped(reason.into()))));
             continue;
         }
-        if matches!(checks::ask(rule), Ask::End(_)) {
+        if matches!(checks::ask(rule), Ask::Joined(_) | Ask::End(_)) {
             let reason = "the machine did not live to the end of the rules: see the cause";
             judged.push(Judged::new(rule, Outcome::Judged(Verdict::Skipped(reason.into()))));
             continue;
         }
         let answer = match checks::ask(rule) {
-            Ask::Nothing | Ask::Again | Ask::End(_) => Ok((Output::default(), None)),
+            Ask::Nothing | Ask::Again | Ask::Joined(_) | Ask::End(_) => {
+                Ok((Output::default(), None))
+            }
             Ask::LoginMethods => login_methods(guest, running).map(|answer| (answer, None)),
             Ask::Script(script)
             | Ask::Last(script)
@@ -118,32 +124,62 @@ pub(super) fn ask_all(
     Ok(judged)
 }
 
-/// What came of the questions that end a cluster, by rule.
-pub(super) type Ends = Vec<(&'static Rule, std::result::Result<Output, String>)>;
+/// What came of the questions that are asked after the others, by rule: answers, or why there are none.
+pub(super) type Late = Vec<(&'static Rule, std::result::Result<Output, Outcome>)>;
 
 /// Asks what ends the cluster: nothing can be asked of it afterwards.
-pub(super) fn ends(guest: &Guest, running: &Running, tier: Tier) -> Result<Ends> {
-    let mut ends = Vec::new();
-    for rule in rules_of(tier) {
-        let Ask::End(script) = checks::ask(rule) else { continue };
-        // It waits for a cluster that was powered on a moment ago, and takes each pod down in turn.
-        let limit = running.deadlines().command() * END;
-        let answer = match guest.run(&["sh", "-c", script], limit) {
-            Err(failure) if failure.class() == Class::Interrupted => return Err(failure),
-            answer => answer.map_err(|failure| failure.chain().join(": ")),
-        };
-        ends.push((rule, answer));
-    }
-    Ok(ends)
+pub(super) fn ends(guest: &Guest, running: &Running, tier: Tier) -> Result<Late> {
+    late(guest, running, tier, &[], |ask| match ask {
+        Ask::End(script) => Some(script),
+        _ => None,
+    })
 }
 
-/// Judges the rules of the questions that were asked last.
-pub(super) fn judge_ends(rules: &mut [Judged], ends: &Ends, context: &Context) {
-    for (rule, answer) in ends {
-        let verdict = answer.as_ref().map_err(Clone::clone).and_then(|answer| {
-            checks::verdict(rule, answer, context).map_err(|failure| failure.chain().join(": "))
-        });
-        let outcome = verdict.map_or_else(Outcome::Unasked, Outcome::Judged);
+/// Asks about the node that has joined the guest's cluster.
+pub(super) fn joined(guest: &Guest, running: &Running, tier: Tier, node: &str) -> Result<Late> {
+    late(guest, running, tier, &["joined", node], |ask| match ask {
+        Ask::Joined(script) => Some(script),
+        _ => None,
+    })
+}
+
+fn late(
+    guest: &Guest,
+    running: &Running,
+    tier: Tier,
+    arguments: &[&str],
+    chosen: impl Fn(Ask) -> Option<&'static str>,
+) -> Result<Late> {
+    let mut late = Late::new();
+    for rule in rules_of(tier) {
+        let Some(script) = chosen(checks::ask(rule)) else { continue };
+        let argv = [&["sh", "-c", script], arguments].concat();
+        // It waits for a cluster that was powered on a moment ago, and for each pod in turn.
+        let answer = match guest.run(&argv, running.deadlines().command() * LATE) {
+            Err(failure) if failure.class() == Class::Interrupted => return Err(failure),
+            answer => answer.map_err(|failure| Outcome::Unasked(failure.chain().join(": "))),
+        };
+        late.push((rule, answer));
+    }
+    Ok(late)
+}
+
+/// `outcome` for each rule on a second node.
+pub(super) fn unjoined(tier: Tier, outcome: &Outcome) -> Late {
+    let rules = rules_of(tier).filter(|rule| matches!(checks::ask(rule), Ask::Joined(_)));
+    rules.map(|rule| (rule, Err(outcome.clone()))).collect()
+}
+
+/// Judges the rules of the questions that were asked after the others.
+pub(super) fn judge_late(rules: &mut [Judged], late: &Late, context: &Context) {
+    for (rule, answer) in late {
+        let outcome = match answer {
+            Err(outcome) => outcome.clone(),
+            Ok(answer) => match checks::verdict(rule, answer, context) {
+                Ok(verdict) => Outcome::Judged(verdict),
+                Err(failure) => Outcome::Unasked(failure.chain().join(": ")),
+            },
+        };
         for judged in rules.iter_mut().filter(|judged| judged.rule.id == rule.id) {
             judged.outcome = outcome.clone();
         }

@@ -1,11 +1,14 @@
 //! Powers the image on again: the same machine after a power cut, and a second one made of the same bytes, both at
-//! once.
+//! once. Where a cluster was made of the first, the second one joins it.
 
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Instant;
 
 use nodekiln_words::{Class, Event, Result, derive_uuid};
 
-use super::ask::{self, Answers, Ends};
+use super::ask::{self, Answers, Late};
+use super::meeting::{Joining, Meeting, Role, wire};
 use super::stages::{self, Reached};
 use super::{Drive, cancelled, end, power_on};
 use crate::checks::{self, Context, PORTRAIT, Pair, rules_of};
@@ -39,8 +42,8 @@ pub(super) struct Seen {
     logs: Vec<Excerpt>,
     /// What the machine said of itself, where it came up; or why that could not be had.
     portrait: Option<std::result::Result<Output, String>>,
-    /// What was asked last, where it was the cluster's end.
-    ends: Ends,
+    /// What came of the questions on a second node and on the cluster's end.
+    late: Late,
 }
 
 impl Seen {
@@ -52,8 +55,8 @@ impl Seen {
         self.logs.clone()
     }
 
-    pub(super) fn ends(&self) -> &Ends {
-        &self.ends
+    pub(super) fn late(&self) -> &Late {
+        &self.late
     }
 
     /// As the report tells of it.
@@ -68,8 +71,8 @@ pub(super) struct Again<'a> {
     pub(super) held: &'a Held,
     /// Whether its cloud's services are in this thread's network.
     pub(super) services: bool,
-    /// Whether a cluster was made of it.
-    pub(super) cluster: bool,
+    /// How another machine joins the cluster that was made of it, where one was; or why none can.
+    pub(super) join: Option<Joining>,
 }
 
 /// Asks the first machine what it says of itself, where it is to be compared with others.
@@ -152,37 +155,59 @@ impl Drive<'_> {
     ) -> std::result::Result<Vec<Seen>, Broken> {
         running.cut()?;
         let begun = running.begun();
+        let meeting = Meeting::default();
+        let join = again.join.as_ref().and_then(|join| join.as_ref().ok());
+        let (near, far) = join.map(|_| wire()).transpose()?.unzip();
         let (cut, clone) = std::thread::scope(|scope| {
-            let clone = scope.spawn(|| self.clone_of(begun));
-            let cut = self.after_cut(begun, again);
+            let role = join.map_or(Role::Alone, |join| Role::Second(join, &meeting));
+            let clone = scope.spawn(|| self.clone_of(begun, far, role));
+            let role = join.map_or(Role::Alone, |_| Role::First(&meeting));
+            let cut = self.after_cut(begun, again, near, role);
             (cut, clone.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
         Ok(vec![cut?, clone?])
     }
 
     /// The same machine with the disk and the variables of its firmware as the cut left them, in the same cloud.
-    fn after_cut(&self, begun: Instant, again: &Again) -> std::result::Result<Seen, Broken> {
+    fn after_cut(
+        &self,
+        begun: Instant,
+        again: &Again,
+        link: Option<Arc<OwnedFd>>,
+        role: Role,
+    ) -> std::result::Result<Seen, Broken> {
         let power = PowerOn::AfterCut;
         let mut boot = self.boot(power, Some(begun), again.services);
         boot.deadlines = boot.deadlines.shared(AT_ONCE);
-        self.visit(&power_on(&boot, again.held)?, again.cluster)
+        boot.link = link;
+        let mut seen = self.visit(&power_on(&boot, again.held)?, role, again.join.is_some())?;
+        if let Some(Err(outcome)) = &again.join {
+            seen.late.extend(ask::unjoined(self.request.tier, outcome));
+        }
+        Ok(seen)
     }
 
     /// Another machine of the same provider, from the same bytes, which its cloud tells another name and id.
-    fn clone_of(&self, begun: Instant) -> std::result::Result<Seen, Broken> {
+    fn clone_of(
+        &self,
+        begun: Instant,
+        link: Option<Arc<OwnedFd>>,
+        role: Role,
+    ) -> std::result::Result<Seen, Broken> {
         let Self { request, subject, chosen, progress, cancel, .. } = *self;
         let place = Place::CLONE;
         let seed = derive_uuid(self.machine.seed, "clone");
         let machine = Machine { seed, ..self.machine.clone() };
         let (artifact, part, keys) = (subject.artifact, subject.part, Keys::generate()?);
-        let given = Provisioning::draw(&machine, place, artifact, part, &keys, None)?;
+        let bootstrap = role.bootstrap();
+        let given = Provisioning::draw(&machine, place, artifact, part, &keys, bootstrap)?;
         let emulation = given.serve(&request.out, PowerOn::Clone)?;
         let plan = None;
         let clone =
             Drive { request, subject, machine, place, plan, chosen, keys, given, progress, cancel };
         let seen = match &emulation {
-            None => clone.first_time(begun, false)?,
-            Some(emulation) => emulation.inside(|| clone.first_time(begun, true))??,
+            None => clone.first_time(begun, false, link, role)?,
+            Some(emulation) => emulation.inside(|| clone.first_time(begun, true, link, role))??,
         };
         if let Some(emulation) = &emulation {
             // What became of the machine holds whether its log is whole or not.
@@ -193,23 +218,35 @@ impl Drive<'_> {
         Ok(seen)
     }
 
-    fn first_time(&self, begun: Instant, services: bool) -> std::result::Result<Seen, Broken> {
+    fn first_time(
+        &self,
+        begun: Instant,
+        services: bool,
+        link: Option<Arc<OwnedFd>>,
+        role: Role,
+    ) -> std::result::Result<Seen, Broken> {
         let scratch = evidence::scratch(&self.request.out)?;
         let held = Held::of(self.disks(scratch.path())?)?;
         let mut boot = self.boot(PowerOn::Clone, Some(begun), services);
         boot.deadlines = boot.deadlines.shared(AT_ONCE);
-        self.visit(&power_on(&boot, &held)?, false)
+        boot.link = link;
+        self.visit(&power_on(&boot, &held)?, role, false)
     }
 
-    /// Has a machine come to its normal state, asks it what it says of itself, ends its cluster where there is one, and
-    /// powers it off.
-    fn visit(&self, running: &Running, cluster: bool) -> std::result::Result<Seen, Broken> {
-        let reached = stages::reach(running, &self.keys, None, &mut |_| Ok(()));
+    /// Has a machine come to its normal state, asks it what it says of itself, has it meet the other one in its `role`,
+    /// ends the `cluster` where it is the first of one, and powers it off.
+    fn visit(
+        &self,
+        running: &Running,
+        role: Role,
+        cluster: bool,
+    ) -> std::result::Result<Seen, Broken> {
+        let reached = stages::reach(running, &self.keys, role.bootstrap(), &mut |_| Ok(()));
         cancelled(&reached.failure)?;
         running.host()?;
         let mut cause =
             reached.failure.as_ref().map(|(stage, failure)| running.cause(Some(*stage), failure));
-        let (mut portrait, mut ends, mut logs) = (None, Ends::new(), Vec::new());
+        let (mut portrait, mut late, mut logs) = (None, Late::new(), Vec::new());
         if let Some(guest) = &reached.guest {
             let ask = |_| match Answers::default().ask(PORTRAIT, guest, running) {
                 Err(failure) if failure.class() == Class::Interrupted => Err(failure),
@@ -217,9 +254,21 @@ impl Drive<'_> {
             };
             portrait = Some(running.stage(Stage::Rules, ask)?);
             running.host()?;
+            let tier = self.request.tier;
+            match role.meet(guest, running, tier, &self.given.told.node, cause.as_ref()) {
+                Ok(answers) => late.extend(answers),
+                Err(failure) => {
+                    let ended = Some((Stage::Joined, failure));
+                    cancelled(&ended)?;
+                    running.host()?;
+                    let told = |(stage, failure)| running.cause(Some(stage), &failure);
+                    cause = cause.or_else(|| ended.map(told));
+                }
+            }
+            drop(role); // the other machine needs this one no longer
             if cluster && cause.is_none() {
-                ends = running
-                    .stage(Stage::Rules, |_| ask::ends(guest, running, self.request.tier))?;
+                let ask = |_| ask::ends(guest, running, tier);
+                late.extend(running.stage(Stage::Rules, ask)?);
                 running.host()?;
             }
             if cause.is_some() {
@@ -227,10 +276,10 @@ impl Drive<'_> {
             }
             let ended = end(running)?;
             running.host()?;
-            let late = |failure| running.cause(Some(Stage::PowerOff), &failure);
-            cause = cause.or_else(|| ended.map(late));
+            let off = |failure| running.cause(Some(Stage::PowerOff), &failure);
+            cause = cause.or_else(|| ended.map(off));
         }
         let (laps, findings) = (running.laps(), running.findings());
-        Ok(Seen { power_on: running.which(), laps, cause, findings, logs, portrait, ends })
+        Ok(Seen { power_on: running.which(), laps, cause, findings, logs, portrait, late })
     }
 }

@@ -11,7 +11,7 @@ use crate::deadlines::Stage;
 use crate::guest::{Guest, Life as _};
 use crate::keys::Keys;
 use crate::run::{Running, Waited};
-use crate::seed::{CLIENT_NAME, KubeadmPlan, OBJECTS, POD_NAME, SENTINEL};
+use crate::seed::{Bootstrap, CLIENT_NAME, OBJECTS, POD_NAME, SENTINEL};
 
 /// A stage's result: a failure says which stage it was.
 type Staged<T> = std::result::Result<T, (Stage, Failure)>;
@@ -36,7 +36,7 @@ impl Reached<'_> {
 pub(super) fn reach<'a>(
     running: &'a Running<'a>,
     keys: &Keys,
-    plan: Option<&KubeadmPlan>,
+    bootstrap: Option<Bootstrap>,
     meanwhile: &mut dyn FnMut(&Guest) -> Result<()>,
 ) -> Reached<'a> {
     let console = |stage, enough: fn(crate::console::Reached) -> bool| {
@@ -56,7 +56,7 @@ pub(super) fn reach<'a>(
     match guest {
         Err(failure) => Reached { guest: None, failure: Some(failure) },
         Ok(guest) => {
-            let failure = settle(running, &guest, plan, meanwhile).err();
+            let failure = settle(running, &guest, bootstrap, meanwhile).err();
             Reached { guest: Some(guest), failure }
         }
     }
@@ -66,7 +66,7 @@ pub(super) fn reach<'a>(
 fn settle(
     running: &Running,
     guest: &Guest,
-    plan: Option<&KubeadmPlan>,
+    bootstrap: Option<Bootstrap>,
     meanwhile: &mut dyn FnMut(&Guest) -> Result<()>,
 ) -> Staged<()> {
     let wait = |stage: Stage, look: &dyn Fn(Duration) -> Result<Waited<()>>| {
@@ -75,12 +75,16 @@ fn settle(
             .stage(stage, |deadline| running.wait_for(deadline, || look(command)))
             .map_err(|failure| (stage, failure))
     };
-    let Some(plan) = plan else {
-        return wait(Stage::CloudInit, &|command| cloud_init(guest, command));
+    let bootstrapped = |stage, verb| {
+        wait(stage, &|command| cloud_init(guest, command))?;
+        bootstrapped(guest, verb, running.deadlines().command()).map_err(|failure| (stage, failure))
     };
-    wait(Stage::KubeadmInit, &|command| cloud_init(guest, command))?;
-    bootstrapped(guest, running.deadlines().command())
-        .map_err(|failure| (Stage::KubeadmInit, failure))?;
+    let plan = match bootstrap {
+        None => return wait(Stage::CloudInit, &|command| cloud_init(guest, command)),
+        Some(Bootstrap::Join(_)) => return bootstrapped(Stage::KubeadmJoin, "join"),
+        Some(Bootstrap::Init(plan)) => plan,
+    };
+    bootstrapped(Stage::KubeadmInit, "init")?;
     if plan.pod_image.is_some() {
         make_objects(guest, running.deadlines().command())
             .map_err(|failure| (Stage::PodRunning, failure))?;
@@ -112,7 +116,7 @@ fn cloud_init(guest: &Guest, command: Duration) -> Result<Waited<()>> {
 }
 
 /// Without the sentinel there is no cluster to wait for.
-fn bootstrapped(guest: &Guest, command: Duration) -> Result<()> {
+fn bootstrapped(guest: &Guest, verb: &str, command: Duration) -> Result<()> {
     const CAUSE: &str = "\
         log=/var/log/cloud-init-output.log\n\
         grep -E 'error execution phase|\\[ERROR ' \"$log\" || tail -n 3 \"$log\"";
@@ -121,7 +125,7 @@ fn bootstrapped(guest: &Guest, command: Duration) -> Result<()> {
     }
     let output = guest.run(&["sh", "-c", CAUSE], command)?;
     let said = output.text().lines().map(str::trim).collect::<Vec<_>>().join(" | ");
-    Err(Failure::new(Class::Verdict, format!("kubeadm init did not succeed: {said}")))
+    Err(Failure::new(Class::Verdict, format!("kubeadm {verb} did not succeed: {said}")))
 }
 
 /// The objects that a script printed as one JSON list; an API server that restarts is no reason to give up.

@@ -1,7 +1,9 @@
 //! The argument vector of QEMU for one machine: a pure function, reviewed as a golden file.
 
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use nodekiln_providers::{DiskBus, Firmware, NetworkCard};
 
@@ -41,6 +43,9 @@ pub struct Wires {
     pub ssh_port: u16,
     /// Whether QEMU runs in a network that holds the services of the guest's cloud and leads nowhere else.
     pub services: bool,
+    /// The machine's end of a wire to another machine of the run, a stream socket: QEMU has it as its standard input,
+    /// and the guest as a second card.
+    pub link: Option<Arc<OwnedFd>>,
 }
 
 /// A guest's kernel, started without a boot loader; for experiments and tests only.
@@ -81,6 +86,7 @@ pub fn arguments(setup: &Setup) -> Vec<OsString> {
     cd(&mut line, setup);
     kit(&mut line, setup.disks);
     network(&mut line, setup);
+    link(&mut line, setup);
     wires(&mut line, setup.wires);
     if let Some(direct) = setup.kernel {
         line.path("-kernel", "", &direct.kernel);
@@ -243,16 +249,30 @@ fn kit(line: &mut Line, disks: &Disks) {
 /// QEMU's user-mode network with no way out: `restrict=on` drops all that the guest sends
 /// elsewhere, and only the forwarded port leads in. Where the cloud's services are in QEMU's own network the
 /// guest has to get there, and there is nothing else to be reached.
+/// QEMU's name for the model of the machine's cards.
+fn card(setup: &Setup) -> &'static str {
+    match setup.machine.profile.network {
+        NetworkCard::VirtioNet => "virtio-net-pci",
+        NetworkCard::E1000e => "e1000e",
+        NetworkCard::Vmxnet3 => "vmxnet3",
+    }
+}
+
+/// Behind all other devices, so that their places on the bus, by which a guest names them, stay.
+fn link(line: &mut Line, setup: &Setup) {
+    if setup.wires.link.is_some() {
+        let mac = setup.wires.place.second_mac();
+        line.pair("-netdev", "socket,id=net1,fd=0");
+        line.pair("-device", &format!("{},netdev=net1,mac={mac},romfile=", card(setup)));
+    }
+}
+
 fn network(line: &mut Line, setup: &Setup) {
     let Wires { place, ssh_port: port, .. } = setup.wires;
     let own = place.network().map(|network| format!("net={network},")).unwrap_or_default();
     let mac = place.mac();
     let restrict = if setup.wires.services { "" } else { "restrict=on," };
-    let device = match setup.machine.profile.network {
-        NetworkCard::VirtioNet => "virtio-net-pci",
-        NetworkCard::E1000e => "e1000e",
-        NetworkCard::Vmxnet3 => "vmxnet3",
-    };
+    let device = card(setup);
     line.pair(
         "-netdev",
         &format!("user,id=net0,{own}{restrict}ipv6=off,hostfwd=tcp:127.0.0.1:{port}-:22"),

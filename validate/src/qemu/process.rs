@@ -47,7 +47,11 @@ impl Qemu {
         command.args(arguments(setup));
         let log = File::create(messages).or_io(|| format!("create {}", messages.display()))?;
         let also = log.try_clone().or_io(|| format!("open {}", messages.display()))?;
-        command.stdin(Stdio::null()).stdout(log).stderr(also);
+        let input = match &setup.wires.link {
+            None => Stdio::null(),
+            Some(end) => end.try_clone().or_io(|| "give QEMU its end of a wire".into())?.into(),
+        };
+        command.stdin(input).stdout(log).stderr(also);
         let shown = format!("{command:?}");
         let child =
             command.spawn().or_fail(Class::Missing, || format!("start {}", qemu.display()))?;

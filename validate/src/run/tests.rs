@@ -43,6 +43,7 @@ fn idle<T>(test: impl FnOnce(&Running) -> T) -> T {
         frames: Some(folder.path().join("frames.pcap")),
         out: folder.path(),
         services: false,
+        link: None,
         kernel: None,
         progress: &nodekiln_words::Silent,
         cancel: &cancel,

@@ -104,8 +104,8 @@ impl KubeadmPlan {
         let file = |path, mode, content| File { path, mode, content };
         let mut files = vec![
             file(KUBEADM_CONFIG, "0640", self.configuration()),
-            file("/run/cluster-api/placeholder", "0640", PLACEHOLDER.to_owned()),
-            file("/etc/cni/net.d/10-nodekiln.conflist", "0644", NETWORK_PLUGIN.to_owned()),
+            placeholder(),
+            network_plugin(NETWORK_PLUGIN.to_owned()),
         ];
         if let Some(image) = &self.pod_image {
             let contents =
@@ -121,7 +121,7 @@ impl KubeadmPlan {
     }
 
     /// kubeadm's API version: v1beta2 up to 1.21, v1beta3 up to 1.30, v1beta4 from 1.31.
-    fn api_version(&self) -> &'static str {
+    pub(super) fn api_version(&self) -> &'static str {
         match self.version.minor {
             ..=21 => "kubeadm.k8s.io/v1beta2",
             22..=30 => "kubeadm.k8s.io/v1beta3",
@@ -183,6 +183,19 @@ impl KubeadmPlan {
         }
     }
 
+    /// The same for `JoinConfiguration`: the first node may have been powered on a moment ago. Of its part
+    /// `discovery`, and from v1beta4 on of the document.
+    pub(super) fn join_timeouts(&self) -> (&'static str, &'static str) {
+        if self.version.minor < 31 {
+            ("  timeout: 20m0s\n", "")
+        } else {
+            (
+                "",
+                "timeouts:\n  discovery: 20m0s\n  kubeletHealthCheck: 10m0s\n  tlsBootstrap: 20m0s\n",
+            )
+        }
+    }
+
     /// Has kubeadm draw the keys of its certificates on an elliptic curve: under emulation each search for a pair of RSA
     /// primes takes seconds. No part of the image has a say in it. A feature gate from 1.19 on, which leaves the keys in
     /// kubeconfig files as they are; a setting of v1beta4.
@@ -195,7 +208,7 @@ impl KubeadmPlan {
     }
 
     /// A path up to 1.23; from 1.24 kubeadm wants a URL and warns without.
-    fn cri_socket(&self) -> &'static str {
+    pub(super) fn cri_socket(&self) -> &'static str {
         if self.version.minor < 24 {
             "/run/containerd/containerd.sock"
         } else {
@@ -206,6 +219,16 @@ impl KubeadmPlan {
 
 /// Cluster API's bootstrap provider puts some file here so that the folder of the sentinel exists.
 const PLACEHOLDER: &str = "this file makes the folder of the bootstrap's sentinel\n";
+
+pub(super) fn placeholder() -> File {
+    let content = PLACEHOLDER.to_owned();
+    File { path: "/run/cluster-api/placeholder", mode: "0640", content }
+}
+
+/// The network plugin's configuration, `content`.
+pub(super) fn network_plugin(content: String) -> File {
+    File { path: "/etc/cni/net.d/10-nodekiln.conflist", mode: "0644", content }
+}
 
 /// A network for pods on one node. It comes from the validator, never from the image; the image
 /// brings the plugins.

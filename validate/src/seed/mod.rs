@@ -4,10 +4,12 @@
 //! cloud-init's NoCloud datasource reads it. The user-data has the shape that Cluster API's
 //! kubeadm bootstrap provider sends, plus what the validator needs to look inside.
 
+mod join;
 mod kubeadm;
 mod medium;
 mod user_data;
 
+pub use join::{JOINED_POD, JoinPlan, TOKEN, way};
 pub(crate) use kubeadm::NETWORK_PLUGIN;
 pub use kubeadm::{CLIENT_NAME, HOST_PORT, KubeadmPlan, OBJECTS, POD_NAME, SENTINEL, node_name};
 
@@ -32,7 +34,16 @@ pub struct Seed<'a> {
     /// The keys of this run.
     pub keys: &'a Keys,
     /// What to bootstrap; `None` leaves the node alone.
-    pub kubeadm: Option<&'a KubeadmPlan>,
+    pub bootstrap: Option<Bootstrap<'a>>,
+}
+
+/// What cloud-init makes of the node with kubeadm.
+#[derive(Clone, Copy, Debug)]
+pub enum Bootstrap<'a> {
+    /// A cluster's first node.
+    Init(&'a KubeadmPlan),
+    /// Another node of a cluster.
+    Join(&'a JoinPlan),
 }
 
 /// A disk that NoCloud takes for its own, with these files.
@@ -120,7 +131,7 @@ mod tests {
             instance: Uuid::nil(),
             hostname: "node-1",
             keys: &keys,
-            kubeadm: plan.as_ref(),
+            bootstrap: plan.as_ref().map(Bootstrap::Init),
         };
         let text = user_data::render(&seed);
         // OpenSSH's private format holds a random check number and cannot be reviewed.
@@ -183,7 +194,7 @@ mod tests {
                 instance: Uuid::nil(),
                 hostname: "n",
                 keys: &keys,
-                kubeadm: plan.as_ref(),
+                bootstrap: plan.as_ref().map(Bootstrap::Init),
             };
             let text = seed.user_data();
             assert!(

@@ -5,8 +5,8 @@
 
 use std::fmt::Write as _;
 
-use super::Seed;
 use super::kubeadm;
+use super::{Bootstrap, Seed};
 use crate::keys::USER;
 
 /// One entry of `write_files`.
@@ -18,10 +18,14 @@ pub(super) struct File {
 
 pub(super) fn render(seed: &Seed) -> String {
     let mut text = String::from("## template: jinja\n#cloud-config\n\n");
-    if let Some(plan) = seed.kubeadm {
-        write_files(&mut text, &plan.files());
+    let bootstrap = seed.bootstrap.map(|bootstrap| match bootstrap {
+        Bootstrap::Init(plan) => (plan.files(), plan.commands()),
+        Bootstrap::Join(plan) => (plan.files(seed.place), plan.commands(seed.place)),
+    });
+    if let Some((files, commands)) = bootstrap {
+        write_files(&mut text, &files);
         text.push_str("runcmd:\n");
-        for command in plan.commands() {
+        for command in commands {
             let _ = writeln!(text, "  - {}", quoted(&command));
         }
     }

@@ -103,6 +103,7 @@ impl Bench {
             deadlines: Deadlines::new(self.chosen.engine, 1),
             out: self.folder.path(),
             services: false,
+            link: None,
             frames: None,
             kernel: None,
             progress: &Silent,

@@ -13,6 +13,7 @@ fn text(machine: &Machine, disks: &Disks, engine: Engine) -> String {
         frames: Some("/out/a/frames".into()),
         ssh_port: 40022,
         services: needs_namespace(&machine.profile, Way::Usual),
+        link: None,
     };
     let setup = Setup { machine, engine, disks, wires: &wires, kernel: None };
     let mut text = String::new();

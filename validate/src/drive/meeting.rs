@@ -1,0 +1,152 @@
+//! A first machine and one that joins its cluster: the wire between them, and how each waits for the other.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use nodekiln_words::{Class, Result, ResultExt as _};
+
+use super::ask::{self, Late};
+use super::stages::Reached;
+use crate::Tier;
+use crate::deadlines::Stage;
+use crate::guest::Guest;
+use crate::place::Place;
+use crate::report::Outcome;
+use crate::rules::Verdict;
+use crate::run::{Cause, Running, Waited};
+use crate::seed::{self, Bootstrap, JoinPlan, KubeadmPlan};
+
+/// How a machine joins, or why it cannot.
+pub(super) type Joining = std::result::Result<JoinPlan, Outcome>;
+
+/// Where the two wait for each other.
+#[derive(Default)]
+pub(super) struct Meeting {
+    /// The second node's name, once it has joined; or why it has not.
+    joined: OnceLock<std::result::Result<String, Outcome>>,
+    /// Whether the first machine needs the second one no longer.
+    asked: AtomicBool,
+}
+
+/// What a machine is to the other one.
+pub(super) enum Role<'a> {
+    /// Nothing: they are only compared.
+    Alone,
+    /// The cluster's first node, which is asked about the second.
+    First(&'a Meeting),
+    /// The node that joins.
+    Second(&'a JoinPlan, &'a Meeting),
+}
+
+/// Lets the other machine go on, however this one's visit ends.
+impl Drop for Role<'_> {
+    fn drop(&mut self) {
+        match self {
+            Self::Alone => {}
+            Self::First(meeting) => meeting.asked.store(true, Ordering::SeqCst),
+            Self::Second(_, meeting) => {
+                let _ = meeting.joined.set(Err(failed("the second machine did not come up")));
+            }
+        }
+    }
+}
+
+fn failed(why: &str) -> Outcome {
+    Outcome::Judged(Verdict::Fail(why.to_owned()))
+}
+
+/// Has the first node of a cluster say how others join it.
+///
+/// # Errors
+/// When the run is cancelled.
+pub(super) fn token(reached: &Reached, running: &Running, plan: &KubeadmPlan) -> Result<Joining> {
+    let Some(guest) = &reached.guest else {
+        return Ok(Err(Outcome::Unasked("the first machine is not there any more".to_owned())));
+    };
+    let join = guest
+        .run(&seed::TOKEN, running.deadlines().command())
+        .and_then(|answer| JoinPlan::of(plan, &answer.text()));
+    match join {
+        Err(failure) if failure.class() == Class::Interrupted => Err(failure),
+        Err(failure) => Ok(Err(failed(&failure.chain().join(": ")))),
+        Ok(plan) => Ok(Ok(plan)),
+    }
+}
+
+/// The two ends of a wire between two machines.
+///
+/// # Errors
+/// When this process may open no more files.
+pub(super) fn wire() -> Result<(Arc<OwnedFd>, Arc<OwnedFd>)> {
+    let (near, far) = UnixStream::pair().or_io(|| "make a wire between two guests".into())?;
+    Ok((Arc::new(near.into()), Arc::new(far.into())))
+}
+
+impl Role<'_> {
+    /// What the machine's user-data makes of it.
+    pub(super) fn bootstrap(&self) -> Option<Bootstrap<'_>> {
+        match self {
+            Self::Second(join, _) => Some(Bootstrap::Join(join)),
+            Self::Alone | Self::First(_) => None,
+        }
+    }
+
+    /// Plays the part of the machine that its cluster calls `node`; `cause` is why it did not come up whole. What the
+    /// first one says about the second is the answer.
+    ///
+    /// # Errors
+    /// When the machine dies, the run is cancelled or the other one is waited for too long.
+    pub(super) fn meet(
+        &self,
+        guest: &Guest,
+        running: &Running,
+        tier: Tier,
+        node: &str,
+        cause: Option<&Cause>,
+    ) -> Result<Late> {
+        let patience = running.deadlines().of(Stage::KubeadmJoin);
+        match self {
+            Self::Alone => Ok(Late::new()),
+            Self::First(_) if cause.is_some() => {
+                let why = failed("the first machine did not come up again: see power-cut");
+                Ok(ask::unjoined(tier, &why))
+            }
+            Self::First(meeting) => running.stage(Stage::Joined, |_| {
+                let way = seed::way(Place::FIRST, Place::CLONE);
+                guest.run(&["sh", "-c", &way], running.deadlines().command())?;
+                let joined = running.wait_for(patience, || {
+                    Ok(match meeting.joined.get() {
+                        Some(joined) => Waited::Done(joined.clone()),
+                        None => Waited::Still("the second machine has not joined".to_owned()),
+                    })
+                })?;
+                match joined {
+                    Ok(node) => ask::joined(guest, running, tier, &node),
+                    Err(outcome) => Ok(ask::unjoined(tier, &outcome)),
+                }
+            }),
+            Self::Second(_, meeting) => {
+                let joined = match cause {
+                    None => Ok(node.to_owned()),
+                    Some(cause) => {
+                        let stage = cause.stage.map_or("the run", |stage| stage.as_str());
+                        Err(failed(&format!(
+                            "the second machine, in stage {stage}: {}",
+                            cause.text
+                        )))
+                    }
+                };
+                let there = joined.is_ok();
+                let _ = meeting.joined.set(joined); // nobody else does
+                running.wait_for(patience, || {
+                    Ok(match !there || meeting.asked.load(Ordering::SeqCst) {
+                        true => Waited::Done(Late::new()),
+                        false => Waited::Still("the first machine still needs it".to_owned()),
+                    })
+                })
+            }
+        }
+    }
+}
