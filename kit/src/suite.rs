@@ -41,7 +41,7 @@ pub struct Flag {
 }
 
 /// Every flag that does not depend on a run.
-pub const FLAGS: [Flag; 13] = [
+pub const FLAGS: [Flag; 14] = [
     Flag {
         from: 20,
         to: 24,
@@ -89,6 +89,14 @@ pub const FLAGS: [Flag; 13] = [
         text: "--ginkgo.timeout=24h",
         why: "Ginkgo 2 ends a suite after an hour; the run has deadlines of its own",
         source: "Ginkgo 2, migration guide",
+    },
+    Flag {
+        from: 20,
+        to: 36,
+        when: When::Run,
+        text: "--server-start-timeout=15m0s",
+        why: "its API server may take longer than two minutes under emulation; the run has deadlines of its own",
+        source: "test/e2e_node/services/server.go",
     },
     Flag {
         from: 20,

@@ -160,8 +160,7 @@ fn root_growth(answer: &Output, _: &Context) -> Result<Verdict> {
 }
 
 /// Journal lines of priority "error" that say nothing about the image, each with the reason.
-const HARMLESS: [(&str, &str); 6] = [
-    ("kubelet", "no configuration before kubeadm has run; judged by the cluster rules afterwards"),
+const HARMLESS: [(&str, &str); 5] = [
     ("Failed to find module 'autofs4'", "systemd asks for what the kernel has built in"),
     ("platform regulatory.0", "wireless rules are no business of a virtual machine"),
     ("failed to load cni during init", "no network plugin is configured before a cluster has one"),
@@ -169,9 +168,17 @@ const HARMLESS: [(&str, &str); 6] = [
     ("RETBleed: WARNING: Spectre v2", "the emulated processor's own"),
 ];
 
-fn journal(answer: &Output, _: &Context) -> Result<Verdict> {
+/// The same where no cluster was made: until then the kubelet finds no configuration, and is started again and again.
+const HARMLESS_ALONE: [(&str, &str); 2] = [
+    (" kubelet[", "the kubelet's own words on that"),
+    ("kubelet.service", "systemd's words on that"),
+];
+
+fn journal(answer: &Output, context: &Context) -> Result<Verdict> {
     let text = text(answer)?;
-    let harmless = |line: &&str| HARMLESS.iter().any(|(needle, _)| line.contains(needle));
+    let alone = HARMLESS_ALONE.iter().filter(|_| !context.clustered());
+    let needles: Vec<&str> = HARMLESS.iter().chain(alone).map(|(needle, _)| *needle).collect();
+    let harmless = |line: &&str| needles.iter().any(|needle| line.contains(needle));
     let (known, telling): (Vec<&str>, Vec<&str>) = text.lines().partition(harmless);
     let shown: Vec<String> = telling.iter().take(12).map(|line| line.trim().to_owned()).collect();
     Ok(match telling.len() {
@@ -180,18 +187,26 @@ fn journal(answer: &Output, _: &Context) -> Result<Verdict> {
     })
 }
 
-/// Ports on which a node may listen: SSH, DHCP, time, name resolution on the link.
-const OPEN: [(&str, u16); 7] = [
-    ("tcp", 22),
-    ("udp", 68),
-    ("udp", 546),
-    ("udp", 123),
-    ("udp", 323),
-    ("tcp", 5355),
-    ("udp", 5355),
+/// Ports on which a node may listen, each with what for.
+const OPEN: [(&str, u16, &str); 7] = [
+    ("tcp", 22, "SSH"),
+    ("udp", 68, "the client of DHCP"),
+    ("udp", 546, "the client of DHCPv6"),
+    ("udp", 123, "NTP"),
+    ("udp", 323, "chrony's own control, by default on loopback addresses"),
+    ("tcp", 5355, "names on the link (LLMNR), systemd-resolved"),
+    ("udp", 5355, "the same"),
 ];
-/// Ports of a control-plane node.
-const CONTROL_PLANE: [u16; 7] = [6443, 2379, 2380, 10250, 10256, 10257, 10259];
+/// Ports of a control-plane node (Kubernetes, "Ports and Protocols"), each with whose it is.
+const CONTROL_PLANE: [(u16, &str); 7] = [
+    (6443, "kube-apiserver"),
+    (2379, "etcd, for clients"),
+    (2380, "etcd, for its peers"),
+    (10250, "the kubelet"),
+    (10256, "kube-proxy's health"),
+    (10257, "kube-controller-manager"),
+    (10259, "kube-scheduler"),
+];
 
 fn listeners(answer: &Output, context: &Context) -> Result<Verdict> {
     let text = text(answer)?;
@@ -202,8 +217,9 @@ fn listeners(answer: &Output, context: &Context) -> Result<Verdict> {
         let Some((address, port)) = local.rsplit_once(':') else { continue };
         let loopback = address.starts_with("127.") || address.starts_with("[::1]");
         let port: u16 = port.parse().unwrap_or(0);
-        let cluster = context.tier.clusters() && CONTROL_PLANE.contains(&port);
-        if !loopback && !cluster && !OPEN.contains(&(*protocol, port)) {
+        let cluster = context.tier.clusters() && CONTROL_PLANE.iter().any(|(own, _)| *own == port);
+        let open = OPEN.iter().any(|(kind, own, _)| (*kind, *own) == (*protocol, port));
+        if !loopback && !cluster && !open {
             let process = fields.get(6).copied().unwrap_or("an unknown process");
             wrong.push(format!("{protocol} {local} {process}"));
         }
@@ -262,10 +278,19 @@ mod mutations {
         ),
         Answer::new(
             "journal",
-            "[   15.123456] node-1 kubelet[912]: E1101 00:00:15 server.go:198] failed to load Kubelet config file\n",
-            &[Mutation::new("a service told of an error", "fatal: no keys", |guest| {
-                guest.prints.push_str("[    5.200000] node-1 sshd[433]: fatal: no keys\n");
-            })],
+            "[    2.100000] node-1 systemd[1]: Failed to find module 'autofs4'\n",
+            &[
+                Mutation::new("a service told of an error", "fatal: no keys", |guest| {
+                    guest.prints.push_str("[    5.200000] node-1 sshd[433]: fatal: no keys\n");
+                }),
+                Mutation::new("the kubelet of a cluster told of one", "no space left", |guest| {
+                    guest.prints.push_str("[   95.2] node-1 kubelet[912]: no space left on device\n");
+                }),
+                Mutation::new("a line that only has the kubelet's name", "disk of kubelet", |guest| {
+                    guest.tier = crate::Tier::Boot;
+                    guest.prints.push_str("[    5.2] node-1 lvm[433]: no disk of kubelet\n");
+                }),
+            ],
         ),
         Answer::new(
             "listeners",
@@ -299,6 +324,14 @@ mod tests {
         let kubelet = "kubelet.service loaded failed failed kubelet\n";
         let boot = context(&expect, Tier::Boot);
         assert!(passes(&judge_with("failed-units", kubelet, 0, &boot).unwrap()));
+    }
+
+    #[test]
+    fn the_kubelet_may_complain_where_there_is_no_cluster() {
+        let expect = Expectations::default();
+        let line = "[   15.1] node-1 kubelet[912]: E1101 server.go:198] failed to load Kubelet config file\n";
+        let boot = context(&expect, Tier::Boot);
+        assert!(passes(&judge_with("journal", line, 0, &boot).unwrap()));
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub(crate) fn fidelity(tier: Tier, cloud: Cloud) -> Vec<String> {
         list.push("no cluster: kubeadm init was not run");
     } else {
         list.push(
-            "one control-plane node: joining, other network plugins and upgrades were not run",
+            "one control-plane node, and one more at most: other network plugins and upgrades were not run",
         );
         list.push("no node conformance suite");
     }
