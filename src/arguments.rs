@@ -444,7 +444,7 @@ pub(crate) struct Validate {
     /// Run only the specs of node conformance whose text matches this regular expression.
     #[arg(long, value_name = "REGEX", requires = "kit")]
     pub(crate) focus: Option<String>,
-    /// Cut the specs into this many parts, of which `--shard` says the one to run.
+    /// Cut the specs into this many parts, of which `--shard` says the one to run; give each an `--out` of its own.
     #[arg(long, value_name = "N", requires = "kit")]
     pub(crate) shards: Option<usize>,
     /// The part to run, from 1.

@@ -170,6 +170,10 @@ fn request(
 /// The kit and the specs, where the tier needs them.
 fn conformance(verb: &Validate) -> Result<Option<Asked>> {
     let Some(kit) = &verb.kit else { return Ok(None) };
+    if tier(verb) != room::Tier::Conformance {
+        return Err(Failure::input("`--kit` is of the conformance tier")
+            .with_help("add `--tier conformance`, or leave out the kit"));
+    }
     let shard = verb.shards.map(|shards| Shard::new(verb.shard, shards)).transpose()?;
     let (kit, focus, resume) = (kit.clone(), verb.focus.clone(), verb.resume);
     Ok(Some(Asked { kit, focus, shard, resume }))

@@ -17,7 +17,7 @@ use crate::accelerator::Chosen;
 use crate::artifact::{Artifact, Opened};
 use crate::boot_times::BootTimes;
 use crate::checks::{Context, is_own};
-use crate::conformance::{self, Conformance};
+use crate::conformance::{self, Conformance, Ended};
 use crate::console::Finding;
 use crate::deadlines::Deadlines;
 use crate::deadlines::Stage;
@@ -34,7 +34,7 @@ use crate::report::{Excerpt, Further, Judged, Metadata, Network};
 use crate::run::{Boot, Broken, Cause, Lap, Running};
 use crate::seed::{Bootstrap, KubeadmPlan};
 use crate::traffic::Traffic;
-use crate::{Request, evidence, program};
+use crate::{Expectations, Request, evidence, program};
 
 /// What one boot has shown.
 #[derive(Default)]
@@ -236,9 +236,7 @@ impl Drive<'_> {
                 if let (Some(guest), true) = (&reached.guest, plan.is_some() && reached.cluster())
                     && running.check().is_ok()
                 {
-                    let ask = |_| ask::ends(guest, running, request.tier);
-                    late.extend(running.stage(Stage::Rules, ask)?);
-                    running.host()?;
+                    late.extend(self.end_cluster(guest, running, &mut logs)?);
                 }
                 let ended = end(running)?; // 9. power off
                 running.host()?;
@@ -274,6 +272,40 @@ impl Drive<'_> {
             further,
             conformance,
         })
+    }
+
+    /// Ends the cluster of a machine that is not powered on again; fetches its logs where that goes wrong and they were
+    /// not before.
+    fn end_cluster(
+        &self,
+        guest: &Guest,
+        running: &Running,
+        logs: &mut Vec<Excerpt>,
+    ) -> std::result::Result<ask::Late, Broken> {
+        let Self { request, given, .. } = self;
+        let ask = |_| ask::ends(guest, running, request.tier, &given.told.node);
+        let late = running.stage(Stage::Rules, ask)?;
+        running.host()?;
+        let expect = request.claims();
+        if logs.is_empty() && !ask::sound(&late, &self.context(&expect)) {
+            *logs = ask::fetch_logs(guest, &request.out, running)?;
+        }
+        Ok(late)
+    }
+
+    /// What is known besides answers where nothing was seen of the machine from without.
+    fn context<'b>(&'b self, expect: &'b Expectations) -> Context<'b> {
+        Context {
+            expect,
+            claimed: self.request.expect.is_some(),
+            tier: self.request.tier,
+            told: &self.given.told,
+            observed: None,
+            console: &[],
+            traffic: None,
+            asked: None,
+            conformance: None,
+        }
     }
 
     /// What the guest has reached for; a rule tells where that cannot be read.
@@ -324,7 +356,19 @@ impl Drive<'_> {
         let mut found = specs.nothing_yet();
         if let (Some(guest), None) = (guest, &cause) {
             let stage = Stage::Conformance;
-            let ran = running.stage(stage, |_| specs.run(guest, running, &mut found));
+            let mut unkept = None;
+            let ran = running.stage(stage, |_| {
+                specs.run(guest, running, &mut found).or_else(|ended| match ended {
+                    Ended::Guest(failure) => Err(failure),
+                    Ended::Host(failure) => {
+                        unkept = Some(failure); // says nothing about the image
+                        Ok(())
+                    }
+                })
+            });
+            if let Some(failure) = unkept {
+                return Err(failure.into());
+            }
             if let Err(failure) = ran {
                 let ended = Some((stage, failure));
                 cancelled(&ended)?;

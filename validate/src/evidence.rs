@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use nodekiln_words::{Failure, Result, ResultExt as _};
 
+use crate::conformance;
 use crate::power_on::PowerOn;
 use crate::report::{self, Kept, Report};
 
@@ -42,11 +43,12 @@ pub(crate) struct Evidence {
 }
 
 impl Evidence {
-    /// Makes `folder` where it is missing, locks it, and clears it of what earlier runs left.
+    /// Makes `folder` where it is missing, locks it, and clears it of what earlier runs left, but for what became of
+    /// specs where this one goes on with them.
     ///
     /// # Errors
     /// When another run has it, or it cannot be written.
-    pub(crate) fn open(folder: &Path) -> Result<Self> {
+    pub(crate) fn open(folder: &Path, resume: bool) -> Result<Self> {
         fs_err::create_dir_all(folder).or_io(|| "make the output folder".into())?;
         let lock = fs_err::File::open(folder).or_io(|| "open the output folder".into())?;
         match lock.file().try_lock() {
@@ -57,6 +59,11 @@ impl Evidence {
             }
         }
         clear(folder)?;
+        let specs = folder.join(conformance::FOLDER);
+        if !resume && specs.exists() {
+            conformance::clear(&specs)?;
+            let _ = fs_err::remove_dir(&specs); // what else is in it is not ours
+        }
         Ok(Self { folder: folder.to_owned(), _lock: lock })
     }
 
@@ -197,7 +204,7 @@ mod tests {
         ]) {
             fs_err::write(path(name), "old").unwrap();
         }
-        let _evidence = Evidence::open(folder.path()).unwrap();
+        let _evidence = Evidence::open(folder.path(), false).unwrap();
         assert_eq!(names(folder.path()), [".overlay-mine", "kept", "notes.txt"]);
         assert_eq!(names(&path("kept")), ["report.json"]);
         assert_eq!(names(&path(".overlay-mine")), ["letter.txt"]);
@@ -206,20 +213,20 @@ mod tests {
     #[test]
     fn a_folder_belongs_to_one_run_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
-        let first = Evidence::open(folder.path()).unwrap();
+        let first = Evidence::open(folder.path(), false).unwrap();
         fs_err::write(folder.path().join(CONSOLE), "the first run's").unwrap();
-        let failure = Evidence::open(folder.path()).unwrap_err();
+        let failure = Evidence::open(folder.path(), false).unwrap_err();
         assert_eq!(failure.class(), Class::Input);
         assert!(failure.help().is_some_and(|help| help.contains("--out")));
         assert_eq!(names(folder.path()), [CONSOLE]);
         drop(first);
-        Evidence::open(folder.path()).unwrap();
+        Evidence::open(folder.path(), false).unwrap();
     }
 
     #[test]
     fn report_json_is_written_last_and_only_after_the_others() {
         let folder = tempfile::tempdir().unwrap();
-        let evidence = Evidence::open(folder.path()).unwrap();
+        let evidence = Evidence::open(folder.path(), false).unwrap();
         evidence.keep(&sample()).unwrap();
         let all = ["junit.xml", "report.html", "report.json", "report.txt", "summary.md"];
         assert_eq!(names(folder.path()), all);

@@ -182,6 +182,12 @@ pub struct Request {
 }
 
 impl Request {
+    /// Whether it goes on with the specs of an earlier run.
+    fn resumes(&self) -> bool {
+        self.tier == Tier::Conformance
+            && self.conformance.as_ref().is_some_and(|asked| asked.resume)
+    }
+
     /// The claims, or none.
     fn claims(&self) -> Expectations {
         self.expect.clone().unwrap_or_default()
@@ -200,7 +206,7 @@ pub fn validate(request: &Request, progress: &dyn Progress, cancel: &Cancel) -> 
     let artifact = artifact::identify(&request.image)?; // 1. is it an image at all?
     let part = part(request)?;
     let plan = part.map_or(Ok(None), |part| kubeadm_plan(request, part.cloud))?;
-    let evidence = Evidence::open(&request.out)?;
+    let evidence = Evidence::open(&request.out, request.resumes())?;
     let digests = request.tier.boots() || request.digests;
     let digest = || digests.then(|| artifact.digest(progress, cancel)).transpose();
     let before = digest()?; // 2. what exactly is judged

@@ -106,17 +106,21 @@ described() {
 	ctr containers info "$1" 2>/dev/null || refuse "no such pod: $1"
 }
 
-# The containers of a pod, which share a label with its sandbox.
+# The containers in a pod's sandbox. Those of a pod share a label with it; after a reboot a pod has a second sandbox.
 containers_of() {
 	facts=$(described "$1")
 	uid=$(echo "$facts" | sed -n 's/.*"io.kubernetes.pod.uid": "\([^"]*\)".*/\1/p' | head -n 1)
 	[ -n "$uid" ] || refuse "$1 is no pod's sandbox"
 	kind='labels."io.cri-containerd.kind"==container'
-	ctr containers list -q "$kind,labels.\"io.kubernetes.pod.uid\"==$uid"
+	known=$(ctr containers list -q "$kind,labels.\"io.kubernetes.pod.uid\"==$uid")
+	for one in $known; do
+		facts=$(described "$one")
+		case $facts in *"\"io.kubernetes.cri.sandbox-id\": \"$1\""*) echo "$one" ;; esac
+	done
 }
 
 runs() {
-	states=$(ctr tasks list)
+	states=$(ctr tasks list) || refuse "containerd does not answer at $socket"
 	echo "$states" | while read -r id _ state; do
 		[ "$id $state" != "$1 RUNNING" ] || echo "$id"
 	done | grep -q .
@@ -142,7 +146,7 @@ stop_pod() {
 		rm -f "/run/netns/$network"
 	fi
 	shared=$(cut -d ' ' -f 2 /proc/mounts | grep "/sandboxes/$1/shm\$" || true)
-	[ -z "$shared" ] || umount "$shared"
+	[ -z "$shared" ] || umount -l "$shared"
 	echo "Stopped sandbox $1"
 }
 

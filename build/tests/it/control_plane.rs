@@ -189,7 +189,7 @@ for last; do :; done
 case "$*" in
 "containers info "*) [ -e "/run/containers/$last" ] || exit 1
   printf '"Labels": {\n  "io.kubernetes.pod.uid": "%s"\n},\n' "$(cat "/run/containers/$last")"
-  printf '"path": "/var/run/netns/cni-1"\n' ;;
+  printf '"path": "/var/run/netns/cni-1",\n"io.kubernetes.cri.sandbox-id": "one"\n' ;;
 "containers list -q "*) cd /run/containers
   for one in *; do case "$one $last" in two*"==$(cat "$one")") echo "$one" ;; esac; done ;;
 "tasks list") echo "TASK PID STATUS"; cd /run/tasks; for one in *; do echo "$one 7 RUNNING"; done ;;

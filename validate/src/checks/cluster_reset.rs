@@ -33,7 +33,7 @@ pub(super) const RULES: &[Rule] = &[Rule {
     judge: Judge::Machine(Ask::End(RESET), kubeadm_reset),
 }];
 
-/// Waits for the node, which may have been powered on a moment ago; takes the cluster down, and looks for what
+/// Waits for the node of this name, which may have been powered on a moment ago; takes the cluster down, and looks for what
 /// kubeadm removes and for what it says it leaves.
 const RESET: &str = concat!(
     api_script!(
@@ -42,8 +42,9 @@ end = time.monotonic() + 180
 seen = "no answer"
 while time.monotonic() < end:
     try:
-        nodes = wait("/api/v1/nodes", lambda nodes: nodes and all(map(ready, nodes)), 60)
-        seen = "ready" if nodes and all(map(ready, nodes)) else "not ready"
+        one = "/api/v1/nodes?fieldSelector=metadata.name%3D" + sys.argv[1]
+        nodes = wait(one, lambda nodes: any(map(ready, nodes)), 60)
+        seen = "ready" if any(map(ready, nodes)) else "not ready"
         if seen == "ready":
             break
     except (OSError, ValueError, http.client.HTTPException, Refused) as error:

@@ -60,9 +60,9 @@ pub enum Ask {
     /// The same, about any cluster. It changes nothing: any host may be asked.
     Standing(&'static str),
     /// The same, asked only where a cluster was bootstrapped, and last of all before the machine goes off for good: it
-    /// ends the cluster.
+    /// ends the cluster. The script's argument is the machine's node.
     End(&'static str),
-    /// The same, asked of a cluster that a second machine, the script's argument, has joined.
+    /// The same, asked of a cluster that a second machine has joined, whose node is the script's argument.
     Joined(&'static str),
     /// The ways of logging in that the SSH server offers, as standard output.
     LoginMethods,

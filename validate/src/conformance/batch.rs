@@ -20,6 +20,8 @@ const WORK: &str = "/var/lib/nodekiln-kit/work";
 const SPECS_OF_SETUP: u32 = 3;
 /// Last bytes of the suite's log that are fetched.
 const LOG_BYTES: &str = "8388608";
+/// What to do about a suite that does not start.
+const SEE_LOG: &str = "conformance/batch-*.log in the evidence has the whole log";
 /// How often a failure's text is kept, in bytes: the suite's own report is beside it whole.
 const LONGEST_SAID: usize = 2000;
 
@@ -33,11 +35,30 @@ pub(super) struct Suite<'a> {
 
 /// How a batch ended.
 pub(super) enum End {
-    /// With a report.
+    /// With a report; one that was ended at its deadline has only the specs that had run by then.
     Reported(BTreeMap<String, Spec>),
     /// Without one; the last that is known.
     Died(String),
 }
+
+/// Why there is no telling what a batch came to.
+pub(crate) enum Ended {
+    /// The guest died, the run was cancelled, or the suite could not be set up in it.
+    Guest(Failure),
+    /// What the suite left could not be kept on the host.
+    Host(Failure),
+}
+
+impl From<Failure> for Ended {
+    fn from(failure: Failure) -> Self {
+        Self::Guest(failure)
+    }
+}
+
+/// Begins what the suite says before its first spec; what ends earlier ends with every spec.
+const BEGINS: &str = "Running Suite:";
+/// Exit codes of timeout(1) where it ended the suite.
+const TIMED_OUT: [&str; 2] = ["124", "137"];
 
 /// Starts the suite and leaves it to itself. The suite fetches a manifest from the network before it reads its
 /// flags: a proxy that refuses ends that at once, where a network without answer would take minutes. Nothing
@@ -66,7 +87,7 @@ impl Suite<'_> {
     ///
     /// # Errors
     /// When the guest dies, the run is cancelled, or the suite's own set-up fails: no spec could run then.
-    pub(super) fn run(&self, specs: &[String]) -> Result<End> {
+    pub(super) fn run(&self, specs: &[String]) -> std::result::Result<End, Ended> {
         let Self { guest, running, node, folder } = self;
         let (command, setup) =
             (running.deadlines().command(), running.deadlines().of(Stage::Conformance));
@@ -92,16 +113,34 @@ impl Suite<'_> {
         let tail: Vec<&str> = tail.iter().map(String::as_str).collect();
         let log = guest.run(&tail, command)?;
         let report = guest.run(&["sh", "-c", "cat \"$1\"/*.xml", "report", &reports], command)?;
-        let number = number(folder)?;
+        let number = number(folder).map_err(Ended::Host)?;
         let keep = |ending: &str, bytes: &[u8]| {
             let path = folder.join(format!("{}{number}.{ending}", kept::BATCH));
             fs_err::write(&path, bytes).or_io(|| format!("write {}", path.display()))
         };
-        keep("log", &log.stdout)?;
-        keep("xml", &report.stdout)?;
+        keep("log", &log.stdout).map_err(Ended::Host)?;
+        keep("xml", &report.stdout).map_err(Ended::Host)?;
         let log = log.text();
         match junit::read(&report.text()) {
-            Ok(cases) => results(specs, cases, &log).map(End::Reported),
+            Ok(cases) => {
+                let told: Vec<String>;
+                let specs = if TIMED_OUT.contains(&status.as_str()) {
+                    let ran = junit::by_spec(cases.clone());
+                    told = specs.iter().filter(|spec| ran.contains_key(*spec)).cloned().collect();
+                    &told
+                } else {
+                    specs
+                };
+                if specs.is_empty() {
+                    return Ok(End::Died(last_words(&status, &log)));
+                }
+                Ok(End::Reported(results(specs, cases, &log)?))
+            }
+            Err(_) if !log.contains(BEGINS) => {
+                let last = last_words(&status, &log);
+                let text = format!("the suite ends before its first spec: {last}");
+                Err(Failure::new(Class::Verdict, text).with_help(SEE_LOG).into())
+            }
             Err(_) => Ok(End::Died(last_words(&status, &log))),
         }
     }
@@ -145,7 +184,7 @@ fn results(specs: &[String], cases: Vec<Case>, log: &str) -> Result<BTreeMap<Str
     if let Some(said) = setup {
         let said = shortened(said).replace('\n', " | ");
         return Err(Failure::new(Class::Verdict, format!("the suite could not be set up: {said}"))
-            .with_help("conformance/batch-*.log in the evidence has the whole log"));
+            .with_help(SEE_LOG));
     }
     let reasons = said::reasons(log, specs);
     let result = |spec: &String| {

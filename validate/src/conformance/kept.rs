@@ -83,7 +83,7 @@ impl Kept {
 }
 
 /// Removes what a run leaves, by name.
-fn clear(folder: &Path) -> Result<()> {
+pub(crate) fn clear(folder: &Path) -> Result<()> {
     let clearing = || format!("clear {}", folder.display());
     for entry in fs_err::read_dir(folder).or_io(clearing)? {
         let entry = entry.or_io(clearing)?;

@@ -12,6 +12,7 @@ mod said;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use nodekiln_kit::{Kit, Selected, Shard, Wanted};
 use nodekiln_recipes::recipe::Version;
@@ -19,8 +20,10 @@ use nodekiln_words::{Cancel, Failure, Result, ResultExt as _, Sha256};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::batch::Ended;
 pub(crate) use self::guest::SERIAL;
 use self::kept::Kept;
+pub(crate) use self::kept::clear;
 use crate::Expectations;
 use crate::guest::Guest;
 use crate::run::Running;
@@ -91,8 +94,8 @@ pub(crate) struct Plan {
     digest: Sha256,
     selected: Selected,
     asked: Asked,
-    image: Sha256,
     folder: PathBuf,
+    kept: Mutex<Kept>,
 }
 
 impl Plan {
@@ -118,7 +121,8 @@ impl Plan {
         let path = fs_err::canonicalize(&kit.path).or_io(reading)?; // QEMU may run elsewhere
         let kit = Kit { path, ..kit };
         let (asked, folder) = (asked.clone(), out.join(FOLDER));
-        Ok(Self { kit, digest, selected, asked, image, folder })
+        let kept = Mutex::new(Kept::open(&folder, image, digest, asked.resume)?);
+        Ok(Self { kit, digest, selected, asked, folder, kept })
     }
 
     /// The kit's file, which the guest is given as a disk.
@@ -129,15 +133,15 @@ impl Plan {
     /// Runs the specs in `guest`; what became of them is in `found` also when this fails.
     ///
     /// # Errors
-    /// When the guest dies, the run is cancelled, the suite cannot be set up or a result cannot be kept.
+    /// When the guest dies, the run is cancelled or the suite cannot be set up; or a result cannot be kept.
     pub(crate) fn run(
         &self,
         guest: &Guest,
         running: &Running,
         found: &mut Conformance,
-    ) -> Result<()> {
+    ) -> std::result::Result<(), Ended> {
         *found = self.nothing_yet();
-        let mut kept = Kept::open(&self.folder, self.image, self.digest, self.asked.resume)?;
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         for (spec, result) in kept.specs() {
             if let Some(place) = found.specs.get_mut(spec) {
                 *place = result.clone(); // 1. what an earlier run has found
@@ -156,7 +160,12 @@ impl Plan {
         while let Some(specs) = batches.pop() {
             match suite.run(&specs)? {
                 batch::End::Reported(results) => {
-                    kept.add(&results)?; // 3. what came of a batch
+                    let left: Vec<String> =
+                        specs.iter().filter(|spec| !results.contains_key(*spec)).cloned().collect();
+                    if !left.is_empty() {
+                        batches.push(left); // its time was over
+                    }
+                    kept.add(&results).map_err(Ended::Host)?; // 3. what came of a batch
                     found.specs.extend(results);
                 }
                 batch::End::Died(why) => match specs.as_slice() {
@@ -164,7 +173,7 @@ impl Plan {
                         let outcome = Outcome::Failed(format!("the suite ended with it: {why}"));
                         let result =
                             BTreeMap::from([(spec.clone(), Spec { outcome, seconds: 0.0 })]);
-                        kept.add(&result)?;
+                        kept.add(&result).map_err(Ended::Host)?;
                         found.specs.extend(result);
                     }
                     _ => {

@@ -18,7 +18,7 @@ use crate::run::Running;
 use crate::{Request, Tier};
 
 /// How much longer than a short command a second node, or the end of a cluster, may take.
-const LATE: u32 = 8;
+const LATE: u32 = 20;
 
 /// Whether a rule's outcome calls for a look at the guest's logs.
 pub(super) fn fine(rule: &Judged) -> bool {
@@ -127,9 +127,9 @@ pub(super) fn ask_all(
 /// What came of the questions that are asked after the others, by rule: answers, or why there are none.
 pub(super) type Late = Vec<(&'static Rule, std::result::Result<Output, Outcome>)>;
 
-/// Asks what ends the cluster: nothing can be asked of it afterwards.
-pub(super) fn ends(guest: &Guest, running: &Running, tier: Tier) -> Result<Late> {
-    late(guest, running, tier, &[], |ask| match ask {
+/// Asks what ends the cluster of the machine that it calls `node`: nothing can be asked of it afterwards.
+pub(super) fn ends(guest: &Guest, running: &Running, tier: Tier, node: &str) -> Result<Late> {
+    late(guest, running, tier, &["end", node], |ask| match ask {
         Ask::End(script) => Some(script),
         _ => None,
     })
@@ -168,6 +168,16 @@ fn late(
 pub(super) fn unjoined(tier: Tier, outcome: &Outcome) -> Late {
     let rules = rules_of(tier).filter(|rule| matches!(checks::ask(rule), Ask::Joined(_)));
     rules.map(|rule| (rule, Err(outcome.clone()))).collect()
+}
+
+/// Whether none of the answers that came late turns its rule red.
+pub(super) fn sound(late: &Late, context: &Context) -> bool {
+    late.iter().all(|(rule, answer)| match answer {
+        Ok(answer) => {
+            !matches!(checks::verdict(rule, answer, context), Err(_) | Ok(Verdict::Fail(_)))
+        }
+        Err(outcome) => !matches!(outcome, Outcome::Unasked(_) | Outcome::Judged(Verdict::Fail(_))),
+    })
 }
 
 /// Judges the rules of the questions that were asked after the others.

@@ -133,7 +133,12 @@ impl Seen {
     /// Both answers, or what came of a machine that gave none.
     fn against<'a>(&'a self, first: &'a Output) -> std::result::Result<Pair<'a>, Outcome> {
         let fail = |text: String| Outcome::Judged(Verdict::Fail(text));
-        if let Some(cause) = &self.cause {
+        // A second node that does not join is its own rule's affair, where the machine itself came up.
+        let joining = |cause: &&Cause| {
+            matches!(cause.stage, Some(Stage::KubeadmJoin | Stage::Joined))
+                && self.portrait.is_some()
+        };
+        if let Some(cause) = self.cause.as_ref().filter(|cause| !joining(cause)) {
             let stage = cause.stage.map_or("the run", |stage| stage.as_str());
             return Err(fail(format!("in stage {stage}: {}", cause.text)));
         }
@@ -265,13 +270,15 @@ impl Drive<'_> {
                     cause = cause.or_else(|| ended.map(told));
                 }
             }
-            drop(role); // the other machine needs this one no longer
+            let expect = self.request.claims();
+            let context = self.context(&expect);
+            let joined = role.part(ask::sound(&late, &context));
             if cluster && cause.is_none() {
-                let ask = |_| ask::ends(guest, running, tier);
+                let ask = |_| ask::ends(guest, running, tier, &self.given.told.node);
                 late.extend(running.stage(Stage::Rules, ask)?);
                 running.host()?;
             }
-            if cause.is_some() {
+            if cause.is_some() || !joined || !ask::sound(&late, &context) {
                 logs = ask::fetch_logs(guest, &self.request.out, running)?;
             }
             let ended = end(running)?;

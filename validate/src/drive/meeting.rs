@@ -2,10 +2,10 @@
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use nodekiln_words::{Class, Result, ResultExt as _};
+use nodekiln_words::{Class, Failure, Result, ResultExt as _};
 
 use super::ask::{self, Late};
 use super::stages::Reached;
@@ -26,8 +26,8 @@ pub(super) type Joining = std::result::Result<JoinPlan, Outcome>;
 pub(super) struct Meeting {
     /// The second node's name, once it has joined; or why it has not.
     joined: OnceLock<std::result::Result<String, Outcome>>,
-    /// Whether the first machine needs the second one no longer.
-    asked: AtomicBool,
+    /// Set when the first machine needs the second one no longer: whether nothing was wrong with it.
+    asked: OnceLock<bool>,
 }
 
 /// What a machine is to the other one.
@@ -45,7 +45,9 @@ impl Drop for Role<'_> {
     fn drop(&mut self) {
         match self {
             Self::Alone => {}
-            Self::First(meeting) => meeting.asked.store(true, Ordering::SeqCst),
+            Self::First(meeting) => {
+                let _ = meeting.asked.set(false);
+            }
             Self::Second(_, meeting) => {
                 let _ = meeting.joined.set(Err(failed("the second machine did not come up")));
             }
@@ -65,9 +67,16 @@ pub(super) fn token(reached: &Reached, running: &Running, plan: &KubeadmPlan) ->
     let Some(guest) = &reached.guest else {
         return Ok(Err(Outcome::Unasked("the first machine is not there any more".to_owned())));
     };
-    let join = guest
-        .run(&seed::TOKEN, running.deadlines().command())
-        .and_then(|answer| JoinPlan::of(plan, &answer.text()));
+    let answer = guest.run(&seed::TOKEN, running.deadlines().command());
+    let join = answer.and_then(|answer| {
+        if answer.status == 0 {
+            return JoinPlan::of(plan, &answer.text());
+        }
+        let said = answer.error_text(); // the token is no error
+        let said = said.lines().rfind(|line| !line.is_empty()).unwrap_or("it said nothing");
+        let text = format!("`kubeadm token create` ended with {}: {said}", answer.status);
+        Err(Failure::new(Class::Verdict, text))
+    });
     match join {
         Err(failure) if failure.class() == Class::Interrupted => Err(failure),
         Err(failure) => Ok(Err(failed(&failure.chain().join(": ")))),
@@ -106,7 +115,6 @@ impl Role<'_> {
         node: &str,
         cause: Option<&Cause>,
     ) -> Result<Late> {
-        let patience = running.deadlines().of(Stage::KubeadmJoin);
         match self {
             Self::Alone => Ok(Late::new()),
             Self::First(_) if cause.is_some() => {
@@ -115,8 +123,14 @@ impl Role<'_> {
             }
             Self::First(meeting) => running.stage(Stage::Joined, |_| {
                 let way = seed::way(Place::FIRST, Place::CLONE);
-                guest.run(&["sh", "-c", &way], running.deadlines().command())?;
-                let joined = running.wait_for(patience, || {
+                let led = guest.run(&["sh", "-c", &way], running.deadlines().command())?;
+                if led.status != 0 {
+                    let text =
+                        format!("there is no way to the second machine: {}", led.error_text());
+                    return Ok(ask::unjoined(tier, &failed(text.trim())));
+                }
+                // The second machine has deadlines, and tells whatever ends it.
+                let joined = running.wait_for(Duration::MAX, || {
                     Ok(match meeting.joined.get() {
                         Some(joined) => Waited::Done(joined.clone()),
                         None => Waited::Still("the second machine has not joined".to_owned()),
@@ -140,13 +154,27 @@ impl Role<'_> {
                 };
                 let there = joined.is_ok();
                 let _ = meeting.joined.set(joined); // nobody else does
-                running.wait_for(patience, || {
-                    Ok(match !there || meeting.asked.load(Ordering::SeqCst) {
+                // The first machine has deadlines, and tells whatever ends it.
+                running.wait_for(Duration::MAX, || {
+                    Ok(match !there || meeting.asked.get().is_some() {
                         true => Waited::Done(Late::new()),
                         false => Waited::Still("the first machine still needs it".to_owned()),
                     })
                 })
             }
+        }
+    }
+
+    /// Lets the second machine go; `sound` is whether nothing was wrong with it. What the first one was told of it, in
+    /// the second's own place.
+    pub(super) fn part(&self, sound: bool) -> bool {
+        match self {
+            Self::Alone => sound,
+            Self::First(meeting) => {
+                let _ = meeting.asked.set(sound);
+                sound
+            }
+            Self::Second(_, meeting) => sound && meeting.asked.get() == Some(&true),
         }
     }
 }

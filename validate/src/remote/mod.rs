@@ -78,7 +78,7 @@ pub fn validate_host(
         return Err(Failure::input("the static tier judges an image's file, and a host is none")
             .with_help("leave out `--tier`, or give the file in place of `--host`"));
     }
-    let evidence = Evidence::open(&request.out)?;
+    let evidence = Evidence::open(&request.out, false)?;
     let watch = Watch::start(request.patience, progress);
     let (guest, found, session) = watch.stage(Stage::Login, || enter(request, cancel))?; // 1. in, as root
     let tier = request.tier.unwrap_or(if found.admin { Tier::Kubeadm } else { Tier::Boot });

@@ -41,6 +41,7 @@ pub(crate) fn fidelity(tier: Tier, cloud: Cloud) -> Vec<String> {
     if tier == Tier::Conformance {
         list.push("no cluster: the suite starts an API server of its own, without service addresses and DNS");
         list.push("no pulling of images: the specs that do were left out");
+        list.push("no power cut and no second machine: the tier boot has them");
     } else if !tier.clusters() {
         list.push("no cluster: kubeadm init was not run");
     } else {

@@ -109,19 +109,17 @@ fn pods(place: Place) -> String {
 }
 
 /// Shell commands that give the machine at `from` a way to the one at `to` and its pods, by the card that both have
-/// besides ([`Place::second_mac`]). Both keep the addresses by which they are known.
+/// besides ([`Place::second_mac`]); they end with a status that says whether. Both keep the addresses by which they are
+/// known.
 #[must_use]
 pub fn way(from: Place, to: Place) -> String {
     let (mac, own, other, pods) = (from.second_mac(), from.address(), to.address(), pods(to));
     format!(
-        "for card in /sys/class/net/*; do\n\
-         if grep -q -i {mac} \"$card/address\"; then\n\
-         card=${{card##*/}}\n\
-         ip link set dev \"$card\" up\n\
-         ip route replace {other}/32 dev \"$card\" src {own}\n\
-         ip route replace {pods} via {other} dev \"$card\" onlink\n\
-         fi\n\
-         done"
+        "card=$(grep -l -i {mac} /sys/class/net/*/address | cut -d / -f 5 | head -n 1)\n\
+         test -n \"$card\" || echo \"no card {mac}\" >&2\n\
+         test -n \"$card\" && ip link set dev \"$card\" up &&\n\
+         ip route replace {other}/32 dev \"$card\" src {own} &&\n\
+         ip route replace {pods} via {other} dev \"$card\" onlink"
     )
 }
 
