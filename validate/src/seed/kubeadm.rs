@@ -135,7 +135,7 @@ impl KubeadmPlan {
         let api = self.api_version();
         let version = self.version;
         let (cluster_timeout, init_timeouts) = self.timeouts();
-        let keys = self.key_algorithm();
+        let (keys, leases) = (self.key_algorithm(), self.without_leases());
         let repository = match &self.image_repository {
             Some(repository) => format!("imageRepository: {repository}\n"),
             None => String::new(),
@@ -150,6 +150,7 @@ impl KubeadmPlan {
              kubernetesVersion: v{version}\n\
              {cluster_timeout}\
              {keys}\
+             {leases}\
              networking:\n  \
                dnsDomain: cluster.local\n  \
                podSubnet: 10.244.0.0/16\n  \
@@ -204,6 +205,18 @@ impl KubeadmPlan {
             ..=18 => "",
             19..=30 => "featureGates:\n  PublicKeysECDSA: true\n",
             31.. => "encryptionAlgorithm: ECDSA-P256\n",
+        }
+    }
+
+    /// Has controller manager and scheduler hold no lease: there is one of each. With a lease each ends itself when the API
+    /// server does not answer within ten seconds, which happens under emulation, and starts minutes later.
+    fn without_leases(&self) -> &'static str {
+        if self.version.minor < 31 {
+            "controllerManager:\n  extraArgs:\n    leader-elect: \"false\"\n\
+             scheduler:\n  extraArgs:\n    leader-elect: \"false\"\n"
+        } else {
+            "controllerManager:\n  extraArgs:\n    - name: leader-elect\n      value: \"false\"\n\
+             scheduler:\n  extraArgs:\n    - name: leader-elect\n      value: \"false\"\n"
         }
     }
 
