@@ -279,10 +279,8 @@ impl Work {
             | Self::Remove { .. }
             | Self::Boot { .. }
             | Self::Sysprep { .. } => 1,
-            Self::Packages { .. }
-            | Self::Initramfs
-            | Self::KubernetesFiles { .. }
-            | Self::KubernetesInstall { .. } => 2,
+            Self::Packages { .. } | Self::Initramfs | Self::KubernetesFiles { .. } => 2,
+            Self::KubernetesInstall { .. } => 3,
             Self::Preload { .. } => 4,
             Self::Disk { .. } => 6,
         }

@@ -11,3 +11,17 @@ pub const SCRIPT: &str = include_str!("crictl.sh");
 pub const PATH: &str = "/usr/bin/crictl";
 /// Where a real one may be.
 pub const REAL: [&str; 2] = ["/usr/bin/crictl", "/usr/local/bin/crictl"];
+
+#[cfg(test)]
+mod tests {
+    use nodekiln_words::Sha256;
+
+    use super::SCRIPT;
+
+    #[test]
+    fn another_script_is_another_version_of_what_installs_it() {
+        let digest = "2c07c7d4ba761986c05f30ceef8acd0e1f275d3a27790bc0ce585d20c018a578";
+        let help = "raise the version of KubernetesInstall in `Work::executor`: stored nodes have the old script";
+        assert_eq!(Sha256::of(SCRIPT).to_string(), digest, "{help}");
+    }
+}
