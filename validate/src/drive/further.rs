@@ -165,9 +165,10 @@ impl Drive<'_> {
         let (near, far) = join.map(|_| wire()).transpose()?.unzip();
         let (cut, clone) = std::thread::scope(|scope| {
             let role = join.map_or(Role::Alone, |join| Role::Second(join, &meeting));
-            let clone = scope.spawn(|| self.clone_of(begun, far, role));
+            let clone = scope.spawn(move || self.clone_of(begun, far, &role));
             let role = join.map_or(Role::Alone, |_| Role::First(&meeting));
-            let cut = self.after_cut(begun, again, near, role);
+            let cut = self.after_cut(begun, again, near, &role);
+            drop(role); // whatever came of it, the clone is not kept waiting
             (cut, clone.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
         Ok(vec![cut?, clone?])
@@ -179,7 +180,7 @@ impl Drive<'_> {
         begun: Instant,
         again: &Again,
         link: Option<Arc<OwnedFd>>,
-        role: Role,
+        role: &Role,
     ) -> std::result::Result<Seen, Broken> {
         let power = PowerOn::AfterCut;
         let mut boot = self.boot(power, Some(begun), again.services);
@@ -197,7 +198,7 @@ impl Drive<'_> {
         &self,
         begun: Instant,
         link: Option<Arc<OwnedFd>>,
-        role: Role,
+        role: &Role,
     ) -> std::result::Result<Seen, Broken> {
         let Self { request, subject, chosen, progress, cancel, .. } = *self;
         let place = Place::CLONE;
@@ -228,7 +229,7 @@ impl Drive<'_> {
         begun: Instant,
         services: bool,
         link: Option<Arc<OwnedFd>>,
-        role: Role,
+        role: &Role,
     ) -> std::result::Result<Seen, Broken> {
         let scratch = evidence::scratch(&self.request.out)?;
         let held = Held::of(self.disks(scratch.path())?)?;
@@ -243,7 +244,7 @@ impl Drive<'_> {
     fn visit(
         &self,
         running: &Running,
-        role: Role,
+        role: &Role,
         cluster: bool,
     ) -> std::result::Result<Seen, Broken> {
         let reached = stages::reach(running, &self.keys, role.bootstrap(), &mut |_| Ok(()));
