@@ -71,7 +71,19 @@ def question():
     return "\n--\n".join(seen)
 
 
-answer(question)
+def patiently():
+    """Asks again where the API server went away meanwhile: on a loaded host it is started again after a power cut."""
+    end = time.monotonic() + 420
+    while True:
+        try:
+            return question()
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            if time.monotonic() > end:
+                return "the API server is gone: " + (str(error) or repr(error))
+            time.sleep(5)
+
+
+answer(patiently)
 "#
         )),
         joined,

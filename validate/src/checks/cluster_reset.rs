@@ -38,7 +38,7 @@ pub(super) const RULES: &[Rule] = &[Rule {
 const RESET: &str = concat!(
     api_script!(
         r#"
-end = time.monotonic() + 180
+end = time.monotonic() + 420
 seen = "no answer"
 while time.monotonic() < end:
     try:
