@@ -43,6 +43,7 @@ Examples:
   nodekiln validate foreign.ova --provider vsphere            an image that nodekiln did not build
   nodekiln validate out/node --provider all --tier static     every artifact as it lies there: nothing boots
   nodekiln validate out/node --provider all --tier boot       one after the other, and one page of all
+  nodekiln validate out/node --provider qemu --tier conformance --kit node-1.20.2.kit   Kubernetes' tests for nodes
   nodekiln validate --host admin@192.0.2.7 --provider aws     an instance that is up: by SSH, nothing is changed there
   nodekiln validate --host root@10.0.0.7 --bastion me@jump    one that is reached through another host
   nodekiln validate --list-rules                              what is judged, in which tier

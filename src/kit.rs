@@ -274,10 +274,8 @@ fn write(parts: Parts, out: &Path, context: &Context) -> Result<Written> {
     let mut file = fs_err::File::from_parts(file, place.path());
     let manifest = parts.draft.write(parts.source_date, &mut file, &context.cancel)?;
     file.sync_all().or_io(writing)?;
-    Kit::open(place.path())?.verify(&context.cancel)?;
-    let reading = fs_err::File::open(place.path()).or_io(writing)?;
-    let size = reading.metadata().or_io(writing)?.len();
-    let sha256 = Sha256::of_stream(reading, &context.cancel, writing)?;
+    let sha256 = Kit::open(place.path())?.verify(&context.cancel)?;
+    let size = file.metadata().or_io(writing)?.len();
     let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     fs_err::set_permissions(place.path(), readable).or_io(writing)?;
     place.persist(out).map_err(|error| -> io::Error { error.error }).or_io(writing)?;

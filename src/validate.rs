@@ -192,7 +192,7 @@ fn list_rules(verb: &Validate, progress: &dyn Progress) -> Result<ExitCode> {
     for Record { id, title, tier, severity, applies, .. } in &records {
         let _ = writeln!(
             text,
-            "{:<8} {:<9} {id:<24} {title} ({applies})",
+            "{:<11} {:<9} {id:<24} {title} ({applies})",
             tier.as_str(),
             severity.as_str()
         );

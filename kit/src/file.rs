@@ -4,7 +4,7 @@
 //! a second copy on the host: a tar's length is a multiple of 512 bytes, a disk's sector.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufWriter, Read as _, Write as _};
+use std::io::{self, BufWriter, Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use nodekiln_words::{
@@ -103,12 +103,12 @@ fn changed(path: &Path) -> Failure {
 }
 
 /// Digests what is read.
-struct Tee {
-    file: io::Take<fs_err::File>,
+struct Tee<R> {
+    file: R,
     digester: Digester,
 }
 
-impl io::Read for Tee {
+impl<R: Read> Read for Tee<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.file.read(buffer)?;
         self.digester.update(buffer.get(..count).unwrap_or_default());
@@ -134,7 +134,8 @@ impl Kit {
     /// When the file cannot be read, or is no kit of this form.
     pub fn open(path: &Path) -> Result<Self> {
         let reading = || format!("read the kit {}", path.display());
-        let file = fs_err::File::open(path).or_fail(Class::Input, reading)?;
+        let file = fs_err::File::open(path).or_fail(Class::Input, reading);
+        let file = file.map_err(|failure| failure.with_help(MAKE_ONE))?;
         let length = file.metadata().or_io(reading)?.len();
         if length == 0 || length % RECORD != 0 {
             return Err(no_kit(path, "its length is not a tar's"));
@@ -156,14 +157,15 @@ impl Kit {
         Ok(Self { path: path.to_owned(), manifest })
     }
 
-    /// Reads every file of the kit and compares it with the manifest.
+    /// Reads every file of the kit and compares it with the manifest; the digest of the kit itself.
     ///
     /// # Errors
     /// When a file is missing, is another, or is not in the manifest; on cancellation.
-    pub fn verify(&self, cancel: &Cancel) -> Result<()> {
+    pub fn verify(&self, cancel: &Cancel) -> Result<Sha256> {
         let reading = || format!("read the kit {}", self.path.display());
         let file = fs_err::File::open(&self.path).or_io(reading)?;
-        let mut archive = tar::Archive::new(file);
+        let mut whole = Tee { file, digester: Digester::default() };
+        let mut archive = tar::Archive::new(&mut whole);
         let mut missing = self.manifest.files.clone();
         for entry in archive.entries().or_io(reading)?.skip(1) {
             let entry = entry.map_err(|error| no_kit(&self.path, &error.to_string()))?;
@@ -176,16 +178,19 @@ impl Kit {
                 return Err(no_kit(&self.path, &format!("`{path}` is not the manifest's")));
             }
         }
-        match missing.keys().next() {
-            None => Ok(()),
-            Some(path) => Err(no_kit(&self.path, &format!("`{path}` is missing"))),
+        if let Some(path) = missing.keys().next() {
+            return Err(no_kit(&self.path, &format!("`{path}` is missing")));
         }
+        io::copy(&mut whole, &mut io::sink()).or_io(reading)?; // what stands behind the last file
+        Ok(whole.digester.finish())
     }
 }
 
+/// What to do without a kit.
+const MAKE_ONE: &str = "make one with `nodekiln kit`";
+
 fn no_kit(path: &Path, why: &str) -> Failure {
-    Failure::input(format!("{} is no whole kit: {why}", path.display()))
-        .with_help("make one with `nodekiln kit`")
+    Failure::input(format!("{} is no whole kit: {why}", path.display())).with_help(MAKE_ONE)
 }
 
 #[cfg(test)]
@@ -218,7 +223,8 @@ mod tests {
         let kit = Kit::open(&one).unwrap();
         assert_eq!(kit.manifest.specs, ["a", "b"]);
         assert_eq!(kit.manifest.files["bin/e2e_node.test"].sha256, Sha256::of("suite"));
-        kit.verify(&Cancel::default()).unwrap();
+        let digest = Sha256::of(fs_err::read(&one).unwrap());
+        assert_eq!(kit.verify(&Cancel::default()).unwrap(), digest);
     }
 
     #[test]

@@ -177,15 +177,10 @@ impl Drive<'_> {
         let observed = provisioning::observed(emulation);
         let traffic = self.traffic(running);
         let context = Context {
-            expect: &expect,
-            claimed: request.expect.is_some(),
-            tier: request.tier,
-            told: &self.given.told,
             observed: observed.as_ref(),
             console: &findings,
             traffic: traffic.as_ref(),
-            asked: None,
-            conformance: None,
+            ..self.context(&expect)
         };
         let portrait = further::portrait(request, &reached, running, &mut answers)?;
         let mut rules = match &reached.guest {
@@ -356,17 +351,12 @@ impl Drive<'_> {
         let mut found = specs.nothing_yet();
         if let (Some(guest), None) = (guest, &cause) {
             let stage = Stage::Conformance;
-            let mut unkept = None;
-            let ran = running.stage(stage, |_| {
-                specs.run(guest, running, &mut found).or_else(|ended| match ended {
-                    Ended::Guest(failure) => Err(failure),
-                    Ended::Host(failure) => {
-                        unkept = Some(failure); // says nothing about the image
-                        Ok(())
-                    }
-                })
+            let ran = running.stage(stage, |_| match specs.run(guest, running, &mut found) {
+                Ok(()) => Ok(None),
+                Err(Ended::Host(failure)) => Ok(Some(failure)), // says nothing about the image
+                Err(Ended::Guest(failure)) => Err(failure),
             });
-            if let Some(failure) = unkept {
+            if let Ok(Some(failure)) = ran {
                 return Err(failure.into());
             }
             if let Err(failure) = ran {

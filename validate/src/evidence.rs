@@ -204,6 +204,13 @@ mod tests {
         ]) {
             fs_err::write(path(name), "old").unwrap();
         }
+        let specs = path(conformance::FOLDER);
+        fs_err::create_dir(&specs).unwrap();
+        for name in ["batch-1.xml", "batch-1.log", "results.json"] {
+            fs_err::write(specs.join(name), "old").unwrap();
+        }
+        drop(Evidence::open(folder.path(), true).unwrap());
+        assert_eq!(names(&specs).len(), 3, "they are gone on with");
         let _evidence = Evidence::open(folder.path(), false).unwrap();
         assert_eq!(names(folder.path()), [".overlay-mine", "kept", "notes.txt"]);
         assert_eq!(names(&path("kept")), ["report.json"]);

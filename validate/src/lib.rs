@@ -182,6 +182,32 @@ pub struct Request {
 }
 
 impl Request {
+    /// A request with the usual settings: the usual machine, told in the usual way, by the fastest accelerator, in full;
+    /// nothing is claimed or expected, and no rules are added. `today` is the day by which waivers hold.
+    #[must_use]
+    pub fn new(image: PathBuf, tier: Tier, out: PathBuf, today: Day) -> Self {
+        Self {
+            image,
+            provider: None,
+            tier,
+            machine: Machine::default(),
+            way: Way::Usual,
+            expect: None,
+            expected_digest: None,
+            expected_payload: None,
+            out,
+            digests: false,
+            accelerator: Accelerator::Auto,
+            quick: false,
+            patience: 1,
+            own: OwnRules::default(),
+            recipe: None,
+            today,
+            conformance: None,
+            kernel: None,
+        }
+    }
+
     /// Whether it goes on with the specs of an earlier run.
     fn resumes(&self) -> bool {
         self.tier == Tier::Conformance
@@ -206,12 +232,14 @@ pub fn validate(request: &Request, progress: &dyn Progress, cancel: &Cancel) -> 
     let artifact = artifact::identify(&request.image)?; // 1. is it an image at all?
     let part = part(request)?;
     let plan = part.map_or(Ok(None), |part| kubeadm_plan(request, part.cloud))?;
+    let choice = choice(request, cancel)?;
     let evidence = Evidence::open(&request.out, request.resumes())?;
     let digests = request.tier.boots() || request.digests;
     let digest = || digests.then(|| artifact.digest(progress, cancel)).transpose();
     let before = digest()?; // 2. what exactly is judged
     artifact::meant(&artifact.path, request.expected_digest, before)?;
-    let specs = specs(request, before, cancel)?;
+    let on = |(choice, before): (conformance::Choice, _)| choice.on(before, &request.out);
+    let specs = choice.zip(before).map(on).transpose()?;
     let opened = artifact.open(&request.out, progress, cancel)?; // 3. the disk inside
     let judgement = at_rest(request, &opened, before, progress, cancel)?; // 4. what its bytes tell
     let Judgement { mut rules, mut obstacles } = judgement;
@@ -348,12 +376,8 @@ fn kubeadm_plan(request: &Request, cloud: Cloud) -> Result<Option<KubeadmPlan>> 
     Ok(Some(plan))
 }
 
-/// The kit and the specs of a run of the conformance tier on the file with this digest.
-fn specs(
-    request: &Request,
-    image: Option<Sha256>,
-    cancel: &Cancel,
-) -> Result<Option<conformance::Plan>> {
+/// The kit and the specs of a run of the conformance tier.
+fn choice(request: &Request, cancel: &Cancel) -> Result<Option<conformance::Choice>> {
     if request.tier != Tier::Conformance {
         return Ok(None);
     }
@@ -361,8 +385,7 @@ fn specs(
         Failure::input("the conformance tier needs a kit")
             .with_help("make one with `nodekiln kit`, and give it: `--kit FILE`")
     })?;
-    let image = image.ok_or_else(|| Failure::input("the conformance tier digests the image"))?;
-    conformance::Plan::of(asked, &request.claims(), image, &request.out, cancel).map(Some)
+    conformance::Choice::of(asked, &request.claims(), cancel).map(Some)
 }
 
 /// kubeadm's preflight refuses a machine with fewer processors.

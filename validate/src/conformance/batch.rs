@@ -22,7 +22,7 @@ const SPECS_OF_SETUP: u32 = 3;
 const LOG_BYTES: &str = "8388608";
 /// What to do about a suite that does not start.
 const SEE_LOG: &str = "conformance/batch-*.log in the evidence has the whole log";
-/// How often a failure's text is kept, in bytes: the suite's own report is beside it whole.
+/// How much of a failure's text is kept, in characters: the suite's own report is beside it whole.
 const LONGEST_SAID: usize = 2000;
 
 /// A suite in a guest.
@@ -120,30 +120,32 @@ impl Suite<'_> {
         };
         keep("log", &log.stdout).map_err(Ended::Host)?;
         keep("xml", &report.stdout).map_err(Ended::Host)?;
-        let log = log.text();
-        match junit::read(&report.text()) {
-            Ok(cases) => {
-                let told: Vec<String>;
-                let specs = if TIMED_OUT.contains(&status.as_str()) {
-                    let ran = junit::by_spec(cases.clone());
-                    told = specs.iter().filter(|spec| ran.contains_key(*spec)).cloned().collect();
-                    &told
-                } else {
-                    specs
-                };
-                if specs.is_empty() {
-                    return Ok(End::Died(last_words(&status, &log)));
-                }
-                Ok(End::Reported(results(specs, cases, &log)?))
-            }
-            Err(_) if !log.contains(BEGINS) => {
-                let last = last_words(&status, &log);
-                let text = format!("the suite ends before its first spec: {last}");
-                Err(Failure::new(Class::Verdict, text).with_help(SEE_LOG).into())
-            }
-            Err(_) => Ok(End::Died(last_words(&status, &log))),
-        }
+        Ok(end(specs, &status, &log.text(), &report.text())?)
     }
+}
+
+/// How a run of `specs` ended that left this status of timeout(1), log and report.
+///
+/// # Errors
+/// When the suite ended before its first spec, or a part of its set-up failed.
+fn end(specs: &[String], status: &str, log: &str, report: &str) -> Result<End> {
+    let Ok(cases) = junit::read(report) else {
+        let last = last_words(status, log);
+        if log.contains(BEGINS) {
+            return Ok(End::Died(last));
+        }
+        let text = format!("the suite ends before its first spec: {last}");
+        return Err(Failure::new(Class::Verdict, text).with_help(SEE_LOG));
+    };
+    let cases = junit::by_spec(cases);
+    let mut results = results(specs, &cases, log)?;
+    if TIMED_OUT.contains(&status) {
+        results.retain(|spec, _| cases.contains_key(spec)); // the others have their time yet
+    }
+    Ok(match results.is_empty() {
+        true => End::Died(last_words(status, log)),
+        false => End::Reported(results),
+    })
 }
 
 /// How long a batch of so many specs may take.
@@ -166,7 +168,7 @@ fn number(folder: &Path) -> Result<usize> {
 
 fn last_words(status: &str, log: &str) -> String {
     let line = log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("nothing");
-    let how = if status == "124" || status == "137" { "at its deadline" } else { "" };
+    let how = if TIMED_OUT.contains(&status) { "at its deadline" } else { "" };
     format!("status {status} {how}, last said: {}", line.trim()).replace(" ,", ",")
 }
 
@@ -175,8 +177,11 @@ fn last_words(status: &str, log: &str) -> String {
 ///
 /// # Errors
 /// When a part of the suite's set-up failed.
-fn results(specs: &[String], cases: Vec<Case>, log: &str) -> Result<BTreeMap<String, Spec>> {
-    let cases = junit::by_spec(cases);
+fn results(
+    specs: &[String],
+    cases: &BTreeMap<String, Case>,
+    log: &str,
+) -> Result<BTreeMap<String, Spec>> {
     let setup = cases.values().find_map(|case| match &case.outcome {
         junit::Outcome::Failed(said) if case.name.contains("BeforeSuite") => Some(said),
         _ => None,
@@ -230,7 +235,7 @@ mod tests {
             case("c", junit::Outcome::Skipped(None)),
             case("z", junit::Outcome::Passed),
         ];
-        let results = results(&specs, cases, "").unwrap();
+        let results = results(&specs, &junit::by_spec(cases), "").unwrap();
         let failed = |spec: &str| matches!(results[spec].outcome, Outcome::Failed(_));
         assert_eq!(results["a"].outcome, Outcome::Passed);
         assert!(failed("b") && failed("c") && failed("d"), "{results:?}");
@@ -240,8 +245,39 @@ mod tests {
     #[test]
     fn a_failed_set_up_is_no_failure_of_a_spec() {
         let cases = vec![case("BeforeSuite", junit::Outcome::Failed("no kubelet".into()))];
-        let failure = results(&["a".to_owned()], cases, "").unwrap_err();
+        let failure = results(&["a".to_owned()], &junit::by_spec(cases), "").unwrap_err();
         assert!(failure.to_string().contains("no kubelet"), "{failure}");
+    }
+
+    /// A report in which `a` passed.
+    const REPORT: &str = "<testsuite name=\"E2eNode Suite\" tests=\"1\" failures=\"0\" errors=\"0\" time=\"1\">\
+        <testcase name=\"a\" classname=\"E2eNode Suite\" time=\"1\"></testcase></testsuite>";
+
+    #[test]
+    fn what_had_not_run_at_the_deadline_has_its_time_yet_and_else_it_failed() {
+        let specs = ["a", "b"].map(str::to_owned);
+        let reported = |status| match end(&specs, status, BEGINS, REPORT) {
+            Ok(End::Reported(results)) => results,
+            _ => panic!("{status}"),
+        };
+        for status in TIMED_OUT {
+            let results = reported(status);
+            assert_eq!(results["a"].outcome, Outcome::Passed);
+            assert!(!results.contains_key("b"), "{results:?}");
+        }
+        assert!(matches!(reported("1")["b"].outcome, Outcome::Failed(_)));
+        let none = end(&specs[1..], "124", BEGINS, REPORT);
+        assert!(matches!(none, Ok(End::Died(_))));
+    }
+
+    #[test]
+    fn a_suite_without_a_report_died_with_its_specs_or_never_began() {
+        let specs = ["a".to_owned()];
+        let begun = format!("{BEGINS} E2eNode Suite\npanic: x\n");
+        let died = end(&specs, "2", &begun, "");
+        assert!(matches!(died, Ok(End::Died(why)) if why.contains("panic: x")));
+        let Err(never) = end(&specs, "2", "unknown flag: --x\n", "") else { panic!() };
+        assert!(never.to_string().contains("unknown flag") && never.help().is_some(), "{never}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Node conformance: Kubernetes' own suite, run in the guest from a kit.
 //!
-//! [`Plan::of`] reads the kit and picks the specs before anything boots. [`Plan::run`] has the guest unpack the
+//! [`Choice::of`] reads the kit and picks the specs before anything boots. [`Plan::run`] has the guest unpack the
 //! kit, which it has as a disk, puts the images into its containerd, and runs the specs in batches. After each
 //! batch what came of it is kept, so that a run that was interrupted goes on at the next spec (`resume`). Of a
 //! batch that ends without a report the halves are run, down to the spec that ends the suite.
@@ -12,7 +12,6 @@ mod said;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use nodekiln_kit::{Kit, Selected, Shard, Wanted};
 use nodekiln_recipes::recipe::Version;
@@ -89,45 +88,56 @@ pub enum Outcome {
 
 /// A kit and the specs to run.
 #[derive(Debug)]
-pub(crate) struct Plan {
+pub(crate) struct Choice {
     kit: Kit,
     digest: Sha256,
     selected: Selected,
     asked: Asked,
-    folder: PathBuf,
-    kept: Mutex<Kept>,
 }
 
-impl Plan {
-    /// Reads the kit that is `asked` for, to judge `image`, which claims `expect`, with evidence in `out`.
+/// The same for an image, with a place for the results.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    choice: Choice,
+    image: Sha256,
+    folder: PathBuf,
+}
+
+impl Choice {
+    /// Reads the kit that is `asked` for, to judge an image that claims `expect`.
     ///
     /// # Errors
     /// When the kit is damaged or of another Kubernetes than the image's, or leaves nothing to run.
-    pub(crate) fn of(
-        asked: &Asked,
-        expect: &Expectations,
-        image: Sha256,
-        out: &Path,
-        cancel: &Cancel,
-    ) -> Result<Self> {
+    pub(crate) fn of(asked: &Asked, expect: &Expectations, cancel: &Cancel) -> Result<Self> {
         let kit = Kit::open(&asked.kit)?;
         same_minor(&kit, expect)?;
         let wanted = Wanted { focus: asked.focus.clone(), shard: asked.shard };
         let selected = kit.manifest.select(&wanted)?;
-        kit.verify(cancel)?;
+        let digest = kit.verify(cancel)?;
         let reading = || format!("read the kit {}", kit.path.display());
-        let file = fs_err::File::open(&kit.path).or_io(reading)?;
-        let digest = Sha256::of_stream(file, cancel, reading)?;
         let path = fs_err::canonicalize(&kit.path).or_io(reading)?; // QEMU may run elsewhere
         let kit = Kit { path, ..kit };
-        let (asked, folder) = (asked.clone(), out.join(FOLDER));
-        let kept = Mutex::new(Kept::open(&folder, image, digest, asked.resume)?);
-        Ok(Self { kit, digest, selected, asked, folder, kept })
+        Ok(Self { kit, digest, selected, asked: asked.clone() })
+    }
+
+    /// The plan to judge `image`, with evidence in `out`.
+    ///
+    /// # Errors
+    /// When the results that are to be gone on with are of another image or kit, or not readable.
+    pub(crate) fn on(self, image: Sha256, out: &Path) -> Result<Plan> {
+        let plan = Plan { choice: self, image, folder: out.join(FOLDER) };
+        plan.kept().map(|_| plan)
+    }
+}
+
+impl Plan {
+    fn kept(&self) -> Result<Kept> {
+        Kept::open(&self.folder, self.image, self.choice.digest, self.choice.asked.resume)
     }
 
     /// The kit's file, which the guest is given as a disk.
     pub(crate) fn disk(&self) -> &Path {
-        &self.kit.path
+        &self.choice.kit.path
     }
 
     /// Runs the specs in `guest`; what became of them is in `found` also when this fails.
@@ -141,19 +151,20 @@ impl Plan {
         found: &mut Conformance,
     ) -> std::result::Result<(), Ended> {
         *found = self.nothing_yet();
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let Choice { kit, selected, .. } = &self.choice;
+        let mut kept = self.kept().map_err(Ended::Host)?;
         for (spec, result) in kept.specs() {
             if let Some(place) = found.specs.get_mut(spec) {
                 *place = result.clone(); // 1. what an earlier run has found
             }
         }
-        let left = self.selected.run.iter().filter(|spec| !kept.specs().contains_key(*spec));
+        let left = selected.run.iter().filter(|spec| !kept.specs().contains_key(*spec));
         let left: Vec<String> = left.cloned().collect();
         if left.is_empty() {
             return Ok(());
         }
         let deadline = running.deadlines().command();
-        let node = guest::prepare(guest, &self.kit.manifest, deadline)?; // 2. unpack, import
+        let node = guest::prepare(guest, &kit.manifest, deadline)?; // 2. unpack, import
         let suite = batch::Suite { guest, running, node: &node, folder: &self.folder };
         let mut batches: Vec<Vec<String>> =
             left.chunks(BATCH).rev().map(<[String]>::to_vec).collect();
@@ -189,19 +200,20 @@ impl Plan {
 
     /// Every spec of the run before any has run.
     pub(crate) fn nothing_yet(&self) -> Conformance {
+        let Choice { kit, digest, selected, asked } = &self.choice;
         let spec = |outcome| Spec { outcome, seconds: 0.0 };
-        let run = self.selected.run.iter().map(|name| (name.clone(), spec(Outcome::NotRun)));
-        let skipped = self.selected.skipped.iter();
+        let run = selected.run.iter().map(|name| (name.clone(), spec(Outcome::NotRun)));
+        let skipped = selected.skipped.iter();
         let skipped =
             skipped.map(|one| (one.spec.clone(), spec(Outcome::Skipped(one.reason.clone()))));
-        let images = self.kit.manifest.images.iter();
+        let images = kit.manifest.images.iter();
         let stand_ins =
             images.filter_map(|(name, image)| Some((name.clone(), image.stand_in.clone()?)));
         Conformance {
-            kubernetes: self.kit.manifest.kubernetes.to_string(),
-            kit: Some(self.digest),
-            focus: self.asked.focus.clone(),
-            shard: self.asked.shard.map(|shard| shard.to_string()),
+            kubernetes: kit.manifest.kubernetes.to_string(),
+            kit: Some(*digest),
+            focus: asked.focus.clone(),
+            shard: asked.shard.map(|shard| shard.to_string()),
             stand_ins: stand_ins.collect(),
             specs: run.chain(skipped).collect(),
         }

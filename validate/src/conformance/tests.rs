@@ -29,7 +29,7 @@ fn plan(kit: PathBuf, kubernetes: &str, out: &Path) -> Result<Plan> {
     let asked = Asked { kit, focus: None, shard: None, resume: false };
     let expect =
         Expectations { kubernetes: Some(kubernetes.parse().unwrap()), ..Expectations::default() };
-    Plan::of(&asked, &expect, Sha256::of("image"), out, &Cancel::default())
+    Choice::of(&asked, &expect, &Cancel::default())?.on(Sha256::of("image"), out)
 }
 
 #[test]

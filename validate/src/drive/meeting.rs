@@ -178,3 +178,46 @@ impl Role<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::expect::Expectations;
+    use crate::metadata::Cloud;
+
+    fn join() -> JoinPlan {
+        let expect = Expectations { kubernetes: "1.30.1".parse().ok(), ..Expectations::default() };
+        let cluster = KubeadmPlan::of(&expect, Cloud::NoCloud).unwrap();
+        let answer =
+            "kubeadm join 10.0.2.15:6443 --token a.b --discovery-token-ca-cert-hash sha256:0";
+        JoinPlan::of(&cluster, answer).unwrap()
+    }
+
+    #[test]
+    fn a_machine_that_goes_away_does_not_keep_the_other_waiting() {
+        let (meeting, join) = (Meeting::default(), join());
+        drop(Role::Second(&join, &meeting));
+        assert_eq!(meeting.joined.get(), Some(&Err(failed("the second machine did not come up"))));
+        drop(Role::First(&meeting));
+        assert_eq!(
+            meeting.asked.get(),
+            Some(&false),
+            "nothing is known of it: its logs are wanted"
+        );
+    }
+
+    #[test]
+    fn the_second_machine_learns_what_the_first_was_told_of_it() {
+        let (join, sound, broken) = (join(), Meeting::default(), Meeting::default());
+        assert!(Role::First(&sound).part(true) && Role::Second(&join, &sound).part(true));
+        assert!(!Role::First(&broken).part(false) && !Role::Second(&join, &broken).part(true));
+        assert!(Role::Alone.part(true) && !Role::Alone.part(false));
+    }
+
+    #[test]
+    fn only_the_second_machine_is_told_to_join() {
+        let (meeting, join) = (Meeting::default(), join());
+        assert!(matches!(Role::Second(&join, &meeting).bootstrap(), Some(Bootstrap::Join(_))));
+        assert!(Role::First(&meeting).bootstrap().is_none() && Role::Alone.bootstrap().is_none());
+    }
+}

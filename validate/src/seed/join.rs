@@ -14,8 +14,6 @@ use crate::place::Place;
 const KUBEADM_CONFIG: &str = "/run/kubeadm/kubeadm-join-config.yaml";
 /// What the first node is asked for the secret and the fingerprint: a command line to join with.
 pub const TOKEN: [&str; 4] = ["kubeadm", "token", "create", "--print-join-command"];
-/// The name of the pod that is put on the second node, in the namespace `default`.
-pub const JOINED_POD: &str = "nodekiln-joined";
 
 /// A node to be made a second one of the cluster that [`KubeadmPlan`] made.
 #[derive(Clone, PartialEq, Eq)]
@@ -160,6 +158,23 @@ mod tests {
             let failure = plan(answer).unwrap_err();
             assert!(!failure.to_string().contains("0123456789"), "{failure}");
         }
+    }
+
+    #[test]
+    fn the_clone_gives_its_pods_other_addresses_than_the_first_node_and_joins_last() {
+        let plan = plan(ANSWER).unwrap();
+        let files = plan.files(Place::CLONE);
+        let network = &files.iter().find(|file| file.path.ends_with(".conflist")).unwrap().content;
+        assert!(
+            network.contains("\"10.244.1.0/24\"") && !network.contains("10.244.0."),
+            "{network}"
+        );
+        let commands = plan.commands(Place::CLONE);
+        assert_eq!(commands[0], way(Place::CLONE, Place::FIRST));
+        let join = commands.last().unwrap();
+        let configuration = &files.iter().find(|file| join.contains(file.path)).unwrap().content;
+        assert!(configuration.contains("kind: JoinConfiguration"), "{join}");
+        assert!(join.ends_with(&format!("&& echo success > {}", kubeadm::SENTINEL)), "{join}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod kubeadm;
 mod medium;
 mod user_data;
 
-pub use join::{JOINED_POD, JoinPlan, TOKEN, way};
+pub use join::{JoinPlan, TOKEN, way};
 pub(crate) use kubeadm::NETWORK_PLUGIN;
 pub use kubeadm::{CLIENT_NAME, HOST_PORT, KubeadmPlan, OBJECTS, POD_NAME, SENTINEL, node_name};
 

@@ -2,11 +2,8 @@
 
 use std::path::PathBuf;
 
-use nodekiln_validate::own_rules::OwnRules;
 use nodekiln_validate::qemu::arguments::DirectKernel;
-use nodekiln_validate::{
-    Accelerator, Expectations, Firmware, Machine, Request, Tier, Way, validate,
-};
+use nodekiln_validate::{Expectations, Firmware, Machine, Request, Tier, validate};
 use nodekiln_words::{Cancel, Event, Progress};
 
 struct Stderr;
@@ -37,28 +34,17 @@ fn a_real_image_passes() {
     let kubeadm = std::env::var("NODEKILN_TIER").is_ok_and(|tier| tier == "kubeadm");
     let uefi = path("NODEKILN_UEFI").is_some();
     let kept = tempfile::tempdir().unwrap();
+    let tier = if kubeadm { Tier::Kubeadm } else { Tier::Boot };
+    let out = path("NODEKILN_OUT").unwrap_or_else(|| kept.path().to_owned());
     let request = Request {
-        image,
-        provider: None,
-        tier: if kubeadm { Tier::Kubeadm } else { Tier::Boot },
         machine: Machine {
             firmware: if uefi { Firmware::Uefi } else { Firmware::Bios },
             ..Machine::default()
         },
-        way: Way::Usual,
         expect,
-        expected_digest: None,
-        expected_payload: None,
-        out: path("NODEKILN_OUT").unwrap_or_else(|| kept.path().to_owned()),
-        accelerator: Accelerator::Auto,
-        digests: false,
-        quick: false,
         patience: 2,
-        own: OwnRules::default(),
-        recipe: None,
-        today: "2026-11-01".parse().unwrap(),
-        conformance: None,
         kernel,
+        ..Request::new(image, tier, out, "2026-11-01".parse().unwrap())
     };
     let report = validate(&request, &Stderr, &Cancel::default()).unwrap();
     eprintln!("{}", report.text());

@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 
 use nodekiln_disk::gpt::Table;
 use nodekiln_validate::deadlines::Stage;
-use nodekiln_validate::own_rules::OwnRules;
 use nodekiln_validate::report::Outcome;
 use nodekiln_validate::{
-    Accelerator, Expectations, Firmware, Machine, Report, Request, Tier, Way, validate,
+    Accelerator, Expectations, Firmware, Machine, Report, Request, Tier, validate,
 };
 use nodekiln_words::{Bytes, Cancel, Class, Result, Sha256, Silent};
 use uuid::Uuid;
@@ -60,24 +59,9 @@ pub(crate) fn disk_of(folder: &Path, words: &str, then: Then, size: u64) -> Path
 
 pub(crate) fn request(image: PathBuf, out: &Path) -> Request {
     Request {
-        image,
-        provider: None,
-        tier: Tier::Boot,
         machine: Machine { memory: Bytes(64 << 20), cpus: 1, ..Machine::default() },
-        way: Way::Usual,
-        expect: None,
-        expected_digest: None,
-        expected_payload: None,
-        out: out.to_owned(),
         accelerator: Accelerator::Tcg,
-        digests: false,
-        quick: false,
-        patience: 1,
-        own: OwnRules::default(),
-        recipe: None,
-        today: "2026-11-01".parse().unwrap(),
-        conformance: None,
-        kernel: None,
+        ..Request::new(image, Tier::Boot, out.to_owned(), "2026-11-01".parse().unwrap())
     }
 }
 

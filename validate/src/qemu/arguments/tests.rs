@@ -6,6 +6,15 @@ use super::*;
 use crate::provisioning::{Way, needs_namespace};
 
 fn text(machine: &Machine, disks: &Disks, engine: Engine) -> String {
+    text_with(machine, disks, engine, None)
+}
+
+fn text_with(
+    machine: &Machine,
+    disks: &Disks,
+    engine: Engine,
+    link: Option<Arc<OwnedFd>>,
+) -> String {
     let wires = Wires {
         place: Place::FIRST,
         qmp: "/run/a/qmp".into(),
@@ -13,7 +22,7 @@ fn text(machine: &Machine, disks: &Disks, engine: Engine) -> String {
         frames: Some("/out/a/frames".into()),
         ssh_port: 40022,
         services: needs_namespace(&machine.profile, Way::Usual),
-        link: None,
+        link,
     };
     let setup = Setup { machine, engine, disks, wires: &wires, kernel: None };
     let mut text = String::new();
@@ -47,6 +56,18 @@ fn golden(name: &str, actual: &str) {
 #[test]
 fn the_plain_bios_machine_is_as_reviewed() {
     golden("qemu-bios-tcg.txt", &text(&Machine::default(), &disks(), Engine::Tcg));
+}
+
+#[test]
+fn a_wire_to_another_machine_is_a_card_behind_all_other_devices() {
+    let (near, _far) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (machine, disks) = (Machine::default(), disks());
+    let without = text(&machine, &disks, Engine::Tcg);
+    let with = text_with(&machine, &disks, Engine::Tcg, Some(Arc::new(near.into())));
+    let added: Vec<&str> = with.lines().filter(|line| !without.contains(line)).collect();
+    let card = "-device virtio-net-pci,netdev=net1,mac=52:54:00:6e:6c:01,romfile=";
+    assert_eq!(added, ["-netdev socket,id=net1,fd=0", card]);
+    assert_eq!(with.lines().rfind(|line| line.starts_with("-device")), Some(card));
 }
 
 /// A machine of this profile in the way that it is usually started, with this run's UEFI if so.
