@@ -23,6 +23,8 @@ pub(crate) fn renderer(style: ProgressStyle) -> Arc<dyn Progress> {
 
 /// A plain renderer says where a long task stands this often.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
+/// A plain renderer says this often what a task waits for that nothing is counted of.
+const PLAIN_WAITING: Duration = Duration::from_secs(30);
 
 /// A running task, as the plain renderer knows it.
 struct Running {
@@ -33,7 +35,29 @@ struct Running {
     said: Instant,
 }
 
-/// One line when a task ends, and every ten seconds while it lasts.
+impl Running {
+    fn is_counted(&self) -> bool {
+        !self.unit.is_empty()
+    }
+
+    fn interval(&self) -> Duration {
+        if self.is_counted() { PLAIN_INTERVAL } else { PLAIN_WAITING }
+    }
+
+    /// How far the task is, and what is at hand.
+    fn standing(&self, done: u64, detail: Option<&str>) -> String {
+        let mut line = self.title.clone();
+        if self.is_counted() {
+            line += &format!(" {}", amount(done, self.total, self.unit));
+        }
+        if let Some(detail) = detail {
+            line += &format!(": {detail}");
+        }
+        line
+    }
+}
+
+/// One line when a task ends, and now and then while it lasts.
 #[derive(Default)]
 struct Lines(Mutex<BTreeMap<TaskId, Running>>);
 
@@ -45,13 +69,12 @@ impl Progress for Lines {
                 let now = Instant::now();
                 tasks.insert(task, Running { title, total, unit, begun: now, said: now });
             }
-            Event::Advanced { task, done, .. } => {
+            Event::Advanced { task, done, detail } => {
                 if let Some(running) = tasks.get_mut(&task)
-                    && running.said.elapsed() > PLAIN_INTERVAL
+                    && running.said.elapsed() > running.interval()
                 {
                     running.said = Instant::now();
-                    let amount = amount(done, running.total, running.unit);
-                    print_error(&format!("  ...  {} {amount}\n", running.title));
+                    print_error(&format!("  ...  {}\n", running.standing(done, detail.as_deref())));
                 }
             }
             Event::Finished { task, note } => {
@@ -100,7 +123,7 @@ impl Bars {
                 "{spinner} {msg:40!} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}"
             }
             (Some(_), _) => "{spinner} {msg:40!} {wide_bar} {pos}/{len}",
-            (None, _) => "{spinner} {msg} {elapsed}",
+            (None, _) => "{spinner} {msg} {elapsed} {prefix:60!}",
         };
         let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
         if let Ok(style) = BarStyle::with_template(template) {
@@ -120,9 +143,12 @@ impl Progress for Bars {
                 bar.set_message(title);
                 tasks.insert(task, bar);
             }
-            Event::Advanced { task, done, .. } => {
+            Event::Advanced { task, done, detail } => {
                 if let Some(bar) = tasks.get(&task) {
                     bar.set_position(done);
+                    if let Some(detail) = detail {
+                        bar.set_prefix(detail);
+                    }
                 }
             }
             Event::Finished { task, note } => {
@@ -194,6 +220,16 @@ impl Progress for WarningsOnly {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_task_tells_what_is_counted_and_what_it_waits_for() {
+        let now = Instant::now();
+        let running =
+            |unit, total| Running { title: "x".into(), total, unit, begun: now, said: now };
+        assert_eq!(running("specs", Some(7)).standing(3, None), "x 3 of 7 specs");
+        assert_eq!(running("", None).standing(0, Some("no answer yet")), "x: no answer yet");
+        assert!(running("", None).interval() > running("B", None).interval());
+    }
 
     #[test]
     fn amounts_name_their_unit() {

@@ -363,7 +363,7 @@ fn kubeadm_plan(request: &Request, cloud: Cloud) -> Result<Option<KubeadmPlan>> 
     if !request.tier.clusters() {
         return Ok(None);
     }
-    let plan = KubeadmPlan::of(&request.claims(), cloud).ok_or_else(|| {
+    let plan = KubeadmPlan::of(&request.claims(), cloud)?.ok_or_else(|| {
         let text = format!(
             "the kubeadm tier needs to know the Kubernetes version of {}",
             request.image.display()

@@ -10,7 +10,7 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nodekiln_words::{Cancel, Class, Failure, Progress, Result, ResultExt as _};
+use nodekiln_words::{Cancel, Class, Event, Failure, Progress, Result, ResultExt as _, TaskId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -108,8 +108,13 @@ pub struct Running<'a> {
     frames: Option<fs_err::File>,
     deadlines: Deadlines,
     progress: &'a dyn Progress,
+    /// The stage that is told to `progress`, and when something was last told of it.
+    told: Cell<Option<(TaskId, Instant)>>,
     cancel: &'a Cancel,
 }
+
+/// How often is told what a stage waits for.
+const TELL: Duration = Duration::from_secs(10);
 
 /// The console's log within the output folder.
 #[must_use]
@@ -145,6 +150,7 @@ impl<'a> Running<'a> {
             frames,
             deadlines: boot.deadlines,
             progress: boot.progress,
+            told: Cell::default(),
             cancel: boot.cancel,
         })
     }
@@ -173,6 +179,12 @@ impl<'a> Running<'a> {
         self.deadlines
     }
 
+    /// Who is told how the run gets on.
+    #[must_use]
+    pub fn progress(&self) -> &'a dyn Progress {
+        self.progress
+    }
+
     /// Runs `work` as `stage`: reports it and notes how long it took.
     ///
     /// # Errors
@@ -181,7 +193,9 @@ impl<'a> Running<'a> {
         let title = format!("{}until {}", self.power_on.whose(), stage.goal());
         let task = self.progress.start(&title, None, "");
         let begun = Instant::now();
+        let around = self.told.replace(Some((task, begun)));
         let result = work(self.deadlines.of(stage));
+        self.told.set(around);
         let took = begun.elapsed().as_secs_f64();
         match &result {
             Ok(_) => {
@@ -236,11 +250,23 @@ impl<'a> Running<'a> {
                 Waited::Done(value) => return Ok(value),
                 Waited::Still(still) => still,
             };
+            self.tell(&still);
             if begun.elapsed() > deadline {
                 let text = format!("not reached within {} s: {still}", deadline.as_secs());
                 return Err(Failure::new(Class::Verdict, text));
             }
             std::thread::sleep(Duration::from_millis(700));
+        }
+    }
+
+    /// Tells what the stage waits for, now and then.
+    fn tell(&self, still: &str) {
+        if let Some((task, last)) = self.told.get()
+            && last.elapsed() > TELL
+        {
+            self.told.set(Some((task, Instant::now())));
+            let detail = Some(still.to_owned());
+            self.progress.event(Event::Advanced { task, done: 0, detail });
         }
     }
 

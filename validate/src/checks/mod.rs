@@ -118,6 +118,14 @@ pub struct Asked {
     pub after: SystemTime,
 }
 
+impl Asked {
+    /// Seconds between the two; 0 where the host's clock was set back meanwhile.
+    #[must_use]
+    pub fn seconds(self) -> f64 {
+        self.after.duration_since(self.before).unwrap_or_default().as_secs_f64()
+    }
+}
+
 /// Every rule, in the order in which they are asked and reported.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
     [

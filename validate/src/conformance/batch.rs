@@ -75,19 +75,25 @@ const START: &str = "\
       echo $? >status.partial; mv status.partial status\n\
     ) >/dev/null 2>&1 &";
 
-/// Waits some seconds for the end, so that a guest is not kept busy by being asked.
+/// Waits some seconds for the end, so that a guest is not kept busy by being asked. Until then it tells how many specs have
+/// ended, by the marks that both versions of Ginkgo put before what they say of each, and which one is at hand.
 const WAIT: &str = "\
     n=0\n\
     while ! test -e \"$1/status\" && test $n -lt 15; do sleep 1; n=$((n+1)); done\n\
-    if test -e \"$1/status\"; then echo \"ended $(cat \"$1/status\")\"\n\
-    else tail -n 1 \"$1/log\" | cut -c 1-200; fi";
+    if test -e \"$1/status\"; then echo \"ended $(cat \"$1/status\")\"; exit; fi\n\
+    grep -c -e '^•' -e '^S \\[' \"$1/log\"\n\
+    sed -n 's/^\\[It\\] //p' \"$1/log\" | tail -n 1 | cut -c 1-200";
 
 impl Suite<'_> {
-    /// Runs `specs`.
+    /// Runs `specs`; `ended` is told now and then how many of them have ended.
     ///
     /// # Errors
     /// When the guest dies, the run is cancelled, or the suite's own set-up fails: no spec could run then.
-    pub(super) fn run(&self, specs: &[String]) -> std::result::Result<End, Ended> {
+    pub(super) fn run(
+        &self,
+        specs: &[String],
+        ended: &dyn Fn(usize),
+    ) -> std::result::Result<End, Ended> {
         let Self { guest, running, node, folder } = self;
         let (command, setup) =
             (running.deadlines().command(), running.deadlines().of(Stage::Conformance));
@@ -106,7 +112,12 @@ impl Suite<'_> {
             let said = guest.run(&["sh", "-c", WAIT, "wait", WORK], command)?.text();
             Ok(match said.strip_prefix("ended ") {
                 Some(status) => Waited::Done(status.trim().to_owned()),
-                None => Waited::Still(said),
+                None => {
+                    let (count, at) = said.split_once('\n').unwrap_or((&said, ""));
+                    ended(count.trim().parse().unwrap_or(0));
+                    let at = Some(at.trim()).filter(|at| !at.is_empty());
+                    Waited::Still(at.map_or("the suite sets itself up".to_owned(), str::to_owned))
+                }
             })
         })?;
         let tail = ["tail", "-c", LOG_BYTES, &format!("{WORK}/log")].map(str::to_owned);

@@ -166,36 +166,15 @@ impl Plan {
         let deadline = running.deadlines().command();
         let node = guest::prepare(guest, &kit.manifest, deadline)?; // 2. unpack, import
         let suite = batch::Suite { guest, running, node: &node, folder: &self.folder };
-        let mut batches: Vec<Vec<String>> =
-            left.chunks(BATCH).rev().map(<[String]>::to_vec).collect();
-        while let Some(specs) = batches.pop() {
-            match suite.run(&specs)? {
-                batch::End::Reported(results) => {
-                    let left: Vec<String> =
-                        specs.iter().filter(|spec| !results.contains_key(*spec)).cloned().collect();
-                    if !left.is_empty() {
-                        batches.push(left); // its time was over
-                    }
-                    kept.add(&results).map_err(Ended::Host)?; // 3. what came of a batch
-                    found.specs.extend(results);
-                }
-                batch::End::Died(why) => match specs.as_slice() {
-                    [spec] => {
-                        let outcome = Outcome::Failed(format!("the suite ended with it: {why}"));
-                        let result =
-                            BTreeMap::from([(spec.clone(), Spec { outcome, seconds: 0.0 })]);
-                        kept.add(&result).map_err(Ended::Host)?;
-                        found.specs.extend(result);
-                    }
-                    _ => {
-                        let (first, second) = specs.split_at(specs.len() / 2);
-                        batches.push(second.to_vec());
-                        batches.push(first.to_vec());
-                    }
-                },
-            }
+        let (progress, total) = (running.progress(), selected.run.len());
+        let task = progress.start("node conformance", Some(total as u64), "specs");
+        let left_over = |left: usize| progress.advance(task, total.saturating_sub(left) as u64);
+        let ran = batches(&suite, &left, &mut kept, found, &left_over); // 3. run
+        match &ran {
+            Ok(()) => progress.finish(task, &format!("{total} specs")),
+            Err(_) => progress.fail(task),
         }
-        Ok(())
+        ran
     }
 
     /// Every spec of the run before any has run.
@@ -218,6 +197,45 @@ impl Plan {
             specs: run.chain(skipped).collect(),
         }
     }
+}
+
+/// Runs the specs that are `left` in batches, and keeps what comes of each; `told` is now and then how many are left over.
+fn batches(
+    suite: &batch::Suite,
+    left: &[String],
+    kept: &mut Kept,
+    found: &mut Conformance,
+    told: &dyn Fn(usize),
+) -> std::result::Result<(), Ended> {
+    let mut batches: Vec<Vec<String>> = left.chunks(BATCH).rev().map(<[String]>::to_vec).collect();
+    while let Some(specs) = batches.pop() {
+        let left = specs.len() + batches.iter().map(Vec::len).sum::<usize>();
+        match suite.run(&specs, &|ended| told(left.saturating_sub(ended)))? {
+            batch::End::Reported(results) => {
+                let left: Vec<String> =
+                    specs.iter().filter(|spec| !results.contains_key(*spec)).cloned().collect();
+                if !left.is_empty() {
+                    batches.push(left); // its time was over
+                }
+                kept.add(&results).map_err(Ended::Host)?;
+                found.specs.extend(results);
+            }
+            batch::End::Died(why) => match specs.as_slice() {
+                [spec] => {
+                    let outcome = Outcome::Failed(format!("the suite ended with it: {why}"));
+                    let result = BTreeMap::from([(spec.clone(), Spec { outcome, seconds: 0.0 })]);
+                    kept.add(&result).map_err(Ended::Host)?;
+                    found.specs.extend(result);
+                }
+                _ => {
+                    let (first, second) = specs.split_at(specs.len() / 2);
+                    batches.push(second.to_vec());
+                    batches.push(first.to_vec());
+                }
+            },
+        }
+    }
+    Ok(())
 }
 
 /// The suite starts the image's kubelet with the flags of its own minor version, which another may not know.

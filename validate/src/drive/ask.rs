@@ -114,18 +114,20 @@ pub(super) fn ask_all(
         let judge = |(answer, asked): (Output, Option<Asked>)| {
             checks::verdict(rule, &answer, &Context { asked, ..*context })
         };
+        let asked = answer.as_ref().ok().and_then(|(_, asked)| *asked);
         let outcome = match answer.and_then(judge) {
             Ok(verdict) => Outcome::Judged(verdict),
             Err(failure) if failure.class() == Class::Interrupted => return Err(failure),
             Err(failure) => Outcome::Unasked(failure.chain().join(": ")),
         };
-        judged.push(Judged::new(rule, outcome));
+        judged.push(Judged { took: asked.map(Asked::seconds), ..Judged::new(rule, outcome) });
     }
     Ok(judged)
 }
 
-/// What came of the questions that are asked after the others, by rule: answers, or why there are none.
-pub(super) type Late = Vec<(&'static Rule, std::result::Result<Output, Outcome>)>;
+/// What came of the questions that are asked after the others, by rule: answers and when they were asked for, or why
+/// there are none.
+pub(super) type Late = Vec<(&'static Rule, std::result::Result<(Output, Asked), Outcome>)>;
 
 /// Asks what ends the cluster of the machine that it calls `node`: nothing can be asked of it afterwards.
 pub(super) fn ends(guest: &Guest, running: &Running, tier: Tier, node: &str) -> Result<Late> {
@@ -154,12 +156,14 @@ fn late(
     for rule in rules_of(tier) {
         let Some(script) = chosen(checks::ask(rule)) else { continue };
         let argv = [&["sh", "-c", script], arguments].concat();
+        let before = SystemTime::now();
         // It waits for a cluster that was powered on a moment ago, and for each pod in turn.
         let answer = match guest.run(&argv, running.deadlines().command() * LATE) {
             Err(failure) if failure.class() == Class::Interrupted => return Err(failure),
             answer => answer.map_err(|failure| Outcome::Unasked(failure.chain().join(": "))),
         };
-        late.push((rule, answer));
+        let asked = Asked { before, after: SystemTime::now() };
+        late.push((rule, answer.map(|output| (output, asked))));
     }
     Ok(late)
 }
@@ -173,7 +177,7 @@ pub(super) fn unjoined(tier: Tier, outcome: &Outcome) -> Late {
 /// Whether none of the answers that came late turns its rule red.
 pub(super) fn sound(late: &Late, context: &Context) -> bool {
     late.iter().all(|(rule, answer)| match answer {
-        Ok(answer) => {
+        Ok((answer, _)) => {
             !matches!(checks::verdict(rule, answer, context), Err(_) | Ok(Verdict::Fail(_)))
         }
         Err(outcome) => !matches!(outcome, Outcome::Unasked(_) | Outcome::Judged(Verdict::Fail(_))),
@@ -183,15 +187,14 @@ pub(super) fn sound(late: &Late, context: &Context) -> bool {
 /// Judges the rules of the questions that were asked after the others.
 pub(super) fn judge_late(rules: &mut [Judged], late: &Late, context: &Context) {
     for (rule, answer) in late {
-        let outcome = match answer {
-            Err(outcome) => outcome.clone(),
-            Ok(answer) => match checks::verdict(rule, answer, context) {
-                Ok(verdict) => Outcome::Judged(verdict),
-                Err(failure) => Outcome::Unasked(failure.chain().join(": ")),
-            },
+        let (outcome, took) = match answer {
+            Err(outcome) => (outcome.clone(), None),
+            Ok((answer, asked)) => {
+                (unasked_or_judged(checks::verdict(rule, answer, context)), Some(asked.seconds()))
+            }
         };
         for judged in rules.iter_mut().filter(|judged| judged.rule.id == rule.id) {
-            judged.outcome = outcome.clone();
+            (judged.outcome, judged.took) = (outcome.clone(), took);
         }
     }
 }

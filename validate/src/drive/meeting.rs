@@ -187,10 +187,12 @@ mod tests {
 
     fn join() -> JoinPlan {
         let expect = Expectations { kubernetes: "1.30.1".parse().ok(), ..Expectations::default() };
-        let cluster = KubeadmPlan::of(&expect, Cloud::NoCloud).unwrap();
-        let answer =
-            "kubeadm join 10.0.2.15:6443 --token a.b --discovery-token-ca-cert-hash sha256:0";
-        JoinPlan::of(&cluster, answer).unwrap()
+        let cluster = KubeadmPlan::of(&expect, Cloud::NoCloud).unwrap().unwrap();
+        let hash = cluster.authorities.fingerprint();
+        let answer = format!(
+            "kubeadm join 10.0.2.15:6443 --token a.b --discovery-token-ca-cert-hash {hash}"
+        );
+        JoinPlan::of(&cluster, &answer).unwrap()
     }
 
     #[test]

@@ -136,11 +136,11 @@ impl OwnRule {
     /// The rule with what it says, weighed by its severity.
     fn says(&self, verdict: Verdict) -> Judged {
         let verdict = self.record.severity.weigh(verdict);
-        Judged { rule: self.record.clone(), outcome: Outcome::Judged(verdict) }
+        Judged::of(self.record.clone(), Outcome::Judged(verdict))
     }
 
     fn unasked(&self, why: String) -> Judged {
-        Judged { rule: self.record.clone(), outcome: Outcome::Unasked(why) }
+        Judged::of(self.record.clone(), Outcome::Unasked(why))
     }
 }
 

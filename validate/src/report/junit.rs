@@ -118,6 +118,9 @@ fn case(judged: &Judged, tier: &str) -> TestCase {
     };
     let mut case = TestCase::new(rule.id.clone(), status);
     case.set_classname(format!("nodekiln.{tier}"));
+    if let Some(took) = judged.took {
+        case.set_time(Duration::try_from_secs_f64(took).unwrap_or_default());
+    }
     if let Outcome::Judged(verdict @ (Verdict::Pass(_) | Verdict::Warn(_))) = &judged.outcome {
         case.set_system_out(format!("{}: {}", verdict.word(), verdict.seen()));
     }

@@ -172,6 +172,10 @@ pub struct Judged {
     pub rule: Record,
     /// The verdict, or why there is none.
     pub outcome: Outcome,
+    /// Seconds that the machine took to answer what the rule asks it, which rules that ask the same share; nothing of a
+    /// rule that asks nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took: Option<f64>,
 }
 
 /// A rule's outcome.
@@ -199,7 +203,13 @@ impl Judged {
     /// `rule` with its outcome.
     #[must_use]
     pub fn new(rule: &Rule, outcome: Outcome) -> Self {
-        Self { rule: rule.record(), outcome }
+        Self::of(rule.record(), outcome)
+    }
+
+    /// The rule of this record with its outcome.
+    #[must_use]
+    pub fn of(rule: Record, outcome: Outcome) -> Self {
+        Self { rule, outcome, took: None }
     }
 
     /// The verdict, where it was judged.
@@ -328,6 +338,7 @@ pub(crate) mod testing {
     /// A report with one rule of each outcome.
     pub(crate) fn sample() -> Report {
         let rule = |id: &str, outcome| Judged {
+            took: Some(2.5),
             rule: Record {
                 id: id.into(),
                 title: "all is well".into(),

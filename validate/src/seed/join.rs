@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use nodekiln_words::{Failure, Result};
+use nodekiln_words::{Class, Failure, Result};
 
 use super::KubeadmPlan;
 use super::kubeadm;
@@ -35,7 +35,7 @@ impl JoinPlan {
     /// Reads what [`TOKEN`] answers.
     ///
     /// # Errors
-    /// When endpoint, token or fingerprint is not in it.
+    /// When endpoint, token or fingerprint is not in it, or the cluster has another authority than it was handed.
     pub fn of(cluster: &KubeadmPlan, answer: &str) -> Result<Self> {
         let words: Vec<&str> = answer.split_whitespace().filter(|word| *word != "\\").collect();
         let after = |flag: &str| {
@@ -46,6 +46,12 @@ impl JoinPlan {
         let (Some(endpoint), Some(token), Some(ca_hash)) = all else {
             return Err(Failure::io("kubeadm gives no command to join with")); // its words hold the token
         };
+        let handed_over = cluster.authorities.fingerprint();
+        if ca_hash != handed_over {
+            let text =
+                format!("the cluster's authority is {ca_hash}, and {handed_over} was handed over");
+            return Err(Failure::new(Class::Verdict, text));
+        }
         Ok(Self { cluster: cluster.clone(), endpoint, token, ca_hash })
     }
 
@@ -127,13 +133,22 @@ mod tests {
     use crate::expect::Expectations;
     use crate::metadata::Cloud;
 
+    /// What kubeadm prints, but for the fingerprint.
     const ANSWER: &str = "kubeadm join 10.0.2.15:6443 --token abcdef.0123456789abcdef     \
-                          --discovery-token-ca-cert-hash sha256:0011 \n";
+                          --discovery-token-ca-cert-hash HASH \n";
 
     fn plan(answer: &str) -> Result<JoinPlan> {
         let kubernetes = Some("1.30.1".parse().unwrap());
         let expect = Expectations { kubernetes, ..Expectations::default() };
-        JoinPlan::of(&KubeadmPlan::of(&expect, Cloud::NoCloud).unwrap(), answer)
+        let cluster = KubeadmPlan::of(&expect, Cloud::NoCloud).unwrap().unwrap();
+        let hash = cluster.authorities.fingerprint();
+        JoinPlan::of(&cluster, &answer.replace("HASH", &hash))
+    }
+
+    #[test]
+    fn a_cluster_with_another_authority_than_it_was_handed_is_not_joined() {
+        let failure = plan(&ANSWER.replace("HASH", "sha256:0011")).unwrap_err();
+        assert!(failure.to_string().contains("authority is sha256:0011, and sha256:"), "{failure}");
     }
 
     #[test]
@@ -143,7 +158,7 @@ mod tests {
         for words in [
             "kubeadm.k8s.io/v1beta3\nkind: JoinConfiguration\n",
             "    apiServerEndpoint: 10.0.2.15:6443\n    token: abcdef.0123456789abcdef\n",
-            "      - sha256:0011\n",
+            &format!("      - {}\n", plan.ca_hash),
             "unix:///run/containerd/containerd.sock\n  name: '{{ ds.meta_data.local_hostname }}'",
         ] {
             assert!(text.contains(words), "{words} in\n{text}");

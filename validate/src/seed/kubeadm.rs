@@ -1,8 +1,10 @@
 //! What the bootstrap does: kubeadm's configuration, the network plugin's, and what is run in the cluster.
 
 use nodekiln_recipes::recipe::Version;
+use nodekiln_words::Result;
 
 use super::GUEST_ADDRESS;
+use super::authorities::Authorities;
 use super::user_data::File;
 use crate::metadata::Cloud;
 
@@ -54,16 +56,21 @@ pub struct KubeadmPlan {
     pub pod_image: Option<String>,
     /// The node's name, as a template that cloud-init fills in ([`node_name`]).
     pub node_name: &'static str,
+    /// What the cluster's certificates are signed with.
+    pub authorities: Authorities,
 }
 
 impl KubeadmPlan {
-    /// The plan for an image that claims `expect` and runs in `cloud`; `None` when it claims no Kubernetes.
+    /// The plan for an image that claims `expect` and runs in `cloud`, with authorities of its own; `None` when it
+    /// claims no Kubernetes.
     ///
     /// Without CoreDNS the DNS add-on is skipped, and kubeadm's check `ImagePull` is let pass, for it
     /// would try to fetch that image.
-    #[must_use]
-    pub fn of(expect: &crate::expect::Expectations, cloud: Cloud) -> Option<Self> {
-        let version = expect.kubernetes?;
+    ///
+    /// # Errors
+    /// When no keys can be drawn.
+    pub fn of(expect: &crate::expect::Expectations, cloud: Cloud) -> Result<Option<Self>> {
+        let Some(version) = expect.kubernetes else { return Ok(None) };
         let mut plan = Self {
             version,
             image_repository: expect.image_repository.clone(),
@@ -71,6 +78,7 @@ impl KubeadmPlan {
             ignore_preflight: Vec::new(),
             pod_image: expect.pod_image().map(str::to_owned),
             node_name: node_name(cloud),
+            authorities: Authorities::draw()?,
         };
         if expect.unavailable("coredns").is_some() {
             plan.skip_phases.push(DNS_PHASE);
@@ -78,7 +86,7 @@ impl KubeadmPlan {
         if !expect.unavailable_images.is_empty() {
             plan.ignore_preflight.push("ImagePull");
         }
-        Some(plan)
+        Ok(Some(plan))
     }
 
     /// Whether kubeadm deploys the DNS add-on.
@@ -102,11 +110,12 @@ impl KubeadmPlan {
 
     pub(super) fn files(&self) -> Vec<File> {
         let file = |path, mode, content| File { path, mode, content };
-        let mut files = vec![
+        let mut files = self.authorities.files();
+        files.extend([
             file(KUBEADM_CONFIG, "0640", self.configuration()),
             placeholder(),
             network_plugin(NETWORK_PLUGIN.to_owned()),
-        ];
+        ]);
         if let Some(image) = &self.pod_image {
             let contents =
                 [service(), pod(POD_NAME, image, ""), pod(CLIENT_NAME, image, &host_port())];

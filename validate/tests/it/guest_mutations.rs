@@ -12,8 +12,6 @@ const TABLE: &str = "../ci/guest-mutations.toml";
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
-    /// Rules that no guest turns red yet.
-    pending: Vec<String>,
     guest: Vec<Guest>,
 }
 
@@ -45,13 +43,10 @@ struct Guest {
     besides: Vec<String>,
 }
 
-fn table() -> Table {
-    let text = std::fs::read_to_string(TABLE).unwrap();
-    toml::from_str(&text).unwrap()
-}
-
 fn guests() -> Vec<Guest> {
-    table().guest
+    let text = std::fs::read_to_string(TABLE).unwrap();
+    let table: Table = toml::from_str(&text).unwrap();
+    table.guest
 }
 
 /// The public incidents that guests stand for.
@@ -79,7 +74,7 @@ fn every_rule_on_running_machines_is_turned_red_by_a_guest() {
     let mut without: Vec<&str> =
         machine.map(|rule| rule.id).filter(|id| !red.contains(*id)).collect();
     without.sort_unstable();
-    assert_eq!(without, table().pending, "without a guest in {TABLE}");
+    assert!(without.is_empty(), "without a guest in {TABLE}: {without:?}");
 }
 
 #[test]

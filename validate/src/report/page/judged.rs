@@ -62,6 +62,9 @@ fn row(judged: &Judged) -> Markup {
                     p { i { "Remedy " } (rule.remedy) }
                     p { i { "Source " } (rule.source) }
                     p { i { "For " } (rule.applies) ", " (rule.severity.as_str()) }
+                    @if let Some(took) = judged.took {
+                        p { i { "Answered " } "within " (format!("{took:.1}")) " s" }
+                    }
                 }
             }
             td { (printable(judged.seen())) }
