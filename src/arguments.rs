@@ -451,6 +451,11 @@ pub(crate) struct Validate {
     /// The part to run, from 1.
     #[arg(long, value_name = "K", requires = "shards", default_value_t = 1)]
     pub(crate) shard: usize,
+    /// Run this many specs at once in the guest. Many of them mostly wait: some four times its processors are fine on
+    /// hardware, two or three under emulation. Wants a kit with Ginkgo's own program.
+    #[arg(long, value_name = "N", requires = "kit", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) parallel: u32,
     /// Go on at the next spec where an earlier run with the same image, kit and output folder was interrupted.
     #[arg(long, requires = "kit")]
     pub(crate) resume: bool,

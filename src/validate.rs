@@ -175,8 +175,9 @@ fn conformance(verb: &Validate) -> Result<Option<Asked>> {
             .with_help("add `--tier conformance`, or leave out the kit"));
     }
     let shard = verb.shards.map(|shards| Shard::new(verb.shard, shards)).transpose()?;
-    let (kit, focus, resume) = (kit.clone(), verb.focus.clone(), verb.resume);
-    Ok(Some(Asked { kit, focus, shard, resume }))
+    let (kit, focus) = (kit.clone(), verb.focus.clone());
+    let (parallel, resume) = (verb.parallel, verb.resume);
+    Ok(Some(Asked { kit, focus, shard, parallel, resume }))
 }
 
 /// Prints every rule, the user's last.

@@ -156,6 +156,40 @@ pub const FLAGS: [Flag; 14] = [
     },
 ];
 
+/// Ginkgo's own program among a kit's files: it runs the specs of a suite at once, in a process each.
+pub const RUNNER: &str = "bin/ginkgo";
+
+/// How Ginkgo's program is told the number of processes; from which minor version on.
+const PROCESSES: [(u32, &str); 2] = [
+    (20, "--nodes"), // Ginkgo 1, vendored up to Kubernetes 1.24
+    (25, "--procs"), // Ginkgo 2, migration guide
+];
+
+/// The command by which `runner`, Ginkgo's program, runs `suite`, of minor version `minor` and started by `flags`, in so
+/// many processes. Ginkgo's flags are the program's own, and it hands them on.
+#[must_use]
+pub fn at_once(
+    minor: u32,
+    processes: u32,
+    runner: &str,
+    suite: &str,
+    flags: Vec<String>,
+) -> Vec<String> {
+    let spelt = PROCESSES.iter().rfind(|(from, _)| *from <= minor);
+    let (_, spelt) = spelt.unwrap_or(&PROCESSES[0]);
+    let (ginkgos, suites): (Vec<_>, Vec<_>) =
+        flags.into_iter().partition(|flag| flag.starts_with(GINKGOS));
+    let ginkgos = ginkgos.iter().map(|flag| flag.replacen(GINKGOS, "--", 1));
+    let mut argv = vec![runner.to_owned(), format!("{spelt}={processes}")];
+    argv.extend(ginkgos);
+    argv.extend([suite.to_owned(), "--".to_owned()]);
+    argv.extend(suites);
+    argv
+}
+
+/// How a suite's flags begin that are Ginkgo's.
+const GINKGOS: &str = "--ginkgo.";
+
 /// The flags by which the suite of minor version `minor` tells its specs in a report in `folder`.
 ///
 /// # Errors
@@ -216,6 +250,26 @@ mod tests {
             flags.contains(&"--container-runtime=remote".to_owned())
         };
         assert!(remote(20) && remote(23) && !remote(24) && !remote(36));
+    }
+
+    #[test]
+    fn ginkgos_program_takes_its_own_flags_and_hands_the_suite_the_others() {
+        for (minor, first, color) in [
+            (20, "--nodes=3", "--noColor"),
+            (24, "--nodes=3", "--noColor"),
+            (25, "--procs=3", "--no-color"),
+        ] {
+            let flags = running(minor, "systemd", "x", "/r").unwrap();
+            let count = flags.len();
+            let argv = at_once(minor, 3, "/bin/ginkgo", "/bin/suite", flags);
+            assert_eq!(argv.len(), count + 4);
+            let end = argv.iter().position(|word| word == "/bin/suite").unwrap();
+            assert_eq!(&argv[..2], ["/bin/ginkgo", first]);
+            assert!(argv[2..end].iter().any(|flag| flag == color), "{argv:?}");
+            assert!(argv[2..end].iter().any(|flag| flag == "--focus=x"), "{argv:?}");
+            assert_eq!(argv[end + 1], "--");
+            assert!(argv[end + 2..].iter().all(|flag| !flag.contains("ginkgo")), "{argv:?}");
+        }
     }
 
     #[test]

@@ -31,12 +31,16 @@ pub(super) struct Suite<'a> {
     pub(super) running: &'a Running<'a>,
     pub(super) node: &'a Node,
     pub(super) folder: &'a Path,
+    /// How many specs run at once.
+    pub(super) parallel: u32,
 }
 
 /// How a batch ended.
 pub(super) enum End {
-    /// With a report; one that was ended at its deadline has only the specs that had run by then.
+    /// With a report of some specs at least; others had no time any more, or went with the process that ran them.
     Reported(BTreeMap<String, Spec>),
+    /// Before its first spec, since a part of its set-up failed.
+    Unready(Failure),
     /// Without one; the last that is known.
     Died(String),
 }
@@ -94,7 +98,7 @@ impl Suite<'_> {
         specs: &[String],
         ended: &dyn Fn(usize),
     ) -> std::result::Result<End, Ended> {
-        let Self { guest, running, node, folder } = self;
+        let Self { guest, running, node, folder, parallel } = self;
         let (command, setup) =
             (running.deadlines().command(), running.deadlines().of(Stage::Conformance));
         let allowed = deadline(setup, specs.len());
@@ -103,9 +107,15 @@ impl Suite<'_> {
         let seconds = allowed.as_secs().to_string();
         let (repositories, bin) =
             (node.repositories.clone().unwrap_or_default(), format!("{KIT}/bin"));
-        let mut argv =
-            vec!["sh", "-c", START, "start", WORK, &seconds, &repositories, &bin, &node.suite];
-        argv.extend(flags.iter().map(String::as_str));
+        let program = match parallel {
+            1 => [vec![node.suite.clone()], flags].concat(),
+            more => {
+                let runner = format!("{KIT}/{}", suite::RUNNER);
+                suite::at_once(node.minor, *more, &runner, &node.suite, flags)
+            }
+        };
+        let mut argv = vec!["sh", "-c", START, "start", WORK, &seconds, &repositories, &bin];
+        argv.extend(program.iter().map(String::as_str));
         guest.run(&argv, command)?;
         // The guest's own deadline comes first, so that the suite still takes its kubelet down.
         let status = running.wait_for(allowed + command, || {
@@ -138,7 +148,7 @@ impl Suite<'_> {
 /// How a run of `specs` ended that left this status of timeout(1), log and report.
 ///
 /// # Errors
-/// When the suite ended before its first spec, or a part of its set-up failed.
+/// When the suite ended before it set itself up: it will not another time.
 fn end(specs: &[String], status: &str, log: &str, report: &str) -> Result<End> {
     let Ok(cases) = junit::read(report) else {
         let last = last_words(status, log);
@@ -149,13 +159,24 @@ fn end(specs: &[String], status: &str, log: &str, report: &str) -> Result<End> {
         return Err(Failure::new(Class::Verdict, text).with_help(SEE_LOG));
     };
     let cases = junit::by_spec(cases);
-    let mut results = results(specs, &cases, log)?;
-    if TIMED_OUT.contains(&status) {
-        results.retain(|spec, _| cases.contains_key(spec)); // the others have their time yet
+    if let Some(said) = setup_failed(&cases) {
+        let text = format!("the suite could not be set up: {said}");
+        return Ok(End::Unready(Failure::new(Class::Verdict, text).with_help(SEE_LOG)));
     }
+    let results = results(specs, &cases, log);
     Ok(match results.is_empty() {
         true => End::Died(last_words(status, log)),
         false => End::Reported(results),
+    })
+}
+
+/// What a part of the suite's set-up said that failed, on one line.
+fn setup_failed(cases: &BTreeMap<String, Case>) -> Option<String> {
+    cases.values().find_map(|case| match &case.outcome {
+        junit::Outcome::Failed(said) if case.name.contains("BeforeSuite") => {
+            Some(shortened(said).replace('\n', " | "))
+        }
+        _ => None,
     })
 }
 
@@ -183,31 +204,11 @@ fn last_words(status: &str, log: &str) -> String {
     format!("status {status} {how}, last said: {}", line.trim()).replace(" ,", ",")
 }
 
-/// What came of each of `specs`. One that the suite does not tell of, or that only it knows why it did not run,
-/// has not passed.
-///
-/// # Errors
-/// When a part of the suite's set-up failed.
-fn results(
-    specs: &[String],
-    cases: &BTreeMap<String, Case>,
-    log: &str,
-) -> Result<BTreeMap<String, Spec>> {
-    let setup = cases.values().find_map(|case| match &case.outcome {
-        junit::Outcome::Failed(said) if case.name.contains("BeforeSuite") => Some(said),
-        _ => None,
-    });
-    if let Some(said) = setup {
-        let said = shortened(said).replace('\n', " | ");
-        return Err(Failure::new(Class::Verdict, format!("the suite could not be set up: {said}"))
-            .with_help(SEE_LOG));
-    }
+/// What came of those of `specs` that the suite tells of. One of which only it knows why it did not run has not passed.
+fn results(specs: &[String], cases: &BTreeMap<String, Case>, log: &str) -> BTreeMap<String, Spec> {
     let reasons = said::reasons(log, specs);
     let result = |spec: &String| {
-        let Some(case) = cases.get(spec) else {
-            let outcome = Outcome::Failed("the suite's report does not have it".to_owned());
-            return (spec.clone(), Spec { outcome, seconds: 0.0 });
-        };
+        let case = cases.get(spec)?;
         let outcome = match &case.outcome {
             junit::Outcome::Passed => Outcome::Passed,
             junit::Outcome::Failed(said) => Outcome::Failed(shortened(said)),
@@ -217,9 +218,9 @@ fn results(
                 None => Outcome::Failed("the suite left it out and does not say why".to_owned()),
             },
         };
-        (spec.clone(), Spec { outcome, seconds: case.seconds })
+        Some((spec.clone(), Spec { outcome, seconds: case.seconds }))
     };
-    Ok(specs.iter().map(result).collect())
+    specs.iter().filter_map(result).collect()
 }
 
 fn shortened(text: &str) -> String {
@@ -246,18 +247,29 @@ mod tests {
             case("c", junit::Outcome::Skipped(None)),
             case("z", junit::Outcome::Passed),
         ];
-        let results = results(&specs, &junit::by_spec(cases), "").unwrap();
+        let results = results(&specs, &junit::by_spec(cases), "");
         let failed = |spec: &str| matches!(results[spec].outcome, Outcome::Failed(_));
         assert_eq!(results["a"].outcome, Outcome::Passed);
-        assert!(failed("b") && failed("c") && failed("d"), "{results:?}");
-        assert_eq!(results.len(), 4);
+        assert!(failed("b") && failed("c"), "{results:?}");
+        assert_eq!(results.len(), 3); // `d` is still to be run
     }
 
     #[test]
     fn a_failed_set_up_is_no_failure_of_a_spec() {
-        let cases = vec![case("BeforeSuite", junit::Outcome::Failed("no kubelet".into()))];
-        let failure = results(&["a".to_owned()], &junit::by_spec(cases), "").unwrap_err();
-        assert!(failure.to_string().contains("no kubelet"), "{failure}");
+        let report = REPORT.replace(
+            "</testsuite>",
+            "<testcase name=\"BeforeSuite\" time=\"1\"><failure type=\"x\">no kubelet</failure></testcase></testsuite>",
+        );
+        let end = end(&["a".to_owned()], "1", BEGINS, &report).unwrap();
+        assert!(matches!(end, End::Unready(failure) if failure.to_string().contains("no kubelet")));
+    }
+
+    #[test]
+    fn each_of_several_processes_has_a_report_of_its_own() {
+        let other = REPORT.replace("name=\"a\"", "name=\"b\"");
+        let reports = format!("<?xml version=\"1.0\"?>\n{REPORT}<?xml version=\"1.0\"?>\n{other}");
+        let end = end(&["a", "b"].map(str::to_owned), "0", BEGINS, &reports).unwrap();
+        assert!(matches!(end, End::Reported(results) if results.len() == 2));
     }
 
     /// A report in which `a` passed.
@@ -265,18 +277,15 @@ mod tests {
         <testcase name=\"a\" classname=\"E2eNode Suite\" time=\"1\"></testcase></testsuite>";
 
     #[test]
-    fn what_had_not_run_at_the_deadline_has_its_time_yet_and_else_it_failed() {
+    fn what_the_report_does_not_have_is_still_to_be_run_unless_nothing_else_was() {
         let specs = ["a", "b"].map(str::to_owned);
-        let reported = |status| match end(&specs, status, BEGINS, REPORT) {
-            Ok(End::Reported(results)) => results,
-            _ => panic!("{status}"),
-        };
-        for status in TIMED_OUT {
-            let results = reported(status);
+        for status in ["124", "137", "1"] {
+            let Ok(End::Reported(results)) = end(&specs, status, BEGINS, REPORT) else {
+                panic!("{status}");
+            };
             assert_eq!(results["a"].outcome, Outcome::Passed);
             assert!(!results.contains_key("b"), "{results:?}");
         }
-        assert!(matches!(reported("1")["b"].outcome, Outcome::Failed(_)));
         let none = end(&specs[1..], "124", BEGINS, REPORT);
         assert!(matches!(none, Ok(End::Died(_))));
     }

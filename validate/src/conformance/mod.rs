@@ -13,7 +13,7 @@ mod said;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use nodekiln_kit::{Kit, Selected, Shard, Wanted};
+use nodekiln_kit::{Kit, Selected, Shard, Wanted, suite};
 use nodekiln_recipes::recipe::Version;
 use nodekiln_words::{Cancel, Failure, Result, ResultExt as _, Sha256};
 use schemars::JsonSchema;
@@ -33,6 +33,10 @@ pub(crate) const FOLDER: &str = "conformance";
 /// loses is one batch.
 const BATCH: usize = 32;
 
+/// How often a suite that cannot set itself up is started: its API server has a minute to answer, which is little under
+/// emulation.
+const SETUPS: u32 = 3;
+
 /// What is asked of a run.
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -42,6 +46,8 @@ pub struct Asked {
     pub focus: Option<String>,
     /// The part that this guest runs.
     pub shard: Option<Shard>,
+    /// How many specs run at once; more than one needs a kit with Ginkgo's own program.
+    pub parallel: u32,
     /// Whether to go on where an earlier run with the same image and kit was interrupted.
     pub resume: bool,
 }
@@ -107,10 +113,16 @@ impl Choice {
     /// Reads the kit that is `asked` for, to judge an image that claims `expect`.
     ///
     /// # Errors
-    /// When the kit is damaged or of another Kubernetes than the image's, or leaves nothing to run.
+    /// When the kit is damaged or of another Kubernetes than the image's, cannot run specs at once, or leaves nothing
+    /// to run.
     pub(crate) fn of(asked: &Asked, expect: &Expectations, cancel: &Cancel) -> Result<Self> {
         let kit = Kit::open(&asked.kit)?;
         same_minor(&kit, expect)?;
+        if asked.parallel > 1 && !kit.manifest.files.contains_key(suite::RUNNER) {
+            let text = format!("the kit has no {}, which runs specs at once", suite::RUNNER);
+            return Err(Failure::input(text)
+                .with_help("make the kit anew with `nodekiln kit`, or leave out `--parallel`"));
+        }
         let wanted = Wanted { focus: asked.focus.clone(), shard: asked.shard };
         let selected = kit.manifest.select(&wanted)?;
         let digest = kit.verify(cancel)?;
@@ -165,7 +177,8 @@ impl Plan {
         }
         let deadline = running.deadlines().command();
         let node = guest::prepare(guest, &kit.manifest, deadline)?; // 2. unpack, import
-        let suite = batch::Suite { guest, running, node: &node, folder: &self.folder };
+        let parallel = self.choice.asked.parallel;
+        let suite = batch::Suite { guest, running, node: &node, folder: &self.folder, parallel };
         let (progress, total) = (running.progress(), selected.run.len());
         let task = progress.start("node conformance", Some(total as u64), "specs");
         let left_over = |left: usize| progress.advance(task, total.saturating_sub(left) as u64);
@@ -207,18 +220,27 @@ fn batches(
     found: &mut Conformance,
     told: &dyn Fn(usize),
 ) -> std::result::Result<(), Ended> {
+    let mut unready = 0;
     let mut batches: Vec<Vec<String>> = left.chunks(BATCH).rev().map(<[String]>::to_vec).collect();
     while let Some(specs) = batches.pop() {
         let left = specs.len() + batches.iter().map(Vec::len).sum::<usize>();
         match suite.run(&specs, &|ended| told(left.saturating_sub(ended)))? {
             batch::End::Reported(results) => {
+                unready = 0;
                 let left: Vec<String> =
                     specs.iter().filter(|spec| !results.contains_key(*spec)).cloned().collect();
                 if !left.is_empty() {
-                    batches.push(left); // its time was over
+                    batches.push(left); // its time was over, or a process of several ended
                 }
                 kept.add(&results).map_err(Ended::Host)?;
                 found.specs.extend(results);
+            }
+            batch::End::Unready(failure) => {
+                unready += 1;
+                if unready == SETUPS {
+                    return Err(failure.into());
+                }
+                batches.push(specs);
             }
             batch::End::Died(why) => match specs.as_slice() {
                 [spec] => {

@@ -26,7 +26,11 @@ fn kit(folder: &Path) -> PathBuf {
 }
 
 fn plan(kit: PathBuf, kubernetes: &str, out: &Path) -> Result<Plan> {
-    let asked = Asked { kit, focus: None, shard: None, resume: false };
+    plan_of(kit, kubernetes, 1, out)
+}
+
+fn plan_of(kit: PathBuf, kubernetes: &str, parallel: u32, out: &Path) -> Result<Plan> {
+    let asked = Asked { kit, focus: None, shard: None, parallel, resume: false };
     let expect =
         Expectations { kubernetes: Some(kubernetes.parse().unwrap()), ..Expectations::default() };
     Choice::of(&asked, &expect, &Cancel::default())?.on(Sha256::of("image"), out)
@@ -39,6 +43,14 @@ fn a_kit_of_another_minor_version_is_refused_before_a_boot() {
     assert!(plan(kit.clone(), "1.20.15", folder.path()).is_ok());
     let failure = plan(kit, "1.21.2", folder.path()).unwrap_err();
     assert!(failure.to_string().contains("1.20.2") && failure.help().is_some(), "{failure}");
+}
+
+#[test]
+fn a_kit_without_ginkgos_program_runs_one_spec_after_the_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let kit = kit(folder.path());
+    let failure = plan_of(kit, "1.20.2", 2, folder.path()).unwrap_err();
+    assert!(failure.to_string().contains("bin/ginkgo") && failure.help().is_some(), "{failure}");
 }
 
 #[test]

@@ -6,9 +6,13 @@ use super::{FOLDER, Recipe, Step, Target};
 pub const SUITE: &str = "e2e_node.test";
 
 /// The suite and the programs of its images, quick ones first.
-pub const TARGETS: [Target; 4] = [
+pub const TARGETS: [Target; 5] = [
     Target { name: "pause", recipe: Recipe::C("build/pause/linux/pause.c") },
     Target { name: "nnp", recipe: Recipe::Go("k8s.io/kubernetes/test/images/nonewprivs") },
+    Target {
+        name: "ginkgo",
+        recipe: Recipe::Go("k8s.io/kubernetes/vendor/github.com/onsi/ginkgo/ginkgo"),
+    },
     Target { name: "agnhost", recipe: Recipe::Go("k8s.io/kubernetes/test/images/agnhost") },
     Target { name: SUITE, recipe: Recipe::GoTest("k8s.io/kubernetes/test/e2e_node") },
 ];
@@ -30,7 +34,7 @@ mod tests {
     #[test]
     fn the_suite_that_is_asked_is_the_one_that_is_compiled() {
         let step = list_specs(&["--x".to_owned()]);
-        assert_eq!(step.argv[2], format!("/build/bin/{}", TARGETS[3].name).as_str());
+        assert_eq!(step.argv[2], format!("/build/bin/{}", TARGETS[4].name).as_str());
         assert_eq!(step.argv[3], "--x");
     }
 }
