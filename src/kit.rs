@@ -14,7 +14,7 @@ use nodekiln_build::resolve::{Keep, Resolution, resolve_conformance};
 use nodekiln_build::sandbox::Sandbox;
 use nodekiln_build::steps::conformance_suite::{self, SPECS, Suite};
 use nodekiln_kit::{
-    Draft, Image, Kit, Manifest, Origin, SCHEMA, Selected, Source, Wanted, images, release,
+    Draft, Image, Kit, Manifest, Origin, SCHEMA, Selected, Source, Wanted, images, release, suite,
 };
 use nodekiln_recipes::plan::Node;
 use nodekiln_recipes::recipe::Version;
@@ -109,11 +109,14 @@ fn from_source(
         let node = ran.nodes.get(name);
         node.ok_or_else(|| Failure::io(format!("the node `{name}` was not made")))
     };
-    let (suite, made) = (output(CONFORMANCE_SUITE)?, output(CONFORMANCE_IMAGES)?);
-    let text = fs_err::read(suite.output().join(SPECS)).or_io(|| "read the specs".to_owned())?;
+    let (made_suite, made) = (output(CONFORMANCE_SUITE)?, output(CONFORMANCE_IMAGES)?);
+    let text =
+        fs_err::read(made_suite.output().join(SPECS)).or_io(|| "read the specs".to_owned())?;
     let specs: Vec<String> = serde_json::from_slice(&text).or_io(|| "read the specs".to_owned())?;
     let mut draft = draft(version, Origin::Source, specs);
-    draft.program(SUITE, suite.output().join(SUITE));
+    for program in [SUITE, suite::RUNNER] {
+        draft.program(program, made_suite.output().join(program));
+    }
     add_images(&mut draft, &made.output().join("images"))?;
     let stand_ins = made.record.facts.get("images.stand-ins").map_or("{}", String::as_str);
     let stand_ins: BTreeMap<String, String> =

@@ -107,7 +107,8 @@ fn amount(done: u64, total: Option<u64>, unit: &str) -> String {
 /// Bars for running tasks; a line stays for each that ended.
 struct Bars {
     screen: MultiProgress,
-    tasks: Mutex<BTreeMap<TaskId, ProgressBar>>,
+    /// Each with its title.
+    tasks: Mutex<BTreeMap<TaskId, (ProgressBar, String)>>,
 }
 
 impl Default for Bars {
@@ -120,10 +121,10 @@ impl Bars {
     fn bar(total: Option<u64>, unit: &str) -> ProgressBar {
         let template = match (total, unit) {
             (Some(_), "B") => {
-                "{spinner} {msg:40!} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}"
+                "{spinner} {prefix:40!} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}"
             }
-            (Some(_), _) => "{spinner} {msg:40!} {wide_bar} {pos}/{len}",
-            (None, _) => "{spinner} {msg} {elapsed} {prefix:60!}",
+            (Some(_), _) => "{spinner} {prefix:40!} {wide_bar} {pos}/{len}",
+            (None, _) => "{spinner} {prefix} {elapsed} {wide_msg}",
         };
         let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
         if let Ok(style) = BarStyle::with_template(template) {
@@ -140,27 +141,26 @@ impl Progress for Bars {
         match event {
             Event::Started { task, title, total, unit } => {
                 let bar = self.screen.add(Self::bar(total, unit));
-                bar.set_message(title);
-                tasks.insert(task, bar);
+                bar.set_prefix(title.clone());
+                tasks.insert(task, (bar, title));
             }
             Event::Advanced { task, done, detail } => {
-                if let Some(bar) = tasks.get(&task) {
+                if let Some((bar, _)) = tasks.get(&task) {
                     bar.set_position(done);
                     if let Some(detail) = detail {
-                        bar.set_prefix(detail);
+                        bar.set_message(detail);
                     }
                 }
             }
             Event::Finished { task, note } => {
-                if let Some(bar) = tasks.remove(&task) {
-                    let (title, seconds) = (bar.message(), bar.elapsed().as_secs_f64());
+                if let Some((bar, title)) = tasks.remove(&task) {
+                    let seconds = bar.elapsed().as_secs_f64();
                     bar.finish_and_clear();
                     let _ = self.screen.println(format!("  {seconds:5.1}s  {title}: {note}"));
                 }
             }
             Event::Failed { task } => {
-                if let Some(bar) = tasks.remove(&task) {
-                    let title = bar.message();
+                if let Some((bar, title)) = tasks.remove(&task) {
                     bar.finish_and_clear();
                     let _ = self.screen.println(format!("  failed  {title}"));
                 }

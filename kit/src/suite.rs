@@ -187,6 +187,13 @@ pub fn at_once(
     argv
 }
 
+/// How many reports a suite of minor version `minor` leaves that ran in so many processes: each process writes one with
+/// Ginkgo 1, the first one all with Ginkgo 2.
+#[must_use]
+pub fn reports(minor: u32, processes: u32) -> usize {
+    if minor < PROCESSES[1].0 { processes as usize } else { 1 }
+}
+
 /// How a suite's flags begin that are Ginkgo's.
 const GINKGOS: &str = "--ginkgo.";
 
@@ -268,6 +275,7 @@ mod tests {
             assert!(argv[2..end].iter().any(|flag| flag == color), "{argv:?}");
             assert!(argv[2..end].iter().any(|flag| flag == "--focus=x"), "{argv:?}");
             assert_eq!(argv[end + 1], "--");
+            assert_eq!(reports(minor, 3), if minor < 25 { 3 } else { 1 });
             assert!(argv[end + 2..].iter().all(|flag| !flag.contains("ginkgo")), "{argv:?}");
         }
     }

@@ -273,13 +273,15 @@ impl Work {
             | Self::Containerd { .. }
             | Self::KubernetesCompile { .. }
             | Self::ControlPlaneImages { .. }
-            | Self::ConformanceSuite { .. }
             | Self::ConformanceImages { .. }
             | Self::FetchedImages { .. }
             | Self::Remove { .. }
             | Self::Boot { .. }
             | Self::Sysprep { .. } => 1,
-            Self::Packages { .. } | Self::Initramfs | Self::KubernetesFiles { .. } => 2,
+            Self::Packages { .. }
+            | Self::Initramfs
+            | Self::KubernetesFiles { .. }
+            | Self::ConformanceSuite { .. } => 2,
             Self::KubernetesInstall { .. } => 3,
             Self::Preload { .. } => 4,
             Self::Disk { .. } => 6,

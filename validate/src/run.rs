@@ -22,6 +22,7 @@ use crate::guest::Life;
 use crate::machine::Machine;
 use crate::place::Place;
 use crate::power_on::PowerOn;
+use crate::printable::printable;
 use crate::qemu::arguments::{DirectKernel, Setup, Wires};
 use crate::qemu::{Disks, Qemu, Qmp};
 use crate::screen;
@@ -265,7 +266,7 @@ impl<'a> Running<'a> {
             && last.elapsed() > TELL
         {
             self.told.set(Some((task, Instant::now())));
-            let detail = Some(still.to_owned());
+            let detail = Some(printable(still));
             self.progress.event(Event::Advanced { task, done: 0, detail });
         }
     }

@@ -78,7 +78,8 @@ def question():
     pod = json.loads(get(PODS + "/nodekiln-client"))
     uid = pod["metadata"]["uid"]
     names = [uid, uid.replace("-", "_")]  # as cgroupfs and as systemd name a pod's control groups
-    names += [one.get("containerID", "//-").split("//")[1] for one in pod["status"].get("containerStatuses", [])]
+    started = [one["containerID"] for one in pod["status"].get("containerStatuses", []) if one.get("containerID")]
+    names += [name.split("//")[1] for name in started]
 
     def traces():
         folders = [folder for folder, _, _ in os.walk("/sys/fs/cgroup")]

@@ -30,7 +30,7 @@ def question():
     service = json.loads(get("/api/v1/namespaces/default/services/nodekiln-probe"))
     places = [pod["status"].get("podIP"), service["spec"].get("clusterIP")]
     ends = ["http://%s:2379" % place for place in places]
-    command = ["etcdctl", "--dial-timeout=60s", "--command-timeout=60s", "--endpoints=" + ",".join(ends)]
+    command = ["etcdctl", "--dial-timeout=20s", "--command-timeout=20s", "--endpoints=" + ",".join(ends)]
     return "\n".join(ends + ["--", execute("nodekiln-client", command + ["endpoint", "health"])])
 
 

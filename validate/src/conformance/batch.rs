@@ -39,9 +39,9 @@ pub(super) struct Suite<'a> {
 pub(super) enum End {
     /// With a report of some specs at least; others had no time any more, or went with the process that ran them.
     Reported(BTreeMap<String, Spec>),
-    /// Before its first spec, since a part of its set-up failed.
+    /// Before its first spec: a part of its set-up failed, or came to no end.
     Unready(Failure),
-    /// Without one; the last that is known.
+    /// Without a word of any of its specs; what that says of a single one.
     Died(String),
 }
 
@@ -79,14 +79,22 @@ const START: &str = "\
       echo $? >status.partial; mv status.partial status\n\
     ) >/dev/null 2>&1 &";
 
+/// What both versions of Ginkgo put before what they say of a spec that has ended.
+const MARKS: [&str; 2] = ["•", "S ["];
+
 /// Waits some seconds for the end, so that a guest is not kept busy by being asked. Until then it tells how many specs have
-/// ended, by the marks that both versions of Ginkgo put before what they say of each, and which one is at hand.
+/// ended, by [`MARKS`].
 const WAIT: &str = "\
     n=0\n\
     while ! test -e \"$1/status\" && test $n -lt 15; do sleep 1; n=$((n+1)); done\n\
     if test -e \"$1/status\"; then echo \"ended $(cat \"$1/status\")\"; exit; fi\n\
-    grep -c -e '^•' -e '^S \\[' \"$1/log\"\n\
-    sed -n 's/^\\[It\\] //p' \"$1/log\" | tail -n 1 | cut -c 1-200";
+    grep -c -e '^•' -e '^S \\[' \"$1/log\"";
+
+/// Prints the reports, which end with a zero each.
+const REPORTS: &str = "\
+    for report in \"$1\"/*.xml; do\n\
+      if test -e \"$report\"; then cat \"$report\" && printf '\\000'; fi\n\
+    done";
 
 impl Suite<'_> {
     /// Runs `specs`; `ended` is told now and then how many of them have ended.
@@ -123,50 +131,77 @@ impl Suite<'_> {
             Ok(match said.strip_prefix("ended ") {
                 Some(status) => Waited::Done(status.trim().to_owned()),
                 None => {
-                    let (count, at) = said.split_once('\n').unwrap_or((&said, ""));
-                    ended(count.trim().parse().unwrap_or(0));
-                    let at = Some(at.trim()).filter(|at| !at.is_empty());
-                    Waited::Still(at.map_or("the suite sets itself up".to_owned(), str::to_owned))
+                    let count = said.trim().parse().unwrap_or(0);
+                    ended(count);
+                    Waited::Still(match count {
+                        0 => "no spec has ended yet".to_owned(),
+                        count => format!("{count} of {} specs have ended", specs.len()),
+                    })
                 }
             })
         })?;
         let tail = ["tail", "-c", LOG_BYTES, &format!("{WORK}/log")].map(str::to_owned);
         let tail: Vec<&str> = tail.iter().map(String::as_str).collect();
         let log = guest.run(&tail, command)?;
-        let report = guest.run(&["sh", "-c", "cat \"$1\"/*.xml", "report", &reports], command)?;
+        let told = guest.run(&["sh", "-c", REPORTS, "reports", &reports], command)?.text();
+        let reports: Vec<&str> = told.split_terminator('\0').collect();
         let number = number(folder).map_err(Ended::Host)?;
         let keep = |ending: &str, bytes: &[u8]| {
-            let path = folder.join(format!("{}{number}.{ending}", kept::BATCH));
+            let path = folder.join(format!("{}{number}{ending}", kept::BATCH));
             fs_err::write(&path, bytes).or_io(|| format!("write {}", path.display()))
         };
-        keep("log", &log.stdout).map_err(Ended::Host)?;
-        keep("xml", &report.stdout).map_err(Ended::Host)?;
-        Ok(end(specs, &status, &log.text(), &report.text())?)
+        keep(".log", &log.stdout).map_err(Ended::Host)?;
+        for (at, report) in reports.iter().enumerate() {
+            let ending =
+                if *parallel == 1 { ".xml".to_owned() } else { format!("-{}.xml", at + 1) };
+            keep(&ending, report.as_bytes()).map_err(Ended::Host)?;
+        }
+        let left = Left { status: &status, log: &log.text(), reports: &reports };
+        Ok(end(specs, &left, suite::reports(node.minor, *parallel))?)
     }
 }
 
-/// How a run of `specs` ended that left this status of timeout(1), log and report.
+/// What a suite left behind.
+struct Left<'a> {
+    /// Status of timeout(1).
+    status: &'a str,
+    log: &'a str,
+    reports: &'a [&'a str],
+}
+
+/// How a run of `specs` ended that should have left `wanted` reports.
 ///
 /// # Errors
 /// When the suite ended before it set itself up: it will not another time.
-fn end(specs: &[String], status: &str, log: &str, report: &str) -> Result<End> {
-    let Ok(cases) = junit::read(report) else {
-        let last = last_words(status, log);
-        if log.contains(BEGINS) {
-            return Ok(End::Died(last));
-        }
-        let text = format!("the suite ends before its first spec: {last}");
-        return Err(Failure::new(Class::Verdict, text).with_help(SEE_LOG));
-    };
-    let cases = junit::by_spec(cases);
-    if let Some(said) = setup_failed(&cases) {
-        let text = format!("the suite could not be set up: {said}");
-        return Ok(End::Unready(Failure::new(Class::Verdict, text).with_help(SEE_LOG)));
+fn end(specs: &[String], left: &Left, wanted: usize) -> Result<End> {
+    let Left { status, log, reports } = *left;
+    let failure = |text| Failure::new(Class::Verdict, text).with_help(SEE_LOG);
+    let last = last_words(status, log);
+    // One that is cut off is none; a suite that was ended may have no time for it.
+    let read: Vec<Vec<Case>> = reports.iter().filter_map(|text| junit::read(text).ok()).collect();
+    let whole = read.len() >= wanted;
+    if read.is_empty() && !log.contains(BEGINS) {
+        return Err(failure(format!("the suite ends before its first spec: {last}")));
     }
-    let results = results(specs, &cases, log);
-    Ok(match results.is_empty() {
-        true => End::Died(last_words(status, log)),
-        false => End::Reported(results),
+    let cases = junit::by_spec(read.into_iter().flatten().collect());
+    let mut results = results(specs, &cases, log);
+    if !whole {
+        // With a process of several goes what the others need: what failed then may hold.
+        results.retain(|_, spec| !matches!(spec.outcome, Outcome::Failed(_)));
+    }
+    if !results.is_empty() {
+        return Ok(End::Reported(results));
+    }
+    if let Some(said) = setup_failed(&cases) {
+        return Ok(End::Unready(failure(format!("the suite could not be set up: {said}"))));
+    }
+    let ran = log.lines().any(|line| MARKS.iter().any(|mark| line.starts_with(mark)));
+    Ok(match (ran, whole) {
+        (false, false) if TIMED_OUT.contains(&status) => {
+            End::Unready(failure(format!("the suite's set-up came to no end: {last}")))
+        }
+        (_, true) => End::Died(format!("the suite's report does not have it: {last}")),
+        (_, false) => End::Died(format!("the suite ended with it: {last}")),
     })
 }
 
@@ -193,7 +228,7 @@ fn number(folder: &Path) -> Result<usize> {
     let batches = entries.filter(|entry| {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        name.starts_with(kept::BATCH) && name.ends_with(".xml")
+        name.starts_with(kept::BATCH) && name.ends_with(".log")
     });
     Ok(batches.count() + 1)
 }
@@ -256,20 +291,61 @@ mod tests {
 
     #[test]
     fn a_failed_set_up_is_no_failure_of_a_spec() {
-        let report = REPORT.replace(
-            "</testsuite>",
-            "<testcase name=\"BeforeSuite\" time=\"1\"><failure type=\"x\">no kubelet</failure></testcase></testsuite>",
-        );
-        let end = end(&["a".to_owned()], "1", BEGINS, &report).unwrap();
+        let report = "<testsuite name=\"E2eNode Suite\"><testcase name=\"BeforeSuite\" time=\"1\">\
+            <failure type=\"x\">no kubelet</failure></testcase></testsuite>";
+        // Another process may have run specs all the same.
+        let another = ended(&["a"], "1", BEGINS, &[report, REPORT], 2);
+        assert!(matches!(another, Ok(End::Reported(results)) if results.contains_key("a")));
+        let end = ended(&["a"], "1", BEGINS, &[report], 1).unwrap();
         assert!(matches!(end, End::Unready(failure) if failure.to_string().contains("no kubelet")));
     }
 
     #[test]
     fn each_of_several_processes_has_a_report_of_its_own() {
         let other = REPORT.replace("name=\"a\"", "name=\"b\"");
-        let reports = format!("<?xml version=\"1.0\"?>\n{REPORT}<?xml version=\"1.0\"?>\n{other}");
-        let end = end(&["a", "b"].map(str::to_owned), "0", BEGINS, &reports).unwrap();
+        let end = ended(&["a", "b"], "0", BEGINS, &[REPORT, &other], 2).unwrap();
         assert!(matches!(end, End::Reported(results) if results.len() == 2));
+    }
+
+    #[test]
+    fn where_a_process_left_no_whole_report_what_failed_is_run_again() {
+        let failed = REPORT
+            .replace("></testcase>", "><failure type=\"x\">no API server</failure></testcase>");
+        let held = REPORT.replace("name=\"a\"", "name=\"b\"");
+        let specs = ["a", "b"];
+        for reports in [vec![&*failed, &held], vec![&failed, &held, "<testsuite><testc"]] {
+            let end = ended(&specs, "1", BEGINS, &reports, 3).unwrap();
+            assert!(matches!(end, End::Reported(results) if results.keys().eq(["b"])));
+        }
+        let end = ended(&specs, "1", BEGINS, &[&failed, &held], 2).unwrap();
+        assert!(matches!(end, End::Reported(results) if results.len() == 2));
+    }
+
+    fn ended(
+        specs: &[&str],
+        status: &str,
+        log: &str,
+        reports: &[&str],
+        wanted: usize,
+    ) -> Result<End> {
+        let specs: Vec<String> = specs.iter().map(|&spec| spec.to_owned()).collect();
+        end(&specs, &Left { status, log, reports }, wanted)
+    }
+
+    #[test]
+    fn the_guest_prints_each_report_to_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let print = || {
+            let argv = ["-c", REPORTS, "reports", folder.path().to_str().unwrap()];
+            let output = std::process::Command::new("sh").args(argv).output().unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        assert_eq!(print(), "");
+        for name in ["junit_01.xml", "junit_02.xml", "kubelet.log"] {
+            fs_err::write(folder.path().join(name), name).unwrap();
+        }
+        let told = print();
+        assert!(told.split_terminator('\0').eq(["junit_01.xml", "junit_02.xml"]), "{told:?}");
     }
 
     /// A report in which `a` passed.
@@ -278,25 +354,27 @@ mod tests {
 
     #[test]
     fn what_the_report_does_not_have_is_still_to_be_run_unless_nothing_else_was() {
-        let specs = ["a", "b"].map(str::to_owned);
+        let specs = ["a", "b"];
         for status in ["124", "137", "1"] {
-            let Ok(End::Reported(results)) = end(&specs, status, BEGINS, REPORT) else {
+            let Ok(End::Reported(results)) = ended(&specs, status, BEGINS, &[REPORT], 1) else {
                 panic!("{status}");
             };
             assert_eq!(results["a"].outcome, Outcome::Passed);
             assert!(!results.contains_key("b"), "{results:?}");
         }
-        let none = end(&specs[1..], "124", BEGINS, REPORT);
+        let none = ended(&specs[1..], "124", BEGINS, &[REPORT], 1);
         assert!(matches!(none, Ok(End::Died(_))));
     }
 
     #[test]
     fn a_suite_without_a_report_died_with_its_specs_or_never_began() {
-        let specs = ["a".to_owned()];
+        let specs = ["a"];
         let begun = format!("{BEGINS} E2eNode Suite\npanic: x\n");
-        let died = end(&specs, "2", &begun, "");
+        let died = ended(&specs, "2", &begun, &[], 1);
         assert!(matches!(died, Ok(End::Died(why)) if why.contains("panic: x")));
-        let Err(never) = end(&specs, "2", "unknown flag: --x\n", "") else { panic!() };
+        let hangs = ended(&specs, "124", &begun, &[""], 1);
+        assert!(matches!(hangs, Ok(End::Unready(_))));
+        let Err(never) = ended(&specs, "2", "unknown flag: --x\n", &[], 1) else { panic!() };
         assert!(never.to_string().contains("unknown flag") && never.help().is_some(), "{never}");
     }
 

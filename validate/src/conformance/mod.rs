@@ -33,8 +33,8 @@ pub(crate) const FOLDER: &str = "conformance";
 /// loses is one batch.
 const BATCH: usize = 32;
 
-/// How often a suite that cannot set itself up is started: its API server has a minute to answer, which is little under
-/// emulation.
+/// How often a suite that cannot set itself up is started: its API server ends each request after a minute, also the
+/// first one for the nodes, which is little under emulation.
 const SETUPS: u32 = 3;
 
 /// What is asked of a run.
@@ -138,13 +138,13 @@ impl Choice {
     /// When the results that are to be gone on with are of another image or kit, or not readable.
     pub(crate) fn on(self, image: Sha256, out: &Path) -> Result<Plan> {
         let plan = Plan { choice: self, image, folder: out.join(FOLDER) };
-        plan.kept().map(|_| plan)
+        plan.kept(plan.choice.asked.resume).map(|_| plan)
     }
 }
 
 impl Plan {
-    fn kept(&self) -> Result<Kept> {
-        Kept::open(&self.folder, self.image, self.choice.digest, self.choice.asked.resume)
+    fn kept(&self, resume: bool) -> Result<Kept> {
+        Kept::open(&self.folder, self.image, self.choice.digest, resume)
     }
 
     /// The kit's file, which the guest is given as a disk.
@@ -164,7 +164,8 @@ impl Plan {
     ) -> std::result::Result<(), Ended> {
         *found = self.nothing_yet();
         let Choice { kit, selected, .. } = &self.choice;
-        let mut kept = self.kept().map_err(Ended::Host)?;
+        // What of an earlier run does not count is gone since `on`; a guest that was started over goes on.
+        let mut kept = self.kept(true).map_err(Ended::Host)?;
         for (spec, result) in kept.specs() {
             if let Some(place) = found.specs.get_mut(spec) {
                 *place = result.clone(); // 1. what an earlier run has found
@@ -242,19 +243,22 @@ fn batches(
                 }
                 batches.push(specs);
             }
-            batch::End::Died(why) => match specs.as_slice() {
-                [spec] => {
-                    let outcome = Outcome::Failed(format!("the suite ended with it: {why}"));
-                    let result = BTreeMap::from([(spec.clone(), Spec { outcome, seconds: 0.0 })]);
-                    kept.add(&result).map_err(Ended::Host)?;
-                    found.specs.extend(result);
+            batch::End::Died(why) => {
+                unready = 0;
+                match specs.as_slice() {
+                    [spec] => {
+                        let failed = Spec { outcome: Outcome::Failed(why), seconds: 0.0 };
+                        let result = BTreeMap::from([(spec.clone(), failed)]);
+                        kept.add(&result).map_err(Ended::Host)?;
+                        found.specs.extend(result);
+                    }
+                    _ => {
+                        let (first, second) = specs.split_at(specs.len() / 2);
+                        batches.push(second.to_vec());
+                        batches.push(first.to_vec());
+                    }
                 }
-                _ => {
-                    let (first, second) = specs.split_at(specs.len() / 2);
-                    batches.push(second.to_vec());
-                    batches.push(first.to_vec());
-                }
-            },
+            }
         }
     }
     Ok(())

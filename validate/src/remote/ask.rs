@@ -24,11 +24,11 @@ pub(super) fn ask_all(guest: &Guest, context: &Context, command: Duration) -> Re
     let mut judged = Vec::new();
     for rule in rules_of(context.tier) {
         let why = checks::excluded(rule, context).or_else(|| withheld(rule).map(str::to_owned));
-        let outcome = match why {
-            Some(why) => Outcome::Judged(Verdict::Skipped(why)),
+        let (outcome, took) = match why {
+            Some(why) => (Outcome::Judged(Verdict::Skipped(why)), None),
             None => asking.outcome(rule, context)?,
         };
-        judged.push(Judged::new(rule, outcome));
+        judged.push(Judged { took, ..Judged::new(rule, outcome) });
     }
     Ok(judged)
 }
@@ -53,7 +53,8 @@ struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    fn outcome(&mut self, rule: &Rule, context: &Context) -> Result<Outcome> {
+    /// What comes of a rule, and how many seconds its answer took.
+    fn outcome(&mut self, rule: &Rule, context: &Context) -> Result<(Outcome, Option<f64>)> {
         let answer = match checks::ask(rule) {
             Ask::Script(script) | Ask::Last(script) | Ask::Standing(script) => {
                 self.script(script).map(|(answer, asked)| (answer, Some(asked)))
@@ -65,10 +66,11 @@ impl Asking<'_> {
         let judge = |(answer, asked): (Output, Option<Asked>)| {
             checks::verdict(rule, &answer, &Context { asked, ..*context })
         };
+        let took = answer.as_ref().ok().and_then(|(_, asked)| *asked).map(Asked::seconds);
         match answer.and_then(judge) {
-            Ok(verdict) => Ok(Outcome::Judged(verdict)),
+            Ok(verdict) => Ok((Outcome::Judged(verdict), took)),
             Err(failure) if failure.class() == Class::Interrupted => Err(failure),
-            Err(failure) => Ok(Outcome::Unasked(failure.chain().join(": "))),
+            Err(failure) => Ok((Outcome::Unasked(failure.chain().join(": ")), took)),
         }
     }
 

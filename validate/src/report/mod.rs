@@ -172,8 +172,8 @@ pub struct Judged {
     pub rule: Record,
     /// The verdict, or why there is none.
     pub outcome: Outcome,
-    /// Seconds that the machine took to answer what the rule asks it, which rules that ask the same share; nothing of a
-    /// rule that asks nothing.
+    /// Seconds that the machine took to answer what the rule asks it, where that was measured; rules that ask the same
+    /// share them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub took: Option<f64>,
 }

@@ -98,7 +98,7 @@ fn guests_name_rules_that_their_tier_judges_and_words_of_each() {
         assert!(words.chain([&guest.provider]).all(|word| word.trim() == word), "{name}");
     }
     // Without a sound guest of each tier nobody knows what the change did.
-    for tier in [Tier::Boot, Tier::Kubeadm] {
+    for tier in [Tier::Boot, Tier::Kubeadm, Tier::Conformance] {
         assert!(
             guests().iter().any(|guest| guest.tier == tier && guest.red.is_empty()),
             "{tier:?}"

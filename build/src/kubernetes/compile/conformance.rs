@@ -5,7 +5,7 @@ use super::{FOLDER, Recipe, Step, Target};
 /// The suite's name below `bin`.
 pub const SUITE: &str = "e2e_node.test";
 
-/// The suite and the programs of its images, quick ones first.
+/// The suite, the program that runs its specs at once and those of its images, quick ones first.
 pub const TARGETS: [Target; 5] = [
     Target { name: "pause", recipe: Recipe::C("build/pause/linux/pause.c") },
     Target { name: "nnp", recipe: Recipe::Go("k8s.io/kubernetes/test/images/nonewprivs") },
