@@ -119,10 +119,11 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Seconds between the two; 0 where the host's clock was set back meanwhile.
+    /// Seconds between the two, to the thousandth; 0 where the host's clock was set back meanwhile.
     #[must_use]
     pub fn seconds(self) -> f64 {
-        self.after.duration_since(self.before).unwrap_or_default().as_secs_f64()
+        let between = self.after.duration_since(self.before).unwrap_or_default();
+        (between.as_secs_f64() * 1000.0).round() / 1000.0
     }
 }
 

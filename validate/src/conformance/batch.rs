@@ -333,6 +333,20 @@ mod tests {
     }
 
     #[test]
+    fn specs_that_have_ended_are_counted_until_the_suite_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let [passed, skipped] = MARKS;
+        let log =
+            format!("{BEGINS}\n{passed} [SLOW TEST]\nx {passed}\nSSSS\n{skipped}SKIPPING]\nS\n");
+        fs_err::write(folder.path().join("log"), log).unwrap();
+        // Without the seconds that it waits for the end.
+        let wait = WAIT.replace("-lt 15", "-lt 0");
+        let argv = ["-c", &wait, "wait", folder.path().to_str().unwrap()];
+        let output = std::process::Command::new("sh").args(argv).output().unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "2\n");
+    }
+
+    #[test]
     fn the_guest_prints_each_report_to_its_end() {
         let folder = tempfile::tempdir().unwrap();
         let print = || {

@@ -188,6 +188,7 @@ mod tests {
     fn failures_errors_and_skips_are_counted_apart() {
         let xml = sample().junit();
         assert!(xml.contains("tests=\"7\""), "{xml}");
+        assert_eq!(xml.matches("<testcase").count() - 1, xml.matches("\" time=\"1.750\"").count());
         assert!(xml.contains("failures=\"1\"") && xml.contains("errors=\"1\""), "{xml}");
         assert!(xml.contains("<skipped message=\"no CoreDNS\"/>"), "{xml}");
         assert!(xml.contains("name=\"sha256\""), "{xml}");

@@ -338,7 +338,7 @@ pub(crate) mod testing {
     /// A report with one rule of each outcome.
     pub(crate) fn sample() -> Report {
         let rule = |id: &str, outcome| Judged {
-            took: Some(2.5),
+            took: Some(1.75),
             rule: Record {
                 id: id.into(),
                 title: "all is well".into(),

@@ -159,6 +159,10 @@ mod tests {
             // Nine years ahead it still holds; eleven years ahead no more.
             let years = (9 * YEAR).as_secs().to_string();
             openssl(folder.path(), &["x509", "-in", &certificate, "-noout", "-checkend", &years]);
+            let years = (11 * YEAR).as_secs().to_string();
+            let words = ["x509", "-in", &certificate, "-noout", "-checkend", &years];
+            let status = Command::new("openssl").args(words).current_dir(folder.path()).output();
+            assert!(!status.unwrap().status.success(), "{name}");
         }
         let accounts = openssl(folder.path(), &["pkey", "-in", "sa.key", "-pubout"]);
         let told = fs_err::read_to_string(folder.path().join("sa.pub")).unwrap();

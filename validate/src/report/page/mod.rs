@@ -247,6 +247,7 @@ mod tests {
         for judged in &sample().rules {
             assert!(text.contains(&format!(">{}<", judged.rule.id)), "{}", judged.rule.id);
         }
+        assert!(text.contains("within 1.8 s"), "{text}");
         assert!(text.contains("Remedy: do this") && text.contains("swap is on: /dev/zram0"));
         let (verdict, rule) = (text.find("FAILED").unwrap(), text.find("multi-user").unwrap());
         assert!(verdict < rule);

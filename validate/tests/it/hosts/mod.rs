@@ -114,6 +114,8 @@ fn this_machine_is_judged_and_nothing_is_left_on_it() {
         verdict("ssh-passwords")
     );
     assert!(verdict("swap").is_some() && verdict("containerd").is_some());
+    let took = |id: &str| report.rules.iter().find(|judged| judged.rule.id == id).unwrap().took;
+    assert!(took("swap").is_some() && took("console").is_none());
     assert!(report.rules.iter().all(|judged| judged.rule.tier != Tier::Static));
     let kept = Kept::read(&run.request.out).unwrap();
     assert_eq!(kept.report, report);
