@@ -47,7 +47,7 @@ pub(crate) fn validate(verb: &Validate, context: &Context) -> Result<ExitCode> {
     let folder = || tempfile::Builder::new().prefix(".nodekiln-validate-").tempdir_in(scratch());
     let unkept = (!tier(verb).boots() && verb.out.is_none()).then(folder);
     let unkept = unkept.transpose().or_io(|| "make a folder for the report".into())?;
-    let mut kept = Vec::new();
+    let (mut kept, mut lost) = (Vec::new(), Vec::new());
     let whole = verb.out.clone().or_else(|| Some(subjects.first()?.folder.join(EVIDENCE)));
     for (subject, machine) in subjects.into_iter().zip(machines) {
         let out = match (&verb.out, &unkept) {
@@ -57,23 +57,33 @@ pub(crate) fn validate(verb: &Validate, context: &Context) -> Result<ExitCode> {
             (None, None) => subject.evidence(),
         };
         let request = request(verb, subject, machine, out, &own, today, asked.clone());
-        let report = room::validate(&request, &*progress, &context.cancel)?; // 4. judge, keep evidence
-        if several && !verb.json {
-            print(&report::overview(&[Kept {
-                folder: request.out.clone(),
-                report: report.clone(),
-            }]))?;
+        match room::validate(&request, &*progress, &context.cancel) {
+            Ok(report) => {
+                let one = Kept { folder: request.out, report }; // 4. judge, keep evidence
+                if several && !verb.json {
+                    print(&report::overview(std::slice::from_ref(&one)))?;
+                }
+                kept.push(one);
+            }
+            // One that cannot be judged keeps none of the others from it.
+            Err(failure) if several && failure.class() != Class::Interrupted => {
+                let failure = failure.context(request.image.display().to_string());
+                progress.event(Event::Warning(failure.chain().join(": ")));
+                lost.push(failure);
+            }
+            Err(failure) => return Err(failure),
         }
-        kept.push(Kept { folder: request.out, report });
     }
-    if let Some(folder) = whole.filter(|_| several && unkept.is_none()) {
+    if let Some(folder) = whole.filter(|_| several && unkept.is_none() && !kept.is_empty()) {
         write(&folder.join("report.html"), &report::page(&kept))?; // 5. all of them on one page
         write(&folder.join("summary.md"), &report::summary(&kept))?;
         write(&folder.join("junit.xml"), &report::junit(&kept))?;
     }
-    tell(verb, &kept, unkept.is_none())?;
+    if !kept.is_empty() {
+        tell(verb, &kept, unkept.is_none())?;
+    }
     let failures = kept.iter().filter_map(|kept| kept.report.result().err());
-    let worst = failures.min_by_key(|failure| failure.class() != Class::Verdict); // a "no" before a "not here"
+    let worst = failures.chain(lost).min_by_key(|failure| failure.class() != Class::Verdict); // a "no" before a "not here"
     Ok(worst.map_or(ExitCode::SUCCESS, |failure| exit::report(&failure, &context.global)))
 }
 

@@ -8,6 +8,7 @@ mod probe_sector;
 
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nodekiln_words::{Cancel, Class, Failure, Result, ResultExt as _};
@@ -100,7 +101,10 @@ impl Chosen {
 /// The tiny guest answers within milliseconds where KVM works.
 const PROBE_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Decides which engine a run uses.
+/// What is known of KVM on this machine, once it was probed: a guest that hangs takes the whole deadline each time.
+static KVM: Mutex<Option<Probed>> = Mutex::new(None);
+
+/// Decides which engine a run uses. KVM is probed once in a process.
 ///
 /// # Errors
 /// [`Class::Missing`] without QEMU; [`Class::Unsupported`] when KVM is demanded and does not work.
@@ -108,7 +112,7 @@ pub fn choose(wanted: Accelerator, cancel: &Cancel) -> Result<Chosen> {
     let qemu = program::qemu_version()?;
     let (engine, why) = match wanted {
         Accelerator::Tcg => (Engine::Tcg, "asked for".to_owned()),
-        Accelerator::Auto | Accelerator::Kvm => match probe_kvm(cancel)? {
+        Accelerator::Auto | Accelerator::Kvm => match known_kvm(cancel)? {
             Probed::Works => (Engine::Kvm, "a probe guest answered under KVM".to_owned()),
             Probed::Fails(why) if wanted == Accelerator::Kvm => return Err(kvm_unusable(&why)),
             Probed::Fails(why) => (Engine::Tcg, format!("KVM is unusable: {why}")),
@@ -117,12 +121,28 @@ pub fn choose(wanted: Accelerator, cancel: &Cancel) -> Result<Chosen> {
     Ok(Chosen { engine, why, cpu: engine.cpu().into(), qemu })
 }
 
+/// What the probe of KVM says, or said before.
+fn known_kvm(cancel: &Cancel) -> Result<Probed> {
+    let mut known = KVM.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*known {
+        Some(probed) => Ok(probed.clone()),
+        None => Ok(known.insert(probe_kvm(cancel)?).clone()),
+    }
+}
+
+/// Lets no later run of this process choose KVM, for the reason `why`.
+pub(crate) fn distrust_kvm(why: &str) {
+    let mut known = KVM.lock().unwrap_or_else(PoisonError::into_inner);
+    *known = Some(Probed::Fails(why.to_owned()));
+}
+
 fn kvm_unusable(why: &str) -> Failure {
     Failure::new(Class::Unsupported, format!("KVM does not work on this machine: {why}")).with_help(
         "let nodekiln choose, or ask for tcg: emulation works everywhere, at a tenth of the speed",
     )
 }
 
+#[derive(Clone)]
 enum Probed {
     Works,
     Fails(String),

@@ -24,6 +24,8 @@ pub enum Stage {
     CloudInit,
     /// Until cloud-init is through with `kubeadm init` in it.
     KubeadmInit,
+    /// Until the booted system has said what does not change any more while a cluster comes up, or another machine does.
+    System,
     /// Until the node is Ready.
     NodeReady,
     /// Until the scheduled pod runs.
@@ -54,6 +56,7 @@ impl Stage {
             Self::Login => "a command answered over SSH",
             Self::CloudInit => "cloud-init finished",
             Self::KubeadmInit => "cloud-init finished with kubeadm init in it",
+            Self::System => "the booted system has answered",
             Self::NodeReady => "the node is Ready",
             Self::PodRunning => "the probe pod runs",
             Self::ControlPlane => "the control-plane pods are ready",
@@ -75,6 +78,7 @@ impl Stage {
             Self::Login => "login",
             Self::CloudInit => "cloud-init",
             Self::KubeadmInit => "kubeadm-init",
+            Self::System => "system",
             Self::NodeReady => "node-ready",
             Self::PodRunning => "pod-running",
             Self::ControlPlane => "control-plane",
@@ -90,19 +94,20 @@ impl Stage {
 
 /// Seconds by stage: with KVM, under TCG. The TCG figures are four to five times what an idle
 /// two-core host needs (multi-user 20 s, `kubeadm init` 150 s), since hosts are seldom idle.
-const TABLE: [(Stage, u64, u64); 14] = [
+const TABLE: [(Stage, u64, u64); 15] = [
     (Stage::Firmware, 30, 120),
     (Stage::Kernel, 30, 120),
     (Stage::Login, 90, 300),
     (Stage::CloudInit, 120, 420),
     (Stage::KubeadmInit, 300, 1200),
+    (Stage::System, 120, 600),
     (Stage::NodeReady, 120, 300),
     (Stage::PodRunning, 60, 240),
     (Stage::ControlPlane, 60, 240),
     (Stage::Rules, 300, 1200),
     (Stage::PowerCut, 5, 10),
     (Stage::KubeadmJoin, 240, 900),
-    (Stage::Joined, 180, 600),
+    (Stage::Joined, 180, 1800),
     // One start of the suite; each of its specs adds a third.
     (Stage::Conformance, 300, 1200),
     (Stage::PowerOff, 60, 180),
@@ -149,6 +154,12 @@ impl Deadlines {
         given
             .saturating_mul(if self.engine == Engine::Kvm { 1 } else { EMULATED })
             .saturating_mul(self.patience)
+    }
+
+    /// How many seconds of this run one of hardware's may take.
+    #[must_use]
+    pub fn patience(&self) -> f64 {
+        self.stretched(Duration::from_secs(1)).as_secs_f64()
     }
 
     /// How long one short command in the guest may take.

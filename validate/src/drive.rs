@@ -5,12 +5,16 @@ mod further;
 mod meeting;
 mod stages;
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
-use self::ask::Answers;
 pub(crate) use self::ask::LOGS;
+use self::ask::{Answers, Late};
 use self::further::Seen;
+use self::meeting::{Role, wire};
+use self::stages::Reached;
 use nodekiln_words::{Cancel, Class, Event, Failure, Progress, Result, ResultExt as _};
 
 use crate::accelerator::Chosen;
@@ -126,6 +130,24 @@ struct Drive<'a> {
     cancel: &'a Cancel,
 }
 
+/// The machine of the first power-on, as it came up.
+#[derive(Clone, Copy)]
+struct First<'a> {
+    running: &'a Running<'a>,
+    reached: &'a Reached<'a>,
+    context: &'a Context<'a>,
+}
+
+/// What it answered.
+struct Heard {
+    boot_times: Option<BootTimes>,
+    rules: Vec<Judged>,
+    cause: Option<Cause>,
+    logs: Vec<Excerpt>,
+    conformance: Option<Conformance>,
+    late: Late,
+}
+
 impl Drive<'_> {
     fn run(&self, emulation: Option<&Emulation>) -> std::result::Result<Outlook, Broken> {
         // The overlay grows by gigabytes, so it lies in the output folder.
@@ -133,8 +155,12 @@ impl Drive<'_> {
         let held = Held::of(self.disks(scratch.path())?)?; // 5. overlay, seed and medium
         let mut boot = self.boot(PowerOn::First, None, emulation.is_some());
         boot.frames = Some(scratch.path().join(evidence::FRAMES));
+        // A machine that another one is to join has the wire to it from the start.
+        let joined = self.plan.is_some() && !self.request.quick;
+        let (near, far) = joined.then(wire).transpose()?.unzip();
+        boot.link = near;
         let running = power_on(&boot, &held)?; // 6. boot
-        self.watch(&running, emulation, &held)
+        self.watch(&running, emulation, &held, far)
     }
 
     /// What this machine is powered on with. `begun` is when the run's first power-on began, if it was another one.
@@ -151,6 +177,7 @@ impl Drive<'_> {
             out: &request.out,
             services,
             link: None,
+            beside: None,
             kernel: request.kernel.as_ref(),
             progress: self.progress,
             cancel: self.cancel,
@@ -164,6 +191,7 @@ impl Drive<'_> {
         running: &Running,
         emulation: Option<&Emulation>,
         held: &Held,
+        link: Option<Arc<OwnedFd>>,
     ) -> std::result::Result<Outlook, Broken> {
         let Self { request, plan, .. } = self;
         let mut answers = Answers::default();
@@ -171,11 +199,8 @@ impl Drive<'_> {
         let reached = stages::reach(running, &self.keys, plan.map(Bootstrap::Init), &mut meanwhile); // 7. wait
         cancelled(&reached.failure)?;
         running.host()?;
-        let mut cause =
-            reached.failure.as_ref().map(|(stage, failure)| running.cause(Some(*stage), failure));
-        let (expect, findings) = (request.claims(), running.findings());
-        let observed = provisioning::observed(emulation);
-        let traffic = self.traffic(running);
+        let (expect, observed) = (request.claims(), provisioning::observed(emulation));
+        let (findings, traffic) = (running.findings(), self.traffic(running));
         let context = Context {
             observed: observed.as_ref(),
             console: &findings,
@@ -183,76 +208,51 @@ impl Drive<'_> {
             ..self.context(&expect)
         };
         let portrait = further::portrait(request, &reached, running, &mut answers)?;
-        let mut rules = match &reached.guest {
-            Some(guest) => {
-                let cluster = reached.cluster();
-                let ask = |_| {
-                    let mut rules = ask::ask_all(guest, &context, running, cluster, &mut answers)?;
-                    rules.extend(ask::ask_own(guest, request, running, cluster)?);
-                    Ok(rules)
-                };
-                running.stage(Stage::Rules, ask)? // 8. the rules
-            }
-            None => {
-                let mut rules = ask::unreachable(&context);
-                rules.extend(request.own.without_guest(request.tier, ask::UNREACHABLE));
-                rules
-            }
-        };
-        running.host()?;
-        let boot_times = match &reached.guest {
-            Some(guest) if running.check().is_ok() => self.boot_times(guest, running)?,
-            _ => None,
-        };
-        let conformance = self.specs(reached.guest.as_ref(), running, &mut cause)?; // the suite
-        let context = Context { conformance: conformance.as_ref(), ..context };
-        ask::judge_again(&mut rules, &context);
-        let failed = cause.is_some() || rules.iter().any(|rule| !ask::fine(rule));
-        let mut logs = match &reached.guest {
-            Some(guest) if failed && running.check().is_ok() => {
-                ask::fetch_logs(guest, &request.out, running)?
-            }
-            _ => Vec::new(),
-        };
-        let mut late = match &portrait {
-            Ok(_) => ask::Late::new(),
-            Err(why) => ask::unjoined(request.tier, why),
-        };
+        let first = First { running, reached: &reached, context: &context };
+        let mut heard = self.hear(&first, &mut answers)?; // 8. the rules
         let seen = match &portrait {
             Ok(_) if running.check().is_ok() => {
                 let cluster = plan.filter(|_| reached.cluster());
                 let join =
                     cluster.map(|plan| meeting::token(&reached, running, plan)).transpose()?;
-                drop(reached.guest); // nothing is asked of it any more
-                let again = further::Again { held, services: emulation.is_some(), join };
-                self.power_on_again(running, &again)? // 9. a power cut, and a clone
-            }
-            _ if reached.guest.is_some() => {
-                if let (Some(guest), true) = (&reached.guest, plan.is_some() && reached.cluster())
-                    && running.check().is_ok()
-                {
-                    late.extend(self.end_cluster(guest, running, &mut logs)?);
+                let again = further::Again { held, services: emulation.is_some(), join, link };
+                // 9. a clone, and a power cut
+                let meet = |role: &Role| self.receive(&first, &mut heard, role);
+                let seen = self.beside_a_clone(&again, running, meet)?;
+                if seen.iter().all(|seen| seen.power_on() != PowerOn::AfterCut) {
+                    self.switch_off(running, &mut heard)?; // it had died
                 }
-                let ended = end(running)?; // 9. power off
-                running.host()?;
-                let late = |failure| running.cause(Some(Stage::PowerOff), &failure);
-                cause = cause.or_else(|| ended.map(late));
+                seen
+            }
+            _ => {
+                if let Err(why) = &portrait {
+                    heard.late.extend(ask::unjoined(request.tier, why));
+                }
+                if let Some(guest) = &reached.guest {
+                    if plan.is_some() && reached.cluster() && running.check().is_ok() {
+                        let ended = self.end_cluster(guest, running, &mut heard.logs)?;
+                        heard.late.extend(ended);
+                    }
+                    self.switch_off(running, &mut heard)?; // 9. power off
+                }
                 Vec::new()
             }
-            _ => Vec::new(),
         };
         let (findings, observed) = (running.findings(), provisioning::observed(emulation));
         let traffic = self.traffic(running);
         let (observed, reached_for) = (observed.as_ref(), traffic.as_ref());
-        let last = Context { console: &findings, observed, traffic: reached_for, ..context };
-        ask::judge_again(&mut rules, &last);
-        further::judge(&mut rules, &portrait, &seen, &last)?;
-        for late in seen.iter().map(Seen::late).chain([&late]) {
-            ask::judge_late(&mut rules, late, &last);
+        let conformance = heard.conformance.as_ref();
+        let last =
+            Context { console: &findings, observed, traffic: reached_for, conformance, ..context };
+        ask::judge_again(&mut heard.rules, &last);
+        further::judge(&mut heard.rules, &portrait, &seen, &last)?;
+        for late in seen.iter().map(Seen::late).chain([&heard.late]) {
+            ask::judge_late(&mut heard.rules, late, &last);
         }
         let network = traffic.map(|traffic| self.keep(running, &traffic, emulation)).transpose()?;
         let metadata = emulation.map(Metadata::of);
         let laps = running.laps().into_iter().chain(seen.iter().flat_map(Seen::laps)).collect();
+        let Heard { boot_times, rules, cause, mut logs, conformance, .. } = heard;
         logs.extend(seen.iter().flat_map(Seen::logs));
         let further = seen.into_iter().map(Seen::told).collect();
         Ok(Outlook {
@@ -269,6 +269,97 @@ impl Drive<'_> {
         })
     }
 
+    /// Has the rules asked of the first machine, and the specs run.
+    fn hear(&self, first: &First, answers: &mut Answers) -> std::result::Result<Heard, Broken> {
+        let Self { request, .. } = self;
+        let First { running, reached, context } = *first;
+        let mut cause =
+            reached.failure.as_ref().map(|(stage, failure)| running.cause(Some(*stage), failure));
+        let mut rules = match &reached.guest {
+            Some(guest) => {
+                let cluster = reached.cluster();
+                let ask = |_| {
+                    let mut rules = ask::ask_all(guest, context, running, cluster, answers)?;
+                    rules.extend(ask::ask_own(guest, request, running, cluster)?);
+                    Ok(rules)
+                };
+                running.stage(Stage::Rules, ask)?
+            }
+            None => {
+                let mut rules = ask::unreachable(context);
+                rules.extend(request.own.without_guest(request.tier, ask::UNREACHABLE));
+                rules
+            }
+        };
+        running.host()?;
+        let boot_times = match &reached.guest {
+            Some(guest) if running.check().is_ok() => {
+                running.stage(Stage::System, |_| self.boot_times(guest, running))?
+            }
+            _ => None,
+        };
+        let conformance = self.specs(reached.guest.as_ref(), running, &mut cause)?; // the suite
+        let context = Context { conformance: conformance.as_ref(), ..*context };
+        ask::judge_again(&mut rules, &context);
+        let failed = cause.is_some() || rules.iter().any(|rule| !ask::fine(rule));
+        let logs = match &reached.guest {
+            Some(guest) if failed && running.check().is_ok() => {
+                ask::fetch_logs(guest, &request.out, running)?
+            }
+            _ => Vec::new(),
+        };
+        Ok(Heard { boot_times, rules, cause, logs, conformance, late: Late::new() })
+    }
+
+    /// Has the first machine receive another one in its `role`, and adds what it says of that to what was `heard`.
+    fn receive(
+        &self,
+        first: &First,
+        heard: &mut Heard,
+        role: &Role,
+    ) -> std::result::Result<(), Broken> {
+        let First { running, reached, context } = *first;
+        let Some(guest) = &reached.guest else { return Ok(()) };
+        let (late, lost) = self.meet(guest, running, role, heard.cause.as_ref())?;
+        let sound = role.part(ask::sound(&late, context) && lost.is_none());
+        heard.cause = heard.cause.take().or(lost);
+        heard.late.extend(late);
+        if !sound && heard.logs.is_empty() && running.check().is_ok() {
+            heard.logs = ask::fetch_logs(guest, &self.request.out, running)?;
+        }
+        Ok(())
+    }
+
+    /// Has a machine meet the other one in its `role`: what came of the questions that it answers then, and what ended it
+    /// meanwhile.
+    fn meet(
+        &self,
+        guest: &Guest,
+        running: &Running,
+        role: &Role,
+        cause: Option<&Cause>,
+    ) -> std::result::Result<(Late, Option<Cause>), Broken> {
+        match role.meet(guest, running, self.request.tier, &self.given.told.node, cause) {
+            Ok(answers) => Ok((answers, None)),
+            Err(failure) => {
+                let ended = Some((Stage::Joined, failure));
+                cancelled(&ended)?;
+                running.host()?;
+                let told = |(stage, failure)| running.cause(Some(stage), &failure);
+                Ok((Late::new(), ended.map(told)))
+            }
+        }
+    }
+
+    /// Powers a machine off; what goes wrong with that is the cause, where there is no other.
+    fn switch_off(&self, running: &Running, heard: &mut Heard) -> std::result::Result<(), Broken> {
+        let ended = end(running)?;
+        running.host()?;
+        let late = |failure| running.cause(Some(Stage::PowerOff), &failure);
+        heard.cause = heard.cause.take().or_else(|| ended.map(late));
+        Ok(())
+    }
+
     /// Ends the cluster of a machine that is not powered on again; fetches its logs where that goes wrong and they were
     /// not before.
     fn end_cluster(
@@ -276,7 +367,7 @@ impl Drive<'_> {
         guest: &Guest,
         running: &Running,
         logs: &mut Vec<Excerpt>,
-    ) -> std::result::Result<ask::Late, Broken> {
+    ) -> std::result::Result<Late, Broken> {
         let Self { request, given, .. } = self;
         let ask = |_| ask::ends(guest, running, request.tier, &given.told.node);
         let late = running.stage(Stage::Rules, ask)?;

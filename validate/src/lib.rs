@@ -426,6 +426,7 @@ fn boot(
     let Some(why) = doubt(&seen).filter(|_| replaceable) else {
         return Ok((chosen, seen.map_err(|broken| broken.failure)?));
     };
+    accelerator::distrust_kvm(&why);
     let chosen = chosen.emulated(why);
     progress.event(Event::Warning(format!("{}; starting over with tcg", chosen.why)));
     let outlook = drive::drive(request, subject, plan, &chosen, progress, cancel)

@@ -2,10 +2,13 @@
 //! of its cloud, or the medium that its cloud attaches.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::path::Path;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use nodekiln_providers::MachineProfile;
-use nodekiln_words::{Class, Failure, Result, Sha256};
+use nodekiln_words::{Class, Failure, Result, ResultExt as _, Sha256};
 use uuid::Uuid;
 
 use crate::Machine;
@@ -177,7 +180,7 @@ impl Provisioning {
             instance = nodekiln_words::derive_uuid(instance, &place.number().to_string());
         }
         let seed = Seed { place, instance, hostname: &hostname, keys, bootstrap };
-        let user_data = seed.user_data().into_bytes();
+        let user_data = sent(cloud, seed.user_data().into_bytes())?;
         let told = Told {
             cloud,
             data_source: part.data_source(),
@@ -229,6 +232,17 @@ impl Provisioning {
         let started = Emulation::start(instance.clone(), Vec::new(), journal);
         started.map(Some).map_err(no_network)
     }
+}
+
+/// The user-data as Cluster API's provider of the cloud sends it. Amazon's (CAPA) compresses it, unless
+/// `uncompressedUserData` is set.
+fn sent(cloud: Cloud, user_data: Vec<u8>) -> Result<Vec<u8>> {
+    if cloud != Cloud::Aws {
+        return Ok(user_data);
+    }
+    let mut packed = GzEncoder::new(Vec::new(), Compression::default());
+    let written = packed.write_all(&user_data).and_then(|()| packed.finish());
+    written.or_io(|| "compress the user-data".into())
 }
 
 /// A failure to have a network for a cloud's services, with the remedy where this machine does not let us.

@@ -49,6 +49,9 @@ pub struct Lap {
     pub at: f64,
     /// Seconds it took.
     pub took: f64,
+    /// Whether it did not come to what it was to end with.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub failed: bool,
 }
 
 /// Why a guest is given up.
@@ -86,6 +89,8 @@ pub struct Boot<'a> {
     pub services: bool,
     /// Its end of a wire to another machine of the run, a stream socket.
     pub link: Option<Arc<OwnedFd>>,
+    /// What ends the machine's part of the run besides its own end.
+    pub beside: Option<&'a dyn Life>,
     /// A kernel that replaces the disk's boot loader, in tests.
     pub kernel: Option<&'a DirectKernel>,
     /// Told of each stage.
@@ -107,10 +112,12 @@ pub struct Running<'a> {
     screen: PathBuf,
     /// What passes the guest's card, where it is looked at: QEMU writes it, and the file has no name any more.
     frames: Option<fs_err::File>,
-    deadlines: Deadlines,
+    deadlines: Cell<Deadlines>,
     progress: &'a dyn Progress,
     /// The stage that is told to `progress`, and when something was last told of it.
     told: Cell<Option<(TaskId, Instant)>>,
+    /// What ends this machine's part of the run besides, such as the end of the one that it was to join.
+    beside: Option<&'a dyn Life>,
     cancel: &'a Cancel,
 }
 
@@ -149,7 +156,8 @@ impl<'a> Running<'a> {
             port,
             screen: boot.out.join(boot.power_on.file(evidence::SCREEN)),
             frames,
-            deadlines: boot.deadlines,
+            deadlines: Cell::new(boot.deadlines),
+            beside: boot.beside,
             progress: boot.progress,
             told: Cell::default(),
             cancel: boot.cancel,
@@ -177,7 +185,12 @@ impl<'a> Running<'a> {
     /// The deadlines of this run.
     #[must_use]
     pub fn deadlines(&self) -> Deadlines {
-        self.deadlines
+        self.deadlines.get()
+    }
+
+    /// Takes each deadline `count` times from now on: so many machines share the processors.
+    pub(crate) fn share(&self, count: u32) {
+        self.deadlines.set(self.deadlines.get().shared(count));
     }
 
     /// Who is told how the run gets on.
@@ -195,17 +208,16 @@ impl<'a> Running<'a> {
         let task = self.progress.start(&title, None, "");
         let begun = Instant::now();
         let around = self.told.replace(Some((task, begun)));
-        let result = work(self.deadlines.of(stage));
+        let result = work(self.deadlines().of(stage));
         self.told.set(around);
         let took = begun.elapsed().as_secs_f64();
         match &result {
-            Ok(_) => {
-                self.progress.finish(task, &format!("{took:.1} s"));
-                let at = self.started.elapsed().as_secs_f64();
-                self.laps.borrow_mut().push(Lap { power_on: self.power_on, stage, at, took });
-            }
+            Ok(_) => self.progress.finish(task, &format!("{took:.1} s")),
             Err(_) => self.progress.fail(task),
         }
+        let at = self.started.elapsed().as_secs_f64();
+        let lap = Lap { power_on: self.power_on, stage, at, took, failed: result.is_err() };
+        self.laps.borrow_mut().push(lap);
         result
     }
 
@@ -261,7 +273,7 @@ impl<'a> Running<'a> {
     }
 
     /// Tells what the stage waits for, now and then.
-    fn tell(&self, still: &str) {
+    pub(crate) fn tell(&self, still: &str) {
         if let Some((task, last)) = self.told.get()
             && last.elapsed() > TELL
         {
@@ -427,7 +439,7 @@ impl Life for Running<'_> {
         if ended.is_some() || self.looked.get().elapsed() > LOOK {
             self.host().map_err(|broken| broken.failure)?;
         }
-        let Some(status) = ended else { return Ok(()) };
+        let Some(status) = ended else { return self.beside.map_or(Ok(()), Life::check) };
         let text = format!("QEMU ended with {status}: {}", self.qemu.said());
         Err(Failure::new(Class::Verdict, text)
             .with_help("a guest that resets itself ends QEMU too: look at the end of the console"))

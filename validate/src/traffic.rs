@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use etherparse::{LaxNetSlice, LaxSlicedPacket, LinkSlice, TransportSlice};
 use nodekiln_words::{Failure, Result, ResultExt as _};
@@ -190,13 +190,17 @@ impl<'a> Frame<'a> {
         };
         let peer = |address, port| Peer { protocol, address, port };
         Some(Self {
-            from_guest: is_guest(link.source()),
+            // Before it has its address a guest that forwards sends what it is sent on: that is no word of its own.
+            from_guest: is_guest(link.source()) && source != IpAddr::from(GATEWAY),
             from: peer(source, from),
             to: peer(destination, to),
             transport,
         })
     }
 }
+
+/// From where a guest is spoken to in QEMU's user-mode network.
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 
 /// Whether an Ethernet address is that of the guest's card.
 fn is_guest(address: [u8; 6]) -> bool {

@@ -12,6 +12,13 @@ import time
 from urllib.parse import urlencode
 
 PODS = "/api/v1/namespaces/default/pods"
+# How many seconds of this run a second of hardware's may take: the script's last argument, where it waits for long.
+PATIENCE = float(sys.argv[-1]) if sys.argv[1:] and re.fullmatch(r"[0-9.]+", sys.argv[-1]) else 1.0
+
+
+def within(seconds):
+    """How long to wait for what takes up to `seconds` on hardware."""
+    return seconds * PATIENCE
 
 
 def administrator():

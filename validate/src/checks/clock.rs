@@ -71,14 +71,21 @@ fn clock(answer: &Output, context: &Context) -> Result<Verdict> {
         wrong.push("/etc/adjtime has the hardware clock in local time".to_owned());
     }
     let services = services(&units);
+    let told: Vec<String> =
+        services.iter().map(|(name, state)| format!("{name} is enabled and {state}")).collect();
+    let told = told.join(", ");
+    let is = |wanted: &str| services.values().any(|state| state == wanted);
+    if !services.is_empty() && !is("active") && !is("activating") {
+        wrong.push(format!("nothing keeps it: {told}"));
+    }
     if !wrong.is_empty() {
         return Ok(Verdict::Fail(wrong.join("; ")));
     }
     let seen = seen.join(", ");
-    Ok(if services.is_empty() {
-        Verdict::Warn(format!("no time service is enabled; {seen}"))
-    } else {
-        Verdict::Pass(format!("{seen}, {}", services.join(", ")))
+    Ok(match services.is_empty() {
+        true => Verdict::Warn(format!("no time service is enabled; {seen}")),
+        false if !is("active") => Verdict::Warn(format!("{seen}; {told}")),
+        false => Verdict::Pass(format!("{seen}, {told}")),
     })
 }
 
@@ -100,8 +107,8 @@ fn told(off: i64) -> String {
     format!("{} s {side} the host's", off.unsigned_abs())
 }
 
-/// The time services that are started at boot, and whether they run.
-fn services(units: &str) -> Vec<String> {
+/// The time services that are started at boot by their names, and the state of each.
+fn services(units: &str) -> BTreeMap<String, String> {
     let mut services = BTreeMap::new(); // a service of two names is told once
     for block in units.split("\n\n") {
         let field = |key: &str| {
@@ -111,11 +118,10 @@ fn services(units: &str) -> Vec<String> {
                 .unwrap_or_default()
         };
         if field("UnitFileState").starts_with("enabled") {
-            let state = field("ActiveState");
-            services.insert(field("Id"), format!("{} is enabled and {state}", field("Id")));
+            services.insert(field("Id").to_owned(), field("ActiveState").to_owned());
         }
     }
-    services.into_values().collect()
+    services
 }
 
 #[cfg(test)]
@@ -134,6 +140,13 @@ mod mutations {
             Mutation::new("a time is set from a file", "1000000 s behind the host's", |guest| {
                 guest.replace("1790000001\n--\n17", "1789000000\n--\n17");
             }),
+            Mutation::new(
+                "the time service has died",
+                "chrony.service is enabled and failed",
+                |guest| {
+                    guest.replace("ActiveState=active", "ActiveState=failed");
+                },
+            ),
             Mutation::new("the clock runs ahead", "95 s ahead of the host's", |guest| {
                 guest.replace("1790000001\n--\n17", "1790000100\n--\n17");
             }),

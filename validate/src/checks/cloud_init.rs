@@ -1,14 +1,19 @@
 //! Rules on cloud-init: the way in for every Cluster API node.
 
-use nodekiln_words::{Failure, Result};
+use nodekiln_words::{Failure, Result, ResultExt as _};
+use serde_json::Value;
 
-use super::answers::{json, list, string, text};
+use super::answers::{list, parts, string, text};
 use super::{Applies, Ask, Context, Judge, Rule, Severity, Software, UNKNOWN_CLOUD, Verdict};
 use crate::Tier;
 use crate::guest::Output;
 
-/// `cloud-init status` has exit status 1 and 2 for errors that its output tells.
-const STATUS: Ask = Ask::Script("cloud-init status --long --format json; test $? -le 2");
+/// What cloud-init writes down as it goes on, which `cloud-init status` reads too: that takes seconds to start under
+/// emulation. Where there is no such file, it never ran.
+const STATUS: Ask = Ask::Script(
+    "cat /run/cloud-init/status.json || cloud-init status --long; echo --\n\
+     if test -e /run/cloud-init/result.json; then echo finished; fi",
+);
 
 /// The warnings, and where cloud-init finds its configuration invalid also what is wrong with it.
 /// `schema --system` looks at user-data only, yet the warning is about that merged with the image's own
@@ -32,10 +37,10 @@ pub(super) const RULES: &[Rule] = &[
         title: "cloud-init came to its end",
         tier: Tier::Boot,
         severity: Severity::Fatal,
-        reads: &["cloud-init status"],
+        reads: &["/run/cloud-init/status.json", "/run/cloud-init/result.json"],
         why: "what the bootstrap provider sends is carried out by cloud-init",
         remedy: "`guest/cloud-init.log` in the evidence has the module and its traceback",
-        source: "cloud-init status --format json",
+        source: "cloud-init's status file: errors and ends of its stages",
         applies: Applies::with(&[Software::CloudInit]),
         stops_boot: false,
         judge: Judge::Machine(STATUS, done),
@@ -45,10 +50,10 @@ pub(super) const RULES: &[Rule] = &[
         title: "cloud-init took the cloud's own datasource",
         tier: Tier::Boot,
         severity: Severity::Fatal,
-        reads: &["cloud-init status"],
+        reads: &["/run/cloud-init/status.json"],
         why: "another datasource means that the node does not get its own data",
         remedy: "put the provider's datasource into `datasource_list`, and remove seeds that answer before it",
-        source: "cloud-init status --format json",
+        source: "cloud-init's status file: datasource",
         applies: Applies::with(&[Software::CloudInit]),
         stops_boot: false,
         judge: Judge::Machine(STATUS, datasource),
@@ -68,32 +73,46 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
+/// The file's part that has been there in all its versions, and whether cloud-init has written its result.
+fn status(answer: &Output) -> Result<(Value, bool)> {
+    let [told, finished] = parts(&text(answer)?)?;
+    let status: Value =
+        serde_json::from_str(&told).or_io(|| format!("cloud-init says `{}`", told.trim()))?;
+    Ok((status.get("v1").cloned().unwrap_or_default(), finished.trim() == "finished"))
+}
+
 fn done(answer: &Output, _: &Context) -> Result<Verdict> {
-    let status = json(answer)?;
-    let mut wrong: Vec<String> = list(&status, "/errors")
-        .iter()
-        .map(|error| format!("cloud-init reports: {error}"))
-        .collect();
-    let state = string(&status, "/status");
-    if state != "done" {
-        wrong.insert(0, format!("status is `{state}`"));
+    let (status, finished) = status(answer)?;
+    let mut wrong = Vec::new();
+    match string(&status, "/stage") {
+        _ if finished => {}
+        "" => wrong.push("it has not come to its end".to_owned()),
+        stage => wrong.push(format!("it is in its stage `{stage}`")),
+    }
+    // The stages stand beside what is known of all of them.
+    for (stage, told) in status.as_object().into_iter().flatten() {
+        let errors = list(told, "/errors").iter();
+        wrong.extend(errors.map(|error| format!("cloud-init reports in {stage}: {error}")));
     }
     Ok(Verdict::of(&wrong, "done, no errors"))
 }
 
 fn datasource(answer: &Output, context: &Context) -> Result<Verdict> {
-    let status = json(answer)?;
-    let (name, detail) = (string(&status, "/datasource"), string(&status, "/detail"));
+    let (status, _) = status(answer)?;
+    let detail = string(&status, "/datasource");
     let Some(own) = context.data_source().map(str::to_lowercase) else {
         return Ok(Verdict::Skipped(UNKNOWN_CLOUD.into()));
     };
+    // The class's name, and in brackets whence it took its data.
+    let class = detail.strip_prefix("DataSource").unwrap_or_default();
+    let end = class.find(|character: char| !character.is_ascii_alphanumeric());
+    let name = class[..end.unwrap_or(class.len())].to_lowercase();
     let wrong = match name.strip_prefix(&*own) {
-        // Some have a class of their own for the time before the network, as in `ec2local`.
+        // Some have a class of their own for the time before the network, as in `Ec2Local`.
         Some("" | "local") => vec![],
-        _ => vec![format!("the datasource is `{name}` ({detail}), not {own}")],
+        _ => vec![format!("the datasource is `{detail}`, not {own}")],
     };
-    // When something failed the detail tells of that, not of the source.
-    Ok(Verdict::of(&wrong, if detail.starts_with("DataSource") { detail } else { name }))
+    Ok(Verdict::of(&wrong, detail))
 }
 
 /// What cloud-init warns of when it finds its configuration against its schema.
@@ -129,13 +148,17 @@ mod mutations {
     use crate::checks::corpus::{Answer, Mutation};
 
     pub(super) const DONE: &str = r#"{
- "boot_status_code": "enabled-by-generator",
- "datasource": "nocloud",
- "detail": "DataSourceNoCloud [seed=/dev/vdb][dsmode=net]",
- "errors": [],
- "last_update": "Sun, 01 Nov 2026 00:00:31 +0000",
- "status": "done"
+ "v1": {
+  "datasource": "DataSourceNoCloud [seed=/dev/vdb][dsmode=net]",
+  "init": {"errors": [], "finished": 1790000012.5, "start": 1790000010.1},
+  "init-local": {"errors": [], "finished": 1790000009.1, "start": 1790000007.8},
+  "modules-config": {"errors": [], "finished": 1790000016.2, "start": 1790000014.9},
+  "modules-final": {"errors": [], "finished": 1790000021.7, "start": 1790000017.3},
+  "stage": null
+ }
 }
+--
+finished
 "#;
 
     pub(in crate::checks) const ANSWERS: &[Answer] = &[
@@ -143,17 +166,22 @@ mod mutations {
             "cloud-init-done",
             DONE,
             &[
-                Mutation::new("a module failed, yet the status is done", "scripts_user", |guest| {
-                    guest.replace(
-                        "\"errors\": []",
-                        "\"errors\": [\"Failed to run module scripts_user\"]",
+                Mutation::new(
+                    "a module failed, yet all came to its end",
+                    "scripts_user",
+                    |guest| {
+                        guest.replace(
+                        "\"modules-final\": {\"errors\": []",
+                        "\"modules-final\": {\"errors\": [\"Failed to run module scripts_user\"]",
                     );
+                    },
+                ),
+                Mutation::new("it still runs", "in its stage `modules-final`", |guest| {
+                    guest.replace("\"stage\": null", "\"stage\": \"modules-final\"");
+                    guest.replace("finished\n", "");
                 }),
-                Mutation::new("it still runs", "status is `running`", |guest| {
-                    guest.replace("\"done\"", "\"running\"");
-                }),
-                Mutation::new("it is switched off", "status is `disabled`", |guest| {
-                    guest.replace("\"done\"", "\"disabled\"");
+                Mutation::new("it ended between two stages", "not come to its end", |guest| {
+                    guest.replace("--\nfinished\n", "--\n");
                 }),
             ],
         ),
@@ -161,11 +189,11 @@ mod mutations {
             "cloud-init-datasource",
             DONE,
             &[
-                Mutation::new("no datasource", "`none`", |guest| {
-                    guest.replace("\"nocloud\"", "\"none\"");
+                Mutation::new("no datasource", "is `DataSourceNone`", |guest| {
+                    guest.replace("NoCloud [seed=/dev/vdb][dsmode=net]", "None");
                 }),
-                Mutation::new("another cloud's", "`azure`", |guest| {
-                    guest.replace("\"nocloud\"", "\"azure\"");
+                Mutation::new("another cloud's", "is `DataSourceAzure [seed", |guest| {
+                    guest.replace("NoCloud", "Azure");
                 })
                 .incident("another provider's datasource list"),
             ],
@@ -199,13 +227,21 @@ mod tests {
         let told = Told { data_source: "Ec2", ..told().clone() };
         let context = Context { told: &told, ..context(&expect, Tier::Boot) };
         let verdict = |name: &str| {
-            let answer = DONE.replace("\"nocloud\"", &format!("\"{name}\""));
+            let answer = DONE.replace("DataSourceNoCloud", name);
             judge_with("cloud-init-datasource", &answer, 0, &context).unwrap()
         };
-        assert!(passes(&verdict("ec2")) && passes(&verdict("ec2local")));
-        for other in ["nocloud", "none", "azure", "", "ec2x"] {
+        assert!(passes(&verdict("DataSourceEc2")) && passes(&verdict("DataSourceEc2Local")));
+        for other in ["DataSourceNoCloud", "DataSourceNone", "Ec2", "", "DataSourceEc2x"] {
             assert!(fails(&verdict(other), "not ec2"), "{other}");
         }
+    }
+
+    #[test]
+    fn a_cloud_init_that_never_ran_is_no_verdict() {
+        let expect = Expectations::default();
+        let context = context(&expect, Tier::Boot);
+        let told = judge_with("cloud-init-done", "status: disabled\n--\n", 0, &context);
+        assert!(told.unwrap_err().to_string().contains("status: disabled"));
     }
 
     #[test]

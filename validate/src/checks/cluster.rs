@@ -4,7 +4,7 @@ use nodekiln_words::Result;
 use serde_json::Value;
 
 use super::answers::{json, list, parts, string, text};
-use super::{Applies, Ask, Context, Judge, Rule, Severity, Software, Verdict};
+use super::{Applies, Ask, Context, Judge, Question, Rule, Severity, Software, Verdict};
 use crate::Tier;
 use crate::api_server::api_script;
 use crate::expect::name_of;
@@ -114,60 +114,89 @@ pub(super) const RULES: &[Rule] = &[
         source: "GET /version at the service address of kubernetes.default",
         applies: Applies::with(&[Software::Kubernetes]),
         stops_boot: false,
-        judge: Judge::Machine(Ask::Cluster(SERVICE_QUERY), service_network),
+        judge: Judge::Machine(Ask::Cluster(Question::cluster(SERVICE)), service_network),
     },
     Rule {
         id: "cluster-dns",
         title: "Cluster DNS answers",
         tier: Tier::Kubeadm,
         severity: Severity::Fatal,
-        reads: &["a query to 10.96.0.10"],
+        reads: &["a query for kubernetes.default to 10.96.0.10"],
         why: "programs find services by name",
         remedy: "preload the CoreDNS image that kubeadm lists",
         source: "a DNS query for kubernetes.default at the service address of kube-dns",
         applies: Applies::with(&[Software::Kubernetes]),
         stops_boot: false,
-        judge: Judge::Machine(Ask::Cluster(DNS_QUERY), cluster_dns),
+        judge: Judge::Machine(Ask::Cluster(Question::dns(DNS)), cluster_dns),
     },
 ];
 
-/// Asks the API server at its service address, whose certificate has to name it, for up to a minute: kube-proxy makes the
-/// way some seconds after its pod runs.
-const SERVICE_QUERY: &str = api_script!(
-    r#"
-for attempt in range(12):
-    try:
-        wire = secure("10.96.0.1", 443, 30)
-        wire.request("GET", "/version")
-        said = wire.getresponse().read().decode("utf-8", "replace")
-        break
-    except (OSError, http.client.HTTPException) as error:
-        said = str(error) or repr(error)
-        time.sleep(5)
-print(said)
-"#
-);
+/// Asks the API server at its service address, whose certificate has to name it, for up to 20 seconds of hardware's:
+/// kube-proxy makes the way some seconds after its pod runs.
+const SERVICE: &str = r#"
+def question():
+    end = time.monotonic() + within(20)
+    while True:
+        try:
+            wire = secure("10.96.0.1", 443, 5)
+            wire.request("GET", "/version")
+            return wire.getresponse().read().decode("utf-8", "replace")
+        except (OSError, http.client.HTTPException) as error:
+            said = str(error) or repr(error)
+        if time.monotonic() > end:
+            return said
+        time.sleep(0.5)
+"#;
 
-/// Sends a query (RFC 1035) and prints the number of answers, or what went wrong. It tries again a
-/// few times: kube-proxy opens the way to a server some seconds after that is ready.
-const DNS_QUERY: &str = r#"python3 - <<'EOF'
-import socket, struct, time
-name = b"".join(bytes([len(part)]) + part for part in b"kubernetes.default.svc.cluster.local".split(b"."))
-query = struct.pack(">HHHHHH", 7, 0x100, 1, 0, 0, 0) + name + b"\0" + struct.pack(">HH", 1, 1)
-wire = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-wire.settimeout(10)
-wire.connect(("10.96.0.10", 53))
-for attempt in range(5):
-    try:
-        wire.send(query)
-        print("answers", struct.unpack(">H", wire.recv(512)[6:8])[0])
-        break
-    except OSError as error:
-        said = error
-        time.sleep(2)
-else:
-    print("no answer:", said)
-EOF"#;
+/// Asks cluster DNS for the API server's name (RFC 1035), for up to 20 seconds of hardware's: kube-proxy opens the way to
+/// a server some seconds after that is ready. What it says are the code of the response and the addresses in it.
+const DNS: &str = r#"
+import socket
+
+
+def skip(message, at):
+    """The place behind the name at `at`: labels, or a pointer to some (RFC 1035, 4.1.4)."""
+    while message[at]:
+        if message[at] >= 0xC0:
+            return at + 2
+        at += 1 + message[at]
+    return at + 1
+
+
+def addresses(message):
+    """Those of the A records in the answer."""
+    asked, answers = struct.unpack(">HH", message[4:8])
+    at, found = 12, []
+    for _ in range(asked):
+        at = skip(message, at) + 4
+    for _ in range(answers):
+        at = skip(message, at)
+        kind, _, _, size = struct.unpack(">HHIH", message[at:at + 10])
+        if kind == 1:
+            found.append(socket.inet_ntoa(message[at + 10:at + 14]))
+        at += 10 + size
+    return found
+
+
+def question():
+    labels = b"kubernetes.default.svc.cluster.local".split(b".")
+    name = b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
+    query = struct.pack(">HHHHHH", 7, 0x100, 1, 0, 0, 0) + name + struct.pack(">HH", 1, 1)
+    wire = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    wire.settimeout(5)
+    wire.connect(("10.96.0.10", 53))
+    end = time.monotonic() + within(20)
+    while True:
+        try:
+            wire.send(query)
+            message = wire.recv(512)
+            return " ".join(["response code %d:" % (message[3] & 15)] + addresses(message))
+        except OSError as error:
+            said = "no answer: %s" % error
+        if time.monotonic() > end:
+            return said
+        time.sleep(0.5)
+"#;
 
 fn sentinel(answer: &Output, context: &Context) -> Result<Verdict> {
     let text = text(answer)?;
@@ -197,6 +226,7 @@ fn preflight(answer: &Output, _: &Context) -> Result<Verdict> {
 
 fn node_ready(answer: &Output, context: &Context) -> Result<Verdict> {
     let nodes = json(answer)?;
+    context.named()?;
     // A host's cluster may have others besides.
     let own = |node: &&Value| {
         context.told.host.is_none() || string(node, "/metadata/name") == context.told.node
@@ -274,19 +304,18 @@ fn service_network(answer: &Output, _: &Context) -> Result<Verdict> {
     Ok(Verdict::of(&wrong, "the API server answers at 10.96.0.1"))
 }
 
-fn cluster_dns(answer: &Output, context: &Context) -> Result<Verdict> {
-    if let Some(reason) = context.expect.unavailable("coredns") {
-        let text = format!("cluster DNS is not proven: CoreDNS is not in the image ({reason})");
-        return Ok(Verdict::NotProven(text));
-    }
+fn cluster_dns(answer: &Output, _: &Context) -> Result<Verdict> {
     let text = text(answer)?;
-    let count = text.strip_prefix("answers ").and_then(|count| count.parse().ok()).unwrap_or(0);
-    let wrong = if count > 0 {
-        vec![]
-    } else {
-        vec![format!("kubernetes.default does not resolve: {text}")]
+    let wrong = match text.strip_prefix("response code 0:") {
+        Some(addresses) if addresses.split_whitespace().eq(["10.96.0.1"]) => vec![],
+        Some(addresses) => {
+            let addresses = addresses.trim();
+            let found = if addresses.is_empty() { "no address" } else { addresses };
+            vec![format!("kubernetes.default is {found} instead of 10.96.0.1")]
+        }
+        None => vec![format!("kubernetes.default does not resolve: {text}")],
     };
-    Ok(Verdict::of(&wrong, "kubernetes.default resolves"))
+    Ok(Verdict::of(&wrong, "kubernetes.default is 10.96.0.1"))
 }
 
 #[cfg(test)]
@@ -382,10 +411,16 @@ k8s.gcr.io/pause:3.2 application/vnd.oci.image.manifest.v1+json sha256:66 750.7 
         ),
         Answer::new(
             "cluster-dns",
-            "answers 1\n",
+            "response code 0: 10.96.0.1\n",
             &[
-                Mutation::new("the name is not known", "does not resolve: answers 0", |guest| {
-                    guest.print("answers 0\n");
+                Mutation::new("the name is not known", "does not resolve: response code 3", |guest| {
+                    guest.print("response code 3:\n");
+                }),
+                Mutation::new("another address", "is 127.0.0.1 instead of", |guest| {
+                    guest.replace("10.96.0.1", "127.0.0.1");
+                }),
+                Mutation::new("a name without an address", "is no address", |guest| {
+                    guest.replace(" 10.96.0.1", "");
                 }),
                 Mutation::new("no server behind the address", "timed out", |guest| {
                     guest.print("no answer: timed out\n");
@@ -423,13 +458,5 @@ mod tests {
         assert!(
             matches!(crate::checks::ask(rule), Ask::Standing(script) if script.contains("readdir_race"))
         );
-    }
-
-    #[test]
-    fn dns_whose_server_is_known_to_be_missing_is_not_proven() {
-        let mut expect = Expectations::default();
-        expect.unavailable_images.insert("r/coredns:1".into(), "not in Debian".into());
-        let verdict = judge("cluster-dns", "no answer: timed out\n", &expect);
-        assert!(matches!(verdict, Verdict::NotProven(seen) if seen.contains("not in Debian")));
     }
 }

@@ -4,10 +4,9 @@ use nodekiln_words::Result;
 use serde_json::Value;
 
 use super::answers::{parts, string, text};
-use super::cluster_pods::{trouble, without_pod};
-use super::{Applies, Ask, Context, Judge, Rule, Severity, Software, Verdict};
+use super::cluster_pods::trouble;
+use super::{Applies, Ask, Context, Judge, Question, Rule, Severity, Software, Verdict};
 use crate::Tier;
-use crate::api_server::api_script;
 use crate::guest::Output;
 
 pub(super) const RULES: &[Rule] = &[
@@ -23,8 +22,9 @@ pub(super) const RULES: &[Rule] = &[
         applies: Applies::with(&[Software::Kubernetes]),
         stops_boot: false,
         judge: Judge::Machine(
-            Ask::Cluster(api_script!(
-                r#"
+            Ask::Cluster(
+                Question::pods(
+                    r#"
 def container(pod):
     return pod["status"]["containerStatuses"][0]
 
@@ -47,13 +47,12 @@ def question():
     count = container(before)["restartCount"]
     kill(container(before)["containerID"].split("//")[1])
     again = lambda pods: any(ready(pod) and container(pod)["restartCount"] > count for pod in pods)
-    after = wait(PODS + "?fieldSelector=metadata.name%3Dnodekiln-probe", again, 120)
+    after = wait(PODS + "?fieldSelector=metadata.name%3Dnodekiln-probe", again, within(20))
     return "\n--\n".join([json.dumps(before)] + [json.dumps(pod) for pod in after])
-
-
-answer(question)
-"#
-            )),
+"#,
+                )
+                .ending(),
+            ),
             pod_restart,
         ),
     },
@@ -69,8 +68,9 @@ answer(question)
         applies: Applies::with(&[Software::Kubernetes]),
         stops_boot: false,
         judge: Judge::Machine(
-            Ask::Cluster(api_script!(
-                r#"
+            Ask::Cluster(
+                Question::pods(
+                    r#"
 CONTAINERS = "/run/containerd/io.containerd.runtime.v2.task/k8s.io"
 
 
@@ -96,27 +96,23 @@ def question():
         if status != 400:
             break
     gone = lambda pods: status != 201 or not pods
-    left = wait(PODS + "?fieldSelector=metadata.name%3Dnodekiln-client", gone, 120)
-    end = time.monotonic() + 30
+    left = wait(PODS + "?fieldSelector=metadata.name%3Dnodekiln-client", gone, within(30))
+    end = time.monotonic() + within(5)
     while status == 201 and traces() and time.monotonic() < end:
         time.sleep(0.5)
     phases = [pod["status"].get("phase", "") for pod in left]
     parts = ["%d %s" % (status, " ".join(text.split())), "%d traces" % had]
     return "\n".join(parts + ["--"] + phases + ["--"] + traces())
-
-
-answer(question)
-"#
-            )),
+"#,
+                )
+                .ending(),
+            ),
             pod_eviction,
         ),
     },
 ];
 
-fn pod_restart(answer: &Output, context: &Context) -> Result<Verdict> {
-    if let Some(verdict) = without_pod(context) {
-        return Ok(verdict);
-    }
+fn pod_restart(answer: &Output, _: &Context) -> Result<Verdict> {
     let text = text(answer)?;
     let Some((before, after)) = text.split_once("\n--\n") else {
         return Ok(Verdict::Fail(format!("no pod is left to judge: {text}")));
@@ -150,10 +146,7 @@ fn pod_restart(answer: &Output, context: &Context) -> Result<Verdict> {
     Ok(Verdict::of(&wrong, format!("killed, started again, Ready; restarts {count}{told}")))
 }
 
-fn pod_eviction(answer: &Output, context: &Context) -> Result<Verdict> {
-    if let Some(verdict) = without_pod(context) {
-        return Ok(verdict);
-    }
+fn pod_eviction(answer: &Output, _: &Context) -> Result<Verdict> {
     let text = text(answer)?;
     let Ok([said, pods, traces]) = parts(&text) else { return Ok(Verdict::Fail(text)) };
     let (status, had) = said.split_once('\n').unwrap_or((&said, ""));

@@ -4,7 +4,8 @@ use nodekiln_words::Result;
 use serde_json::Value;
 
 use super::answers::{parts, string, text};
-use super::cluster_pods::{healthy, trouble, without_pod};
+use super::cluster_pods::{healthy, trouble};
+use super::question::without_pod;
 use super::{Applies, Ask, Context, Judge, Rule, Severity, Software, Verdict};
 use crate::Tier;
 use crate::api_server::api_script;
@@ -21,8 +22,7 @@ pub(super) const RULES: &[Rule] = &[Rule {
         "kube-proxy and a pod on it",
         "GET /health at that pod's address",
     ],
-    why: "every node but the first joins: from a bootstrap token to a certificate of its own and pods that others reach; the \
-          first node was powered off without notice just before",
+    why: "every node but the first joins: from a bootstrap token to a certificate of its own and pods that others reach",
     remedy: "`console-clone.log` and the logs of the clone tell how far kubeadm came; a node that is not Ready: look at its kubelet",
     source: "kubeadm join in user-data as Cluster API's bootstrap provider writes it, in a second guest of the same bytes",
     applies: Applies::with(&[Software::Kubernetes]),
@@ -32,22 +32,14 @@ pub(super) const RULES: &[Rule] = &[Rule {
             r#"
 def question():
     name = sys.argv[1]
-    nodes = wait("/api/v1/nodes", lambda nodes: len(nodes) > 1 and all(map(ready, nodes)), 180)
+    nodes = wait("/api/v1/nodes", lambda nodes: len(nodes) > 1 and all(map(ready, nodes)), within(30))
     node = [node for node in nodes if node["metadata"]["name"] == name]
     if not node:
         return "no node %s among %s" % (name, ", ".join(node["metadata"]["name"] for node in nodes))
     there = "fieldSelector=spec.nodeName%3D" + name
     system = "/api/v1/namespaces/kube-system/pods?labelSelector=k8s-app%3Dkube-proxy&" + there
-    proxies = wait(system, lambda pods: any(map(ready, pods)), 180)
-    booted = time.gmtime(time.time() - float(open("/proc/uptime").read().split()[0]))
-    booted = time.strftime("%Y-%m-%dT%H:%M:%SZ", booted)
-
-    def fresh(pod):
-        """Whether it is ready, and by a container of this boot: what the API server knows may be older."""
-        states = [one["state"].get("running", {}) for one in pod["status"].get("containerStatuses", [])]
-        return ready(pod) and all(state.get("startedAt", "") >= booted for state in states)
-
-    own = wait(PODS + "?fieldSelector=metadata.name%3Dnodekiln-probe", lambda pods: any(map(fresh, pods)), 180)
+    proxies = wait(system, lambda pods: any(map(ready, pods)), within(20))
+    own = wait(PODS + "?fieldSelector=metadata.name%3Dnodekiln-probe", lambda pods: any(map(ready, pods)), within(20))
     if not own:
         return "\n--\n".join([json.dumps(node[0]), json.dumps(proxies), "[]", "", ""])
     first = own[0]  # another one of its kind goes onto the second node
@@ -58,7 +50,7 @@ def question():
     status, said = call(PODS, "POST", json.dumps(pod))
     if status not in (201, 409):
         raise Refused(PODS, status, said)
-    ran = wait(PODS + "?" + there, lambda pods: any(map(ready, pods)), 180)
+    ran = wait(PODS + "?" + there, lambda pods: any(map(ready, pods)), within(30))
     address = ran[0]["status"].get("podIP", "none") if ran else "none"
     health = plain(address, 2379, "/health")
     command = ["etcdctl", "--dial-timeout=20s", "--command-timeout=20s"]
@@ -72,8 +64,8 @@ def question():
 
 
 def patiently():
-    """Asks again where the API server went away meanwhile: on a loaded host it is started again after a power cut."""
-    end = time.monotonic() + 420
+    """Asks again where the API server went away meanwhile: on a loaded host the kubelet may start it anew."""
+    end = time.monotonic() + within(40)
     while True:
         try:
             return question()

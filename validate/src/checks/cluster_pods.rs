@@ -4,7 +4,7 @@ use nodekiln_words::Result;
 use serde_json::Value;
 
 use super::answers::{list, parts, string, text};
-use super::{Applies, Ask, Context, Judge, Rule, Severity, Software, Verdict};
+use super::{Applies, Ask, Context, Judge, Question, Rule, Severity, Software, Verdict};
 use crate::Tier;
 use crate::api_server::api_script;
 use crate::guest::Output;
@@ -50,14 +50,15 @@ pub(super) const RULES: &[Rule] = &[
         applies: Applies::with(&[Software::Kubernetes]),
         stops_boot: false,
         judge: Judge::Machine(
-            Ask::Cluster(api_script!(
+            Ask::Cluster(Question::pods(
                 r#"
-path = PODS + "/nodekiln-probe"
-status, text = call(path)
-if status not in (200, 404):
-    raise Refused(path, status, text)
-print(text if status == 200 else "")
-"#
+def question():
+    path = PODS + "/nodekiln-probe"
+    status, text = call(path)
+    if status not in (200, 404):
+        raise Refused(path, status, text)
+    return text if status == 200 else ""
+"#,
             )),
             pod_scheduled,
         ),
@@ -74,7 +75,12 @@ print(text if status == 200 else "")
         applies: Applies::with(&[Software::Kubernetes]),
         stops_boot: false,
         judge: Judge::Machine(
-            Ask::Cluster(api_script!("print(call(PODS + '/nodekiln-probe/log')[1][:65536])")),
+            Ask::Cluster(Question::pods(
+                r#"
+def question():
+    return call(PODS + "/nodekiln-probe/log")[1][:65536]
+"#,
+            )),
             pod_logs,
         ),
     },
@@ -90,8 +96,11 @@ print(text if status == 200 else "")
         applies: Applies::with(&[Software::Kubernetes]),
         stops_boot: false,
         judge: Judge::Machine(
-            Ask::Cluster(api_script!(
-                "answer(lambda: execute('nodekiln-probe', ['etcd', '--version']))"
+            Ask::Cluster(Question::pods(
+                r#"
+def question():
+    return execute("nodekiln-probe", ["etcd", "--version"])
+"#,
             )),
             pod_exec,
         ),
@@ -108,15 +117,12 @@ print(text if status == 200 else "")
         applies: Applies::with(&[Software::Kubernetes]),
         stops_boot: false,
         judge: Judge::Machine(
-            Ask::Cluster(api_script!(
+            Ask::Cluster(Question::pods(
                 r#"
 def question():
     address = json.loads(get(PODS + "/nodekiln-probe"))["status"].get("podIP")
     return "%s\n%s" % (address, plain(address, 2379, "/health"))
-
-
-answer(question)
-"#
+"#,
             )),
             pod_network,
         ),
@@ -125,6 +131,7 @@ answer(question)
 
 fn control_plane(answer: &Output, context: &Context) -> Result<Verdict> {
     let text = text(answer)?;
+    context.named()?;
     let [pods, table] = parts(&text)?;
     let pods: Value = serde_json::from_str(&pods).unwrap_or_default();
     let store = super::runtime::store(&table);
@@ -198,16 +205,7 @@ pub(crate) fn trouble(pod: &Value) -> Option<String> {
     Some(words.join(", "))
 }
 
-/// Skipped where there is no pod to judge, since the image brings nothing to run.
-pub(super) fn without_pod(context: &Context) -> Option<Verdict> {
-    let reason = "the image claims no etcd, and no other image for the probe pod was named";
-    context.expect.pod_image().is_none().then(|| Verdict::Skipped(reason.into()))
-}
-
-fn pod_scheduled(answer: &Output, context: &Context) -> Result<Verdict> {
-    if let Some(verdict) = without_pod(context) {
-        return Ok(verdict);
-    }
+fn pod_scheduled(answer: &Output, _: &Context) -> Result<Verdict> {
     let pod: Value = serde_json::from_str(&text(answer)?).unwrap_or_default();
     let wrong = if pod.is_null() {
         vec!["there is no pod nodekiln-probe".into()]
@@ -223,10 +221,7 @@ fn pod_scheduled(answer: &Output, context: &Context) -> Result<Verdict> {
 }
 
 /// etcd says `ready to serve client requests` in both of its log formats.
-fn pod_logs(answer: &Output, context: &Context) -> Result<Verdict> {
-    if let Some(verdict) = without_pod(context) {
-        return Ok(verdict);
-    }
+fn pod_logs(answer: &Output, _: &Context) -> Result<Verdict> {
     let text = text(answer)?;
     let found = text.lines().find(|line| line.contains("ready to serve client requests"));
     let last = || text.lines().last().unwrap_or("nothing").to_owned();
@@ -238,10 +233,7 @@ fn pod_logs(answer: &Output, context: &Context) -> Result<Verdict> {
     Ok(Verdict::of(&wrong, found.unwrap_or_default().trim()))
 }
 
-fn pod_exec(answer: &Output, context: &Context) -> Result<Verdict> {
-    if let Some(verdict) = without_pod(context) {
-        return Ok(verdict);
-    }
+fn pod_exec(answer: &Output, _: &Context) -> Result<Verdict> {
     let text = text(answer)?;
     let first = text.lines().find(|line| line.contains("etcd Version:"));
     let wrong = if first.is_some() {
@@ -257,10 +249,7 @@ pub(super) fn healthy(said: &str) -> bool {
     said.contains("\"health\":\"true\"") || said.contains("\"health\": \"true\"")
 }
 
-fn pod_network(answer: &Output, context: &Context) -> Result<Verdict> {
-    if let Some(verdict) = without_pod(context) {
-        return Ok(verdict);
-    }
+fn pod_network(answer: &Output, _: &Context) -> Result<Verdict> {
     let text = text(answer)?;
     let (address, health) = text.split_once('\n').unwrap_or((text.as_str(), ""));
     let wrong = if healthy(health) {
@@ -287,13 +276,5 @@ mod tests {
     fn without_claimed_digests_the_control_plane_is_not_proven() {
         let verdict = judge("control-plane", mutations::CONTROL_PLANE, &Expectations::default());
         assert!(matches!(verdict, Verdict::NotProven(_)), "{verdict:?}");
-    }
-
-    #[test]
-    fn without_an_image_to_run_there_is_no_pod_to_judge() {
-        for rule in ["pod-scheduled", "pod-logs", "pod-exec", "pod-network"] {
-            let verdict = judge(rule, "", &Expectations::default());
-            assert!(matches!(verdict, Verdict::Skipped(_)), "{rule}: {verdict:?}");
-        }
     }
 }

@@ -23,6 +23,7 @@ pub(super) const RULES: &[Rule] = &[Rule {
         "/var/lib/kubelet",
         "/proc/mounts",
         "containerd's containers",
+        "the ports that a control plane listens at",
     ],
     why: "what is left keeps the node from a second `kubeadm init` or `join`, or goes on running; it is asked last of all, \
           after the power cut where there was one, and the cluster has to be up again by then",
@@ -38,7 +39,7 @@ pub(super) const RULES: &[Rule] = &[Rule {
 const RESET: &str = concat!(
     api_script!(
         r#"
-end = time.monotonic() + 420
+end = time.monotonic() + within(60)
 seen = "no answer"
 while time.monotonic() < end:
     try:
@@ -67,12 +68,14 @@ print(seen)
      echo --\n\
      systemctl is-active kubelet.service\n\
      echo --\n\
+     ss -H -l -n -t | grep -E ':(6443|2379|2380|10250|10256|10257|10259) '; test $? -le 1 || exit\n\
+     echo --\n\
      ls /etc/cni/net.d; iptables-save 2>/dev/null | grep -c KUBE-; true"
 );
 
 fn kubeadm_reset(answer: &Output, _: &Context) -> Result<Verdict> {
     let text = text(answer)?;
-    let [node, said, paths, mounts, containers, kubelet, kept] = parts(&text)?;
+    let [node, said, paths, mounts, containers, kubelet, ports, kept] = parts(&text)?;
     let mut wrong = Vec::new();
     if node.trim() != "ready" {
         wrong.push(format!("before it the node was not Ready: {}", node.trim()));
@@ -89,8 +92,12 @@ fn kubeadm_reset(answer: &Output, _: &Context) -> Result<Verdict> {
             wrong.push(format!("{what} are left, {} of them: {}", left.len(), some.join(", ")));
         }
     }
-    if kubelet.trim() == "active" {
-        wrong.push("the kubelet still runs".into());
+    if !matches!(kubelet.trim(), "inactive" | "failed") {
+        wrong.push(format!("the kubelet still runs: it is {}", kubelet.trim()));
+    }
+    for line in ports.lines() {
+        let local = line.split_whitespace().nth(3).unwrap_or(line);
+        wrong.push(format!("something still listens at {local}"));
     }
     let (rules, plugins) = match kept.lines().collect::<Vec<_>>()[..] {
         [ref plugins @ .., rules] => (rules.to_owned(), plugins.join(", ")),
@@ -113,7 +120,7 @@ mod mutations {
 
     pub(in crate::checks) const ANSWERS: &[Answer] = &[Answer::new(
         "kubeadm-reset",
-        "ready\n--\nstatus 0\n[reset] Stopping the kubelet service\n--\n--\n--\n--\ninactive\n--\n10-nodekiln.conflist\n96\n",
+        "ready\n--\nstatus 0\n[reset] Stopping the kubelet service\n--\n--\n--\n--\ninactive\n--\n--\n10-nodekiln.conflist\n96\n",
         &[
             Mutation::new(
                 "the cluster did not come back",
@@ -150,6 +157,12 @@ mod mutations {
             ),
             Mutation::new("something starts it again", "the kubelet still runs", |guest| {
                 guest.replace("inactive", "active");
+            }),
+            Mutation::new("systemd goes on trying", "it is activating", |guest| {
+                guest.replace("inactive", "activating");
+            }),
+            Mutation::new("a server outlives its container", "listens at *:6443", |guest| {
+                guest.replace("inactive\n--\n", "inactive\n--\nLISTEN 0 4096 *:6443 *:*\n");
             }),
         ],
     )];

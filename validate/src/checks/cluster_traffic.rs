@@ -3,10 +3,9 @@
 use nodekiln_words::Result;
 
 use super::answers::text;
-use super::cluster_pods::{healthy, without_pod};
-use super::{Applies, Ask, Context, Judge, Rule, Severity, Software, Verdict};
+use super::cluster_pods::healthy;
+use super::{Applies, Ask, Context, Judge, Question, Rule, Severity, Software, Verdict};
 use crate::Tier;
-use crate::api_server::api_script;
 use crate::guest::Output;
 
 pub(super) const RULES: &[Rule] = &[
@@ -23,7 +22,7 @@ pub(super) const RULES: &[Rule] = &[
         applies: Applies::with(&[Software::Kubernetes]),
         stops_boot: false,
         judge: Judge::Machine(
-            Ask::Cluster(api_script!(
+            Ask::Cluster(Question::pods(
                 r#"
 def question():
     pod = json.loads(get(PODS + "/nodekiln-probe"))
@@ -32,10 +31,7 @@ def question():
     ends = ["http://%s:2379" % place for place in places]
     command = ["etcdctl", "--dial-timeout=20s", "--command-timeout=20s", "--endpoints=" + ",".join(ends)]
     return "\n".join(ends + ["--", execute("nodekiln-client", command + ["endpoint", "health"])])
-
-
-answer(question)
-"#
+"#,
             )),
             pod_to_pod,
         ),
@@ -52,11 +48,11 @@ answer(question)
         applies: Applies::with(&[Software::Kubernetes]),
         stops_boot: false,
         judge: Judge::Machine(
-            Ask::Cluster(api_script!(
+            Ask::Cluster(Question::pods(
                 r#"
-request, end = b"GET /health HTTP/1.0\r\n\r\n", b"}"
-answer(lambda: forward("nodekiln-probe", 2379, request, end))
-"#
+def question():
+    return forward("nodekiln-probe", 2379, b"GET /health HTTP/1.0\r\n\r\n", b"}")
+"#,
             )),
             port_forward,
         ),
@@ -73,26 +69,20 @@ answer(lambda: forward("nodekiln-probe", 2379, request, end))
         applies: Applies::with(&[Software::Kubernetes]),
         stops_boot: false,
         judge: Judge::Machine(
-            Ask::Cluster(api_script!(
+            Ask::Cluster(Question::pods(
                 r#"
 def question():
     pod = json.loads(get(PODS + "/nodekiln-client"))
     address, port = pod["status"].get("hostIP"), pod["spec"]["containers"][0]["ports"][0].get("hostPort")
     return "%s:%s\n%s" % (address, port, plain(address, port, "/health"))
-
-
-answer(question)
-"#
+"#,
             )),
             host_port,
         ),
     },
 ];
 
-fn pod_to_pod(answer: &Output, context: &Context) -> Result<Verdict> {
-    if let Some(verdict) = without_pod(context) {
-        return Ok(verdict);
-    }
+fn pod_to_pod(answer: &Output, _: &Context) -> Result<Verdict> {
     let text = text(answer)?;
     let Some((ends, said)) = text.split_once("\n--") else { return Ok(Verdict::Fail(text)) };
     let mut wrong = Vec::new();
@@ -111,10 +101,7 @@ fn pod_to_pod(answer: &Output, context: &Context) -> Result<Verdict> {
     Ok(Verdict::of(&wrong, format!("a second pod reaches {}", ends.join(" and "))))
 }
 
-fn port_forward(answer: &Output, context: &Context) -> Result<Verdict> {
-    if let Some(verdict) = without_pod(context) {
-        return Ok(verdict);
-    }
+fn port_forward(answer: &Output, _: &Context) -> Result<Verdict> {
     let text = text(answer)?;
     let wrong = if healthy(&text) {
         vec![]
@@ -125,10 +112,7 @@ fn port_forward(answer: &Output, context: &Context) -> Result<Verdict> {
     Ok(Verdict::of(&wrong, "/health is true through a forwarded port"))
 }
 
-fn host_port(answer: &Output, context: &Context) -> Result<Verdict> {
-    if let Some(verdict) = without_pod(context) {
-        return Ok(verdict);
-    }
+fn host_port(answer: &Output, _: &Context) -> Result<Verdict> {
     let text = text(answer)?;
     let (place, said) = text.split_once('\n').unwrap_or((text.as_str(), ""));
     let wrong = if healthy(said) {
@@ -213,19 +197,4 @@ mod mutations {
             ],
         ),
     ];
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::testing::judge;
-    use super::*;
-    use crate::expect::Expectations;
-
-    #[test]
-    fn without_an_image_to_run_nothing_is_judged() {
-        for id in ["pod-to-pod", "port-forward", "host-port", "pod-restart", "pod-eviction"] {
-            let verdict = judge(id, "", &Expectations::default());
-            assert!(matches!(verdict, Verdict::Skipped(_)), "{id}");
-        }
-    }
 }

@@ -24,6 +24,7 @@ mod network;
 mod portrait;
 mod power_ons;
 mod provisioning;
+mod question;
 mod runtime;
 mod system;
 
@@ -31,8 +32,10 @@ use std::time::SystemTime;
 
 pub(crate) use cluster_pods::{COMPONENTS, trouble};
 pub(crate) use network::is_own;
-use nodekiln_words::Result;
+use nodekiln_words::{Failure, Result};
 pub(crate) use portrait::PORTRAIT;
+pub use question::Question;
+pub(crate) use question::Turn;
 
 use crate::Tier;
 use crate::conformance::Conformance;
@@ -54,15 +57,16 @@ pub enum Ask {
     Last(&'static str),
     /// The same, about what the run itself told its guest, or had it do: of a host nobody knows that.
     Told(&'static str),
-    /// The same, asked only where a cluster was bootstrapped. It may change the cluster, or be about what the run has
-    /// put there, so that no host is asked.
-    Cluster(&'static str),
+    /// What the cluster answers, asked only where one was bootstrapped. The question may change the cluster, or be about
+    /// what the run has put there, so that no host is asked.
+    Cluster(Question),
     /// The same, about any cluster. It changes nothing: any host may be asked.
     Standing(&'static str),
     /// The same, asked only where a cluster was bootstrapped, and last of all before the machine goes off for good: it
-    /// ends the cluster. The script's argument is the machine's node.
+    /// ends the cluster. The script's arguments are the machine's node and how patient it is.
     End(&'static str),
-    /// The same, asked of a cluster that a second machine has joined, whose node is the script's argument.
+    /// The same, asked of a cluster that a second machine has joined, whose node is the script's first argument; the
+    /// other one is how patient it is.
     Joined(&'static str),
     /// The ways of logging in that the SSH server offers, as standard output.
     LoginMethods,
@@ -162,8 +166,8 @@ pub fn rules_of(tier: Tier) -> impl Iterator<Item = &'static Rule> {
 /// # Errors
 /// When the answer is no answer to the question.
 pub(crate) fn verdict(rule: &Rule, answer: &Output, context: &Context) -> Result<Verdict> {
-    if let Some(why) = excluded(rule, context) {
-        return Ok(Verdict::Skipped(why));
+    if let Some(settled) = settled(rule, context) {
+        return Ok(settled);
     }
     match rule.judge {
         Judge::Machine(_, judge) => Ok(rule.severity.weigh(judge(answer, context)?)),
@@ -187,6 +191,18 @@ pub(crate) fn pair_verdict(
         Judge::Pair(power_on, judge) if power_on == other => {
             Some(judge(pair, context).map(|verdict| rule.severity.weigh(verdict)))
         }
+        _ => None,
+    }
+}
+
+/// What is said of `rule` whatever the machine answers, so that it need not be asked: the rule is not for this machine, or
+/// what it is about is known not to be there.
+pub(crate) fn settled(rule: &Rule, context: &Context) -> Option<Verdict> {
+    if let Some(why) = excluded(rule, context) {
+        return Some(Verdict::Skipped(why));
+    }
+    match ask(rule) {
+        Ask::Cluster(question) => question.moot(context),
         _ => None,
     }
 }
@@ -225,6 +241,20 @@ impl Context<'_> {
             None => Some(self.told.data_source),
             Some(host) => host.cloud.map(|(_, source)| source),
         }
+    }
+
+    /// That the machine's name in its cluster is known.
+    ///
+    /// # Errors
+    /// When it is not: nothing can be said of a node that nobody can tell from the others.
+    fn named(&self) -> Result<()> {
+        if self.told.node.is_empty() {
+            return Err(Failure::io("which node of its cluster the host is cannot be told")
+                .with_help(
+                    "see there whether `kubectl get nodes` answers by /etc/kubernetes/admin.conf",
+                ));
+        }
+        Ok(())
     }
 
     /// Whether the machine is part of a cluster.

@@ -205,8 +205,25 @@ fn clones_differ(pair: &Pair, _: &Context) -> Result<Verdict> {
             wrong.push(format!("{whose} has no {MACHINE_ID}"));
         }
     }
-    Ok(Verdict::of(&wrong, format!("different: {}", different.join(", "))))
+    let differ = format!("different: {}", different.join(", "));
+    let absent: Vec<&str> = SUBJECTS
+        .iter()
+        .filter(|(_, path)| !different.iter().chain(&same).any(|what| what.starts_with(path)))
+        .map(|(name, _)| *name)
+        .collect();
+    let differ = match &absent[..] {
+        [] => differ,
+        absent => format!("{differ}; neither has {}", absent.join(", ")),
+    };
+    Ok(Verdict::of(&wrong, differ))
 }
+
+/// What else clones differ by, where they have it, and how its files are called.
+const SUBJECTS: [(&str, &str); 3] = [
+    ("a host key but the one that the run gives it", "/etc/ssh/ssh_host_"),
+    ("a name for iSCSI", "/etc/iscsi/"),
+    ("a name for NVMe", "/etc/nvme/"),
+];
 
 #[cfg(test)]
 pub(super) const ANSWERS: &[Answer] = &[

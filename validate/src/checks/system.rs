@@ -67,10 +67,11 @@ pub(super) const RULES: &[Rule] = &[
         stops_boot: false,
         judge: Judge::Machine(
             Ask::Script(
-                "device=$(findmnt -n -o SOURCE --target /)\n\
+                // Below a volume or an encrypted partition there are others, down to the disk.
+                "device=$(findmnt -n -v -o SOURCE --target /)\n\
              df -B1 --output=size / | tail -n 1\n\
-             disk=$(lsblk -n -o PKNAME \"$device\" | head -n 1)\n\
-             blockdev --getsize64 \"/dev/${disk:-${device#/dev/}}\"",
+             disk=$(lsblk -n -r -s -p -o NAME,TYPE \"$device\" | grep -m 1 ' disk$')\n\
+             blockdev --getsize64 \"${disk% disk}\"",
             ),
             root_growth,
         ),
@@ -217,7 +218,7 @@ fn listeners(answer: &Output, context: &Context) -> Result<Verdict> {
         let Some((address, port)) = local.rsplit_once(':') else { continue };
         let loopback = address.starts_with("127.") || address.starts_with("[::1]");
         let port: u16 = port.parse().unwrap_or(0);
-        let cluster = context.tier.clusters() && CONTROL_PLANE.iter().any(|(own, _)| *own == port);
+        let cluster = context.clustered() && CONTROL_PLANE.iter().any(|(own, _)| *own == port);
         let open = OPEN.iter().any(|(kind, own, _)| (*kind, *own) == (*protocol, port));
         if !loopback && !cluster && !open {
             let process = fields.get(6).copied().unwrap_or("an unknown process");

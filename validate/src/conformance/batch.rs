@@ -26,6 +26,7 @@ const SEE_LOG: &str = "conformance/batch-*.log in the evidence has the whole log
 const LONGEST_SAID: usize = 2000;
 
 /// A suite in a guest.
+#[derive(Clone, Copy)]
 pub(super) struct Suite<'a> {
     pub(super) guest: &'a Guest<'a>,
     pub(super) running: &'a Running<'a>,
@@ -253,7 +254,7 @@ fn results(specs: &[String], cases: &BTreeMap<String, Case>, log: &str) -> BTree
                 None => Outcome::Failed("the suite left it out and does not say why".to_owned()),
             },
         };
-        Some((spec.clone(), Spec { outcome, seconds: case.seconds }))
+        Some((spec.clone(), Spec::once(outcome, case.seconds)))
     };
     specs.iter().filter_map(result).collect()
 }

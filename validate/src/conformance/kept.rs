@@ -108,7 +108,7 @@ mod tests {
         let digests = ["image", "kit", "other"].map(Sha256::of);
         let [image, kit, other] = digests;
         let open = |image, kit, resume| Kept::open(folder.path(), image, kit, resume);
-        let spec = Spec { outcome: Outcome::Failed("no".into()), seconds: 1.5 };
+        let spec = Spec::once(Outcome::Failed("no".into()), 1.5);
         let results = BTreeMap::from([("a".to_owned(), spec)]);
         open(image, kit, true).unwrap().add(&results).unwrap();
         assert_eq!(open(image, kit, true).unwrap().specs(), &results);

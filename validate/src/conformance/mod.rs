@@ -76,6 +76,16 @@ pub struct Spec {
     pub outcome: Outcome,
     /// Seconds that it took.
     pub seconds: f64,
+    /// What was said of the first attempt, where that failed and another one was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<String>,
+}
+
+impl Spec {
+    /// What came of a first attempt.
+    pub(crate) const fn once(outcome: Outcome, seconds: f64) -> Self {
+        Self { outcome, seconds, first: None }
+    }
 }
 
 /// A spec's outcome, with what was said.
@@ -173,7 +183,7 @@ impl Plan {
         }
         let left = selected.run.iter().filter(|spec| !kept.specs().contains_key(*spec));
         let left: Vec<String> = left.cloned().collect();
-        if left.is_empty() {
+        if left.is_empty() && failed_once(found).is_empty() {
             return Ok(());
         }
         let deadline = running.deadlines().command();
@@ -183,7 +193,9 @@ impl Plan {
         let (progress, total) = (running.progress(), selected.run.len());
         let task = progress.start("node conformance", Some(total as u64), "specs");
         let left_over = |left: usize| progress.advance(task, total.saturating_sub(left) as u64);
-        let ran = batches(&suite, &left, &mut kept, found, &left_over); // 3. run
+        let mut results = Results { kept: &mut kept, found, firsts: BTreeMap::new() };
+        let ran = batches(&suite, &left, &mut results, &left_over) // 3. run
+            .and_then(|()| again(&suite, &mut results)); // 4. once more what failed
         match &ran {
             Ok(()) => progress.finish(task, &format!("{total} specs")),
             Err(_) => progress.fail(task),
@@ -194,7 +206,7 @@ impl Plan {
     /// Every spec of the run before any has run.
     pub(crate) fn nothing_yet(&self) -> Conformance {
         let Choice { kit, digest, selected, asked } = &self.choice;
-        let spec = |outcome| Spec { outcome, seconds: 0.0 };
+        let spec = |outcome| Spec::once(outcome, 0.0);
         let run = selected.run.iter().map(|name| (name.clone(), spec(Outcome::NotRun)));
         let skipped = selected.skipped.iter();
         let skipped =
@@ -213,12 +225,65 @@ impl Plan {
     }
 }
 
+/// Where results go.
+struct Results<'a> {
+    kept: &'a mut Kept,
+    found: &'a mut Conformance,
+    /// What was said of the first attempt, by spec, while another one is made.
+    firsts: BTreeMap<String, String>,
+}
+
+impl Results<'_> {
+    /// Adds what came of a batch.
+    fn add(&mut self, mut results: BTreeMap<String, Spec>) -> std::result::Result<(), Ended> {
+        for (name, spec) in &mut results {
+            spec.first = self.firsts.get(name).cloned();
+        }
+        self.kept.add(&results).map_err(Ended::Host)?;
+        self.found.specs.extend(results);
+        Ok(())
+    }
+}
+
+/// What was said of the specs that have failed at their only attempt so far.
+fn failed_once(found: &Conformance) -> BTreeMap<String, String> {
+    let failed = found.specs.iter().filter(|(_, spec)| spec.first.is_none());
+    failed
+        .filter_map(|(name, spec)| match &spec.outcome {
+            Outcome::Failed(said) => Some((name.clone(), said.clone())),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Runs once more what has failed at its first attempt, one spec after the other: many of the suite's specs give what they
+/// wait for a fixed time, which a loaded machine does not keep. Upstream's own jobs for nodes run with
+/// `--flakeAttempts=2`. Both attempts are in the report.
+fn again(suite: &batch::Suite, results: &mut Results) -> std::result::Result<(), Ended> {
+    results.firsts = failed_once(results.found);
+    let failed: Vec<String> = results.firsts.keys().cloned().collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let suite = batch::Suite { parallel: 1, ..*suite };
+    let progress = suite.running.progress();
+    let task = progress.start("what failed, once more", Some(failed.len() as u64), "specs");
+    let left_over = |left: usize| {
+        progress.advance(task, failed.len().saturating_sub(left) as u64);
+    };
+    let ran = batches(&suite, &failed, results, &left_over);
+    match &ran {
+        Ok(()) => progress.finish(task, &format!("{} specs", failed.len())),
+        Err(_) => progress.fail(task),
+    }
+    ran
+}
+
 /// Runs the specs that are `left` in batches, and keeps what comes of each; `told` is now and then how many are left over.
 fn batches(
     suite: &batch::Suite,
     left: &[String],
-    kept: &mut Kept,
-    found: &mut Conformance,
+    results: &mut Results,
     told: &dyn Fn(usize),
 ) -> std::result::Result<(), Ended> {
     let mut unready = 0;
@@ -226,15 +291,14 @@ fn batches(
     while let Some(specs) = batches.pop() {
         let left = specs.len() + batches.iter().map(Vec::len).sum::<usize>();
         match suite.run(&specs, &|ended| told(left.saturating_sub(ended)))? {
-            batch::End::Reported(results) => {
+            batch::End::Reported(reported) => {
                 unready = 0;
                 let left: Vec<String> =
-                    specs.iter().filter(|spec| !results.contains_key(*spec)).cloned().collect();
+                    specs.iter().filter(|spec| !reported.contains_key(*spec)).cloned().collect();
                 if !left.is_empty() {
                     batches.push(left); // its time was over, or a process of several ended
                 }
-                kept.add(&results).map_err(Ended::Host)?;
-                found.specs.extend(results);
+                results.add(reported)?;
             }
             batch::End::Unready(failure) => {
                 unready += 1;
@@ -247,10 +311,8 @@ fn batches(
                 unready = 0;
                 match specs.as_slice() {
                     [spec] => {
-                        let failed = Spec { outcome: Outcome::Failed(why), seconds: 0.0 };
-                        let result = BTreeMap::from([(spec.clone(), failed)]);
-                        kept.add(&result).map_err(Ended::Host)?;
-                        found.specs.extend(result);
+                        let failed = Spec::once(Outcome::Failed(why), 0.0);
+                        results.add(BTreeMap::from([(spec.clone(), failed)]))?;
                     }
                     _ => {
                         let (first, second) = specs.split_at(specs.len() / 2);
@@ -302,6 +364,14 @@ impl Conformance {
     #[must_use]
     pub fn passed(&self) -> Vec<&str> {
         self.specs_that(|outcome| *outcome == Outcome::Passed)
+    }
+
+    /// Specs that passed at their second attempt.
+    #[must_use]
+    pub fn passed_again(&self) -> Vec<&str> {
+        let again = |spec: &Spec| spec.outcome == Outcome::Passed && spec.first.is_some();
+        let specs = self.specs.iter().filter(|(_, spec)| again(spec));
+        specs.map(|(name, _)| name.as_str()).collect()
     }
 
     /// Specs that were left out or left themselves out.

@@ -72,3 +72,28 @@ fn until_a_spec_has_run_it_has_not_passed() {
     assert_eq!(found.skipped(), ["[k8s.io] Pods b [Serial] [NodeConformance]"]);
     assert!(found.passed().is_empty() && found.failed().is_empty());
 }
+
+#[test]
+fn a_spec_that_failed_has_one_more_attempt_and_both_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut kept = Kept::open(folder.path(), Sha256::of("i"), Sha256::of("k"), false).unwrap();
+    let mut found = Conformance::default();
+    let mut results = Results { kept: &mut kept, found: &mut found, firsts: BTreeMap::new() };
+    let failed = |said: &str| Spec::once(Outcome::Failed(said.into()), 1.0);
+    let passed = || Spec::once(Outcome::Passed, 1.0);
+    let named = |specs: [(&str, Spec); 2]| specs.map(|(name, spec)| (name.to_owned(), spec)).into();
+    results.add(named([("a", failed("slow")), ("b", passed())])).unwrap_or_else(|_| panic!());
+    assert_eq!(failed_once(results.found), [("a".to_owned(), "slow".to_owned())].into());
+
+    results.firsts = failed_once(results.found);
+    results.add(named([("a", failed("slow again")), ("b", passed())])).unwrap_or_else(|_| panic!());
+    assert!(failed_once(results.found).is_empty(), "two attempts are enough");
+    let again = Kept::open(folder.path(), Sha256::of("i"), Sha256::of("k"), true).unwrap();
+    let spec = &again.specs()["a"];
+    assert_eq!(spec.outcome, Outcome::Failed("slow again".into()));
+    assert_eq!(spec.first.as_deref(), Some("slow"), "it is kept on disk too");
+
+    let third = [("a".to_owned(), passed())].into();
+    results.add(third).unwrap_or_else(|_| panic!());
+    assert_eq!((found.passed_again(), found.failed().len()), (vec!["a"], 0));
+}

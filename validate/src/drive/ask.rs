@@ -1,14 +1,19 @@
-//! Asks the rules one after the other, and fetches the guest's logs when something is wrong.
+//! Asks the rules, and fetches the guest's logs when something is wrong.
+
+mod late;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use nodekiln_goss::guest as goss;
-use nodekiln_words::{Class, Result, ResultExt as _};
+use nodekiln_words::{Class, Failure, Result, ResultExt as _};
 
+pub(super) use self::late::{Late, ends, joined, judge_late, sound, unjoined};
+use crate::api_server;
 use crate::boot_times::{self, BootTimes};
-use crate::checks::{self, Ask, Asked, Context, rules_of};
+use crate::checks::{self, Ask, Asked, Context, Question, Turn, rules_of};
+use crate::deadlines::Stage;
 use crate::evidence;
 use crate::guest::{Guest, Life as _, Output};
 use crate::own_rules;
@@ -17,17 +22,22 @@ use crate::rules::{Rule, Verdict};
 use crate::run::Running;
 use crate::{Request, Tier};
 
-/// How much longer than a short command a second node, or the end of a cluster, may take.
-const LATE: u32 = 20;
+/// Questions about the cluster that are asked at the same time: programs start in pods for some of them.
+const AT_ONCE: usize = 3;
 
 /// Whether a rule's outcome calls for a look at the guest's logs.
 pub(super) fn fine(rule: &Judged) -> bool {
     !matches!(rule.outcome, Outcome::Unasked(_) | Outcome::Judged(Verdict::Fail(_)))
 }
 
-/// What a guest answered and when it was asked, by what it was asked.
+/// What a guest answered and when it was asked.
 #[derive(Default)]
-pub(super) struct Answers(BTreeMap<&'static str, (Output, Asked)>);
+pub(super) struct Answers {
+    /// By the script.
+    scripts: BTreeMap<&'static str, (Output, Asked)>,
+    /// By the rule's id, to the questions about the cluster; or why there is no answer.
+    cluster: BTreeMap<&'static str, std::result::Result<(Output, Asked), String>>,
+}
 
 impl Answers {
     /// Asks what does not change any more while a cluster comes up. What cannot be asked now is asked again
@@ -61,15 +71,81 @@ impl Answers {
         guest: &Guest,
         running: &Running,
     ) -> Result<(Output, Asked)> {
-        if let Some(known) = self.0.get(script) {
+        if let Some(known) = self.scripts.get(script) {
             return Ok(known.clone());
         }
         let before = SystemTime::now();
         let output = guest.run(&["sh", "-c", script], running.deadlines().command())?;
         let answer = (output, Asked { before, after: SystemTime::now() });
-        self.0.insert(script, answer.clone());
+        self.scripts.insert(script, answer.clone());
         Ok(answer)
     }
+
+    /// The answer to the `question` about the cluster that `rule` asks. All whose turn it is are asked at once, when the
+    /// first answer is wanted.
+    fn of_cluster(
+        &mut self,
+        rule: &Rule,
+        question: &Question,
+        guest: &Guest,
+        context: &Context,
+        running: &Running,
+    ) -> Result<(Output, Asked)> {
+        if !self.cluster.contains_key(rule.id) {
+            let asked = ask_together(question.turn, guest, context, running)?;
+            self.cluster.extend(asked);
+        }
+        match self.cluster.get(rule.id) {
+            Some(Ok(answer)) => Ok(answer.clone()),
+            Some(Err(why)) => Err(Failure::io(why.clone())),
+            None => Err(Failure::io("the guest says nothing of this question")),
+        }
+    }
+}
+
+/// What came of a question about the cluster, by the rule's id.
+type OfCluster = Vec<(&'static str, std::result::Result<(Output, Asked), String>)>;
+
+/// Asks the questions about the cluster whose `turn` it is, by one script.
+///
+/// # Errors
+/// When the run is cancelled: any other failure is the answer to each of them.
+fn ask_together(
+    turn: Turn,
+    guest: &Guest,
+    context: &Context,
+    running: &Running,
+) -> Result<OfCluster> {
+    let due = |rule: &'static Rule| match checks::ask(rule) {
+        Ask::Cluster(question) if question.turn == turn => {
+            checks::settled(rule, context).is_none().then_some((rule.id, question.python))
+        }
+        _ => None,
+    };
+    let questions: Vec<(&'static str, &'static str)> =
+        rules_of(context.tier).filter_map(due).collect();
+    let answers = || {
+        let script = api_server::together(&questions, AT_ONCE)?;
+        let deadlines = running.deadlines();
+        let (limit, patience) = (deadlines.of(Stage::Rules), deadlines.patience().to_string());
+        let seconds = limit.as_secs_f64().to_string();
+        let argv = ["sh", "-c", WITHIN, "within", &seconds, "sh", "-c", &script, "ask", &patience];
+        let started = SystemTime::now();
+        let printed = guest.run(&argv, limit + deadlines.command())?;
+        api_server::answered(&printed, started)
+    };
+    let mut answers: BTreeMap<String, (Output, Asked)> = match answers() {
+        Err(failure) if failure.class() == Class::Interrupted => return Err(failure),
+        Err(failure) => {
+            let why = failure.chain().join(": ");
+            return Ok(questions.into_iter().map(|(id, _)| (id, Err(why.clone()))).collect());
+        }
+        Ok(answers) => answers.into_iter().collect(),
+    };
+    let answer = |(id, _): (&'static str, _)| {
+        (id, answers.remove(id).ok_or_else(|| "the guest does not answer".to_owned()))
+    };
+    Ok(questions.into_iter().map(answer).collect())
 }
 
 /// Asks every rule of the tier that `answers` does not have. When the guest dies meanwhile, the rest counts as not
@@ -83,6 +159,11 @@ pub(super) fn ask_all(
 ) -> Result<Vec<Judged>> {
     let mut judged = Vec::new();
     for rule in rules_of(context.tier) {
+        if let Some(settled) = checks::settled(rule, context) {
+            judged.push(Judged::new(rule, Outcome::Judged(settled)));
+            continue;
+        }
+        running.tell(rule.title);
         if !cluster
             && matches!(
                 checks::ask(rule),
@@ -103,12 +184,12 @@ pub(super) fn ask_all(
                 Ok((Output::default(), None))
             }
             Ask::LoginMethods => login_methods(guest, running).map(|answer| (answer, None)),
-            Ask::Script(script)
-            | Ask::Last(script)
-            | Ask::Told(script)
-            | Ask::Cluster(script)
-            | Ask::Standing(script) => {
+            Ask::Script(script) | Ask::Last(script) | Ask::Told(script) | Ask::Standing(script) => {
                 answers.ask_at(script, guest, running).map(|(answer, asked)| (answer, Some(asked)))
+            }
+            Ask::Cluster(question) => {
+                let answer = answers.of_cluster(rule, &question, guest, context, running);
+                answer.map(|(answer, asked)| (answer, Some(asked)))
             }
         };
         let judge = |(answer, asked): (Output, Option<Asked>)| {
@@ -123,80 +204,6 @@ pub(super) fn ask_all(
         judged.push(Judged { took: asked.map(Asked::seconds), ..Judged::new(rule, outcome) });
     }
     Ok(judged)
-}
-
-/// What came of the questions that are asked after the others, by rule: answers and when they were asked for, or why
-/// there are none.
-pub(super) type Late = Vec<(&'static Rule, std::result::Result<(Output, Asked), Outcome>)>;
-
-/// Asks what ends the cluster of the machine that it calls `node`: nothing can be asked of it afterwards.
-pub(super) fn ends(guest: &Guest, running: &Running, tier: Tier, node: &str) -> Result<Late> {
-    late(guest, running, tier, &["end", node], |ask| match ask {
-        Ask::End(script) => Some(script),
-        _ => None,
-    })
-}
-
-/// Asks about the node that has joined the guest's cluster.
-pub(super) fn joined(guest: &Guest, running: &Running, tier: Tier, node: &str) -> Result<Late> {
-    late(guest, running, tier, &["joined", node], |ask| match ask {
-        Ask::Joined(script) => Some(script),
-        _ => None,
-    })
-}
-
-fn late(
-    guest: &Guest,
-    running: &Running,
-    tier: Tier,
-    arguments: &[&str],
-    chosen: impl Fn(Ask) -> Option<&'static str>,
-) -> Result<Late> {
-    let mut late = Late::new();
-    for rule in rules_of(tier) {
-        let Some(script) = chosen(checks::ask(rule)) else { continue };
-        let argv = [&["sh", "-c", script], arguments].concat();
-        let before = SystemTime::now();
-        // It waits for a cluster that was powered on a moment ago, and for each pod in turn.
-        let answer = match guest.run(&argv, running.deadlines().command() * LATE) {
-            Err(failure) if failure.class() == Class::Interrupted => return Err(failure),
-            answer => answer.map_err(|failure| Outcome::Unasked(failure.chain().join(": "))),
-        };
-        let asked = Asked { before, after: SystemTime::now() };
-        late.push((rule, answer.map(|output| (output, asked))));
-    }
-    Ok(late)
-}
-
-/// `outcome` for each rule on a second node.
-pub(super) fn unjoined(tier: Tier, outcome: &Outcome) -> Late {
-    let rules = rules_of(tier).filter(|rule| matches!(checks::ask(rule), Ask::Joined(_)));
-    rules.map(|rule| (rule, Err(outcome.clone()))).collect()
-}
-
-/// Whether none of the answers that came late turns its rule red.
-pub(super) fn sound(late: &Late, context: &Context) -> bool {
-    late.iter().all(|(rule, answer)| match answer {
-        Ok((answer, _)) => {
-            !matches!(checks::verdict(rule, answer, context), Err(_) | Ok(Verdict::Fail(_)))
-        }
-        Err(outcome) => !matches!(outcome, Outcome::Unasked(_) | Outcome::Judged(Verdict::Fail(_))),
-    })
-}
-
-/// Judges the rules of the questions that were asked after the others.
-pub(super) fn judge_late(rules: &mut [Judged], late: &Late, context: &Context) {
-    for (rule, answer) in late {
-        let (outcome, took) = match answer {
-            Err(outcome) => (outcome.clone(), None),
-            Ok((answer, asked)) => {
-                (unasked_or_judged(checks::verdict(rule, answer, context)), Some(asked.seconds()))
-            }
-        };
-        for judged in rules.iter_mut().filter(|judged| judged.rule.id == rule.id) {
-            (judged.outcome, judged.took) = (outcome.clone(), took);
-        }
-    }
 }
 
 /// Asks what the user's own rules want to know, after nodekiln's: their commands may do anything.

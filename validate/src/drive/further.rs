@@ -1,5 +1,5 @@
-//! Powers the image on again: the same machine after a power cut, and a second one made of the same bytes, both at
-//! once. Where a cluster was made of the first, the second one joins it.
+//! Powers the image on again: a second machine made of the same bytes beside the first one, and the first one
+//! after a power cut. Where a cluster was made of the first, the second one joins it.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::checks::{self, Context, PORTRAIT, Pair, rules_of};
 use crate::console::Finding;
 use crate::deadlines::Stage;
 use crate::evidence;
-use crate::guest::Output;
+use crate::guest::{Life as _, Output};
 use crate::keys::Keys;
 use crate::machine::Machine;
 use crate::place::Place;
@@ -55,6 +55,10 @@ impl Seen {
         self.logs.clone()
     }
 
+    pub(super) fn power_on(&self) -> PowerOn {
+        self.power_on
+    }
+
     pub(super) fn late(&self) -> &Late {
         &self.late
     }
@@ -73,6 +77,8 @@ pub(super) struct Again<'a> {
     pub(super) services: bool,
     /// How another machine joins the cluster that was made of it, where one was; or why none can.
     pub(super) join: Option<Joining>,
+    /// The other end of its wire, where it has one.
+    pub(super) link: Option<Arc<OwnedFd>>,
 }
 
 /// Asks the first machine what it says of itself, where it is to be compared with others.
@@ -92,7 +98,7 @@ pub(super) fn portrait(
     let Some(guest) = reached.guest.as_ref().filter(|_| reached.failure.is_none()) else {
         return Ok(skipped("the machine did not come up whole: see the cause"));
     };
-    match answers.ask(PORTRAIT, guest, running) {
+    match running.stage(Stage::System, |_| answers.ask(PORTRAIT, guest, running)) {
         Ok(output) => Ok(Ok(output)),
         Err(failure) if failure.class() == Class::Interrupted => Err(failure),
         Err(failure) => Ok(Err(Outcome::Unasked(failure.chain().join(": ")))),
@@ -151,42 +157,51 @@ impl Seen {
 }
 
 impl Drive<'_> {
-    /// Cuts the power of the machine that is `running`, and powers it on again while a clone of it comes up for
-    /// the first time.
-    pub(super) fn power_on_again(
+    /// Has a clone of the first machine, which is `running`, come up for the first time, and `receive` done with the first
+    /// one, which may wait for the clone; then cuts the first one's power and powers it on again, where it has lived so far.
+    ///
+    /// A control plane that starts anew while another machine boots on the same processors may not come up at all: its
+    /// kubelet ends an API server that is slow to answer. So the first machine of a cluster is cut once it has received the
+    /// other one.
+    pub(super) fn beside_a_clone(
         &self,
-        running: &Running,
         again: &Again,
+        running: &Running,
+        receive: impl FnOnce(&Role) -> std::result::Result<(), Broken>,
     ) -> std::result::Result<Vec<Seen>, Broken> {
-        running.cut()?;
         let begun = running.begun();
         let meeting = Meeting::default();
         let join = again.join.as_ref().and_then(|join| join.as_ref().ok());
-        let (near, far) = join.map(|_| wire()).transpose()?.unzip();
-        let (cut, clone) = std::thread::scope(|scope| {
-            let role = join.map_or(Role::Alone, |join| Role::Second(join, &meeting));
+        running.share(AT_ONCE);
+        let (first, clone) = std::thread::scope(|scope| {
+            let meeting = &meeting;
+            let role = join.map_or(Role::Alone, |join| Role::Second(join, meeting));
+            let far = again.link.clone();
             let clone = scope.spawn(move || self.clone_of(begun, far, &role));
-            let role = join.map_or(Role::Alone, |_| Role::First(&meeting));
-            let cut = self.after_cut(begun, again, near, &role);
+            let role = join.map_or(Role::Alone, |_| Role::First(meeting));
+            let received = receive(&role);
             drop(role); // whatever came of it, the clone is not kept waiting
-            (cut, clone.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            let first = received.and_then(|()| {
+                let alive = running.check().is_ok();
+                alive.then(|| self.after_cut(again, running)).transpose()
+            });
+            (first, clone.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
-        Ok(vec![cut?, clone?])
+        Ok(first?.into_iter().chain([clone?]).collect())
     }
 
-    /// The same machine with the disk and the variables of its firmware as the cut left them, in the same cloud.
-    fn after_cut(
-        &self,
-        begun: Instant,
-        again: &Again,
-        link: Option<Arc<OwnedFd>>,
-        role: &Role,
-    ) -> std::result::Result<Seen, Broken> {
+    /// Cuts the power of the machine that is `running`, and powers it on again with the disk and the variables of its
+    /// firmware as the cut left them, in the same cloud.
+    fn after_cut(&self, again: &Again, running: &Running) -> std::result::Result<Seen, Broken> {
+        running.cut()?;
         let power = PowerOn::AfterCut;
-        let mut boot = self.boot(power, Some(begun), again.services);
+        let mut boot = self.boot(power, Some(running.begun()), again.services);
         boot.deadlines = boot.deadlines.shared(AT_ONCE);
-        boot.link = link;
-        let mut seen = self.visit(&power_on(&boot, again.held)?, role, again.join.is_some())?;
+        // The machine is the same, and has a card for the wire; nobody is at its other end any more.
+        let (near, _far) = again.link.as_ref().map(|_| wire()).transpose()?.unzip();
+        boot.link = near;
+        let mut seen =
+            self.visit(&power_on(&boot, again.held)?, &Role::Alone, again.join.is_some())?;
         if let Some(Err(outcome)) = &again.join {
             seen.late.extend(ask::unjoined(self.request.tier, outcome));
         }
@@ -236,6 +251,7 @@ impl Drive<'_> {
         let mut boot = self.boot(PowerOn::Clone, Some(begun), services);
         boot.deadlines = boot.deadlines.shared(AT_ONCE);
         boot.link = link;
+        boot.beside = role.beside();
         self.visit(&power_on(&boot, &held)?, role, false)
     }
 
@@ -258,19 +274,12 @@ impl Drive<'_> {
                 Err(failure) if failure.class() == Class::Interrupted => Err(failure),
                 answer => Ok(answer.map_err(|failure| failure.chain().join(": "))),
             };
-            portrait = Some(running.stage(Stage::Rules, ask)?);
+            portrait = Some(running.stage(Stage::System, ask)?);
             running.host()?;
             let tier = self.request.tier;
-            match role.meet(guest, running, tier, &self.given.told.node, cause.as_ref()) {
-                Ok(answers) => late.extend(answers),
-                Err(failure) => {
-                    let ended = Some((Stage::Joined, failure));
-                    cancelled(&ended)?;
-                    running.host()?;
-                    let told = |(stage, failure)| running.cause(Some(stage), &failure);
-                    cause = cause.or_else(|| ended.map(told));
-                }
-            }
+            let (met, lost) = self.meet(guest, running, role, cause.as_ref())?;
+            late.extend(met);
+            cause = cause.or(lost);
             let expect = self.request.claims();
             let context = self.context(&expect);
             let joined = role.part(ask::sound(&late, &context));

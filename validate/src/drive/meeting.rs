@@ -11,7 +11,7 @@ use super::ask::{self, Late};
 use super::stages::Reached;
 use crate::Tier;
 use crate::deadlines::Stage;
-use crate::guest::Guest;
+use crate::guest::{Guest, Life};
 use crate::place::Place;
 use crate::report::Outcome;
 use crate::rules::Verdict;
@@ -28,6 +28,19 @@ pub(super) struct Meeting {
     joined: OnceLock<std::result::Result<String, Outcome>>,
     /// Set when the first machine needs the second one no longer: whether nothing was wrong with it.
     asked: OnceLock<bool>,
+}
+
+/// Life for the second machine: there is nothing to join any more once the first one has gone away without asking about it.
+impl Life for Meeting {
+    fn check(&self) -> Result<()> {
+        match (self.joined.get(), self.asked.get()) {
+            (None, Some(_)) => {
+                let text = "the first machine, whose cluster it was to join, has gone away";
+                Err(Failure::new(Class::Verdict, text))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What a machine is to the other one.
@@ -102,6 +115,14 @@ impl Role<'_> {
         }
     }
 
+    /// What ends the machine's part besides its own end.
+    pub(super) fn beside(&self) -> Option<&dyn Life> {
+        match self {
+            Self::Second(_, meeting) => Some(*meeting),
+            Self::Alone | Self::First(_) => None,
+        }
+    }
+
     /// Plays the part of the machine that its cluster calls `node`; `cause` is why it did not come up whole. What the
     /// first one says about the second is the answer.
     ///
@@ -118,7 +139,7 @@ impl Role<'_> {
         match self {
             Self::Alone => Ok(Late::new()),
             Self::First(_) if cause.is_some() => {
-                let why = failed("the first machine did not come up again: see power-cut");
+                let why = failed("the first machine did not come up whole: see the cause");
                 Ok(ask::unjoined(tier, &why))
             }
             Self::First(meeting) => running.stage(Stage::Joined, |_| {
@@ -206,6 +227,22 @@ mod tests {
             Some(&false),
             "nothing is known of it: its logs are wanted"
         );
+    }
+
+    #[test]
+    fn a_machine_whose_cluster_has_gone_away_is_not_waited_for() {
+        let (meeting, join) = (Meeting::default(), join());
+        let second = Role::Second(&join, &meeting);
+        assert!(second.beside().unwrap().check().is_ok());
+        drop(Role::First(&meeting));
+        let failure = second.beside().unwrap().check().unwrap_err();
+        assert!(failure.to_string().contains("gone away") && failure.class() == Class::Verdict);
+        assert!(Role::First(&meeting).beside().is_none() && Role::Alone.beside().is_none());
+
+        let met = Meeting::default();
+        met.joined.set(Ok("node-2".into())).unwrap();
+        drop(Role::First(&met));
+        assert!(met.check().is_ok(), "it has joined, and what became of that is known");
     }
 
     #[test]

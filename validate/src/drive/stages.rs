@@ -1,6 +1,9 @@
 //! The stages of a boot, each with its deadline.
 
-use std::time::Duration;
+use std::cell::Cell;
+use std::io::Read as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 use nodekiln_words::{Class, Failure, Result};
 use serde_json::Value;
@@ -39,7 +42,9 @@ pub(super) fn reach<'a>(
     bootstrap: Option<Bootstrap>,
     meanwhile: &mut dyn FnMut(&Guest) -> Result<()>,
 ) -> Reached<'a> {
+    let greeting = Greeting::default();
     let console = |stage, enough: fn(crate::console::Reached) -> bool| {
+        let enough = |reached| enough(reached) || greeting.heard(running.port());
         running
             .stage(stage, |deadline| running.wait_console(deadline, enough))
             .map_err(|failure| (stage, failure))
@@ -59,6 +64,40 @@ pub(super) fn reach<'a>(
             let failure = settle(running, &guest, bootstrap, meanwhile).err();
             Reached { guest: Some(guest), failure }
         }
+    }
+}
+
+/// The greeting of the guest's SSH server: who is greeted need not read on a console that the kernel has come up, which a
+/// kernel that was told to be `quiet` does not write there.
+#[derive(Default)]
+struct Greeting {
+    heard: Cell<bool>,
+    /// When it was last listened for.
+    last: Cell<Option<Instant>>,
+}
+
+impl Greeting {
+    /// How often is listened, and how long.
+    const EVERY: Duration = Duration::from_secs(5);
+    const LISTENS: Duration = Duration::from_secs(1);
+
+    /// Whether the server behind `port` greets, or did before.
+    fn heard(&self, port: u16) -> bool {
+        if !self.heard.get() && self.last.get().is_none_or(|last| last.elapsed() > Self::EVERY) {
+            self.heard.set(Self::listen(port).unwrap_or(false));
+            self.last.set(Some(Instant::now()));
+        }
+        self.heard.get()
+    }
+
+    /// RFC 4253, 4.2: a server that has something to say before its version is none of a guest's.
+    fn listen(port: u16) -> std::io::Result<bool> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let mut stream = TcpStream::connect_timeout(&address, Self::LISTENS)?;
+        stream.set_read_timeout(Some(Self::LISTENS))?;
+        let mut start = [0; 4];
+        stream.read_exact(&mut start)?;
+        Ok(&start == b"SSH-")
     }
 }
 
@@ -89,7 +128,9 @@ fn settle(
         make_objects(guest, running.deadlines().command())
             .map_err(|failure| (Stage::PodRunning, failure))?;
     }
-    meanwhile(guest).map_err(|failure| (Stage::NodeReady, failure))?;
+    running
+        .stage(Stage::System, |_| meanwhile(guest))
+        .map_err(|failure| (Stage::System, failure))?;
     wait(Stage::NodeReady, &|command| node_ready(guest, command))?;
     if plan.pod_image.is_some() {
         wait(Stage::PodRunning, &|command| pods_running(guest, command))?;
@@ -266,6 +307,30 @@ mod tests {
         let key = label.rsplit('/').next().unwrap();
         json!({"metadata": {"labels": {key: name}},
             "status": {"phase": "Running", "containerStatuses": [{"ready": ready}]}})
+    }
+
+    #[test]
+    fn a_greeting_is_heard_once_and_another_server_greets_nobody() {
+        use std::io::Write as _;
+        use std::net::TcpListener;
+
+        let serve = |says: &'static [u8]| {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let server = std::thread::spawn(move || {
+                listener.accept().unwrap().0.write_all(says).unwrap();
+            });
+            (port, server)
+        };
+        let (port, server) = serve(b"SSH-2.0-OpenSSH_9.2p1\r\n");
+        let greeting = Greeting::default();
+        assert!(greeting.heard(port));
+        server.join().unwrap();
+        assert!(greeting.heard(port), "nobody listens there any more");
+        let (port, server) = serve(b"HTTP/1.0 400\r\n");
+        let greeting = Greeting::default();
+        assert!(!greeting.heard(port) && !greeting.heard(port));
+        server.join().unwrap();
     }
 
     #[test]

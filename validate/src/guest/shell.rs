@@ -18,6 +18,7 @@ const MOST_HEAD: usize = 200;
 
 /// What the shell is told first. /run is memory on every machine with systemd.
 const HELLO: &str = "\
+    PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH\n\
     d=$(mktemp -d /run/nodekiln.XXXXXX 2>/dev/null || mktemp -d) || exit 1\n\
     trap 'rm -rf \"$d\"' EXIT HUP TERM\n\
     answer() {\n\

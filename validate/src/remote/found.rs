@@ -23,6 +23,7 @@ done
 for program in kubelet kubeadm containerd cloud-init sshd; do
   command -v $program >/dev/null 2>&1 && echo "has $program"
 done
+test -e /dev/disk/by-label/config-2 && echo "config-drive yes"
 test -d /run/systemd/system && echo "has systemd"
 test -e /etc/kubernetes/kubelet.conf && echo "joined yes"
 test -e /etc/kubernetes/admin.conf || exit 0
@@ -77,7 +78,14 @@ impl Found {
             firmware: if one("firmware") == "uefi" { Firmware::Uefi } else { Firmware::Bios },
             admin: one("admin") == "yes",
             node: one("node").to_owned(),
-            cloud: recognise(one("sys_vendor"), one("product_name"), one("chassis_asset_tag")),
+            cloud: match recognise(one("sys_vendor"), one("product_name"), one("chassis_asset_tag"))
+            {
+                // ds-identify asks the service where there is no drive.
+                Some((Cloud::OpenStack, _)) if one("config-drive") == "yes" => {
+                    Some((Cloud::OpenStack, "ConfigDrive"))
+                }
+                cloud => cloud,
+            },
             joined: one("joined") == "yes",
             software: software.collect(),
         }
@@ -129,6 +137,10 @@ mod tests {
         assert_eq!(found(&azure), Some((Cloud::Azure, "Azure")));
         assert_eq!(found("sys_vendor Microsoft Corporation\n"), None);
         assert_eq!(found("sys_vendor QEMU\nproduct_name\n"), None);
+        let nova = "product_name OpenStack Nova\n";
+        assert_eq!(found(nova), Some((Cloud::OpenStack, "OpenStack")));
+        let drive = format!("{nova}config-drive yes\n");
+        assert_eq!(found(&drive), Some((Cloud::OpenStack, "ConfigDrive")));
         let profile =
             MachineProfile { data_source: "OpenStack".into(), ..MachineProfile::virtio() };
         let host = Found::read(&azure).host(Some(&profile));

@@ -40,13 +40,12 @@ impl<'a> Watch<'a> {
         let result = work();
         let took = begun.elapsed().as_secs_f64();
         match &result {
-            Ok(_) => {
-                self.progress.finish(task, &format!("{took:.1} s"));
-                let at = self.started.elapsed().as_secs_f64();
-                self.laps.borrow_mut().push(Lap { power_on: PowerOn::First, stage, at, took });
-            }
+            Ok(_) => self.progress.finish(task, &format!("{took:.1} s")),
             Err(_) => self.progress.fail(task),
         }
+        let at = self.started.elapsed().as_secs_f64();
+        let lap = Lap { power_on: PowerOn::First, stage, at, took, failed: result.is_err() };
+        self.laps.borrow_mut().push(lap);
         result
     }
 

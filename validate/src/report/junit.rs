@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quick_junit::{NonSuccessKind, Property, TestCase, TestCaseStatus, TestSuite};
+use quick_junit::{NonSuccessKind, Property, TestCase, TestCaseStatus, TestRerun, TestSuite};
 
 use super::{Judged, Kept, Outcome, Report};
 use crate::conformance::{Conformance, Outcome as SpecOutcome};
@@ -133,7 +133,16 @@ fn specs(name: &str, found: &Conformance) -> TestSuite {
     suite.add_property(Property::new("kubernetes", found.kubernetes.clone()));
     for (spec, result) in &found.specs {
         let status = match &result.outcome {
-            SpecOutcome::Passed => TestCaseStatus::success(),
+            SpecOutcome::Passed => {
+                let mut status = TestCaseStatus::success();
+                if let Some(said) = &result.first {
+                    let mut first = TestRerun::new(NonSuccessKind::Failure);
+                    let line = said.lines().next().unwrap_or_default();
+                    first.set_message(line.to_owned()).set_description(said.clone());
+                    status.add_rerun(first);
+                }
+                status
+            }
             SpecOutcome::Failed(said) => {
                 let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
                 let first = said.lines().next().unwrap_or_default();
@@ -168,7 +177,7 @@ mod tests {
     #[test]
     fn each_spec_is_a_case_and_a_skipped_one_has_its_reason() {
         let mut report = sample();
-        let spec = |name: &str, outcome| (name.to_owned(), Spec { outcome, seconds: 2.5 });
+        let spec = |name: &str, outcome| (name.to_owned(), Spec::once(outcome, 2.5));
         let specs = [
             spec("a", SpecOutcome::Passed),
             spec("b", SpecOutcome::Failed("x.go:1\nexpected 1".into())),
@@ -176,7 +185,10 @@ mod tests {
             spec("d", SpecOutcome::NotRun),
         ];
         report.conformance = Some(Conformance { specs: specs.into(), ..Conformance::default() });
+        report.conformance.as_mut().unwrap().specs.get_mut("a").unwrap().first =
+            Some("y.go:7\ntoo slow".into());
         let xml = report.junit();
+        assert!(xml.contains("<flakyFailure message=\"y.go:7\""), "{xml}");
         assert!(xml.contains("<skipped message=\"needs a network\"/>"), "{xml}");
         let counts =
             "\"nodekiln.boot.specs\" tests=\"4\" skipped=\"1\" errors=\"1\" failures=\"1\"";

@@ -8,6 +8,7 @@ use nodekiln_words::{Class, Result, ResultExt as _};
 
 use super::Report;
 use crate::evidence;
+use crate::power_on::PowerOn;
 
 /// Most bytes of a console or a picture that a page takes in.
 const MOST: u64 = 8 << 20;
@@ -54,9 +55,9 @@ impl Kept {
         self.file(name).filter(|log| !log.is_empty())
     }
 
-    /// The picture of the guest's screen as PNG in base64, where one was taken.
-    pub(super) fn screen(&self) -> Option<String> {
-        Some(BASE64_STANDARD.encode(self.file(Path::new(evidence::SCREEN))?))
+    /// The picture of the guest's screen at a power-on as PNG in base64, where one was taken.
+    pub(super) fn screen(&self, power_on: PowerOn) -> Option<String> {
+        Some(BASE64_STANDARD.encode(self.file(Path::new(&power_on.file(evidence::SCREEN)))?))
     }
 
     /// A file of the evidence; the first [`MOST`] bytes of a longer one.

@@ -353,7 +353,8 @@ pub(crate) mod testing {
             },
             outcome,
         };
-        let lap = |power_on, at| Lap { power_on, stage: Stage::Login, at, took: 12.25 };
+        let lap =
+            |power_on, at| Lap { power_on, stage: Stage::Login, at, took: 12.25, failed: false };
         Report {
             schema: SCHEMA.into(),
             image: "/images/node.qcow2".into(),

@@ -15,14 +15,14 @@ const MOST_TOLD: usize = 20;
 #[must_use]
 pub fn summary(kept: &[Kept]) -> String {
     let mut text = String::from(
-        "| artifact | provider | tier | firmware | verdict | pass | warn | fail | not proven | waived |\n\
-         |---|---|---|---|---|---:|---:|---:|---:|---:|\n",
+        "| artifact | provider | tier | firmware | verdict | pass | warn | fail | not proven | waived | not asked |\n\
+         |---|---|---|---|---|---:|---:|---:|---:|---:|---:|\n",
     );
     for Kept { report, .. } in kept {
         let count = Count::of(report);
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {} {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} {} | {} | {} | {} | {} | {} | {} |",
             cell(&name(report)),
             cell(report.provider.as_deref().unwrap_or("–")),
             report.tier.as_str(),
@@ -33,7 +33,8 @@ pub fn summary(kept: &[Kept]) -> String {
             count.warn,
             count.fail,
             count.not_proven,
-            count.waived
+            count.waived,
+            count.unasked
         );
     }
     for Kept { report, .. } in kept {

@@ -133,7 +133,9 @@ impl Report {
                 PowerOn::First => lap.stage.as_str().to_owned(),
                 other => format!("{}: {}", other.as_str(), lap.stage.as_str()),
             };
-            let _ = writeln!(text, "  {stage:<23} at {:>7.1} s  (took {:.1} s)", lap.at, lap.took);
+            let took = if lap.failed { "given up after" } else { "took" };
+            let _ =
+                writeln!(text, "  {stage:<23} at {:>7.1} s  ({took} {:.1} s)", lap.at, lap.took);
         }
     }
 

@@ -44,6 +44,7 @@ fn idle<T>(test: impl FnOnce(&Running) -> T) -> T {
         out: folder.path(),
         services: false,
         link: None,
+        beside: None,
         kernel: None,
         progress: &nodekiln_words::Silent,
         cancel: &cancel,

@@ -69,7 +69,6 @@ impl JoinPlan {
     pub(super) fn commands(&self, place: Place) -> Vec<String> {
         vec![
             way(place, Place::FIRST),
-            "mkdir -p /run/cluster-api".to_owned(),
             format!(
                 "kubeadm join --config {KUBEADM_CONFIG} && echo success > {}",
                 kubeadm::SENTINEL

@@ -73,8 +73,6 @@ fn quoted(value: &str) -> String {
 impl kubeadm::KubeadmPlan {
     /// The commands that cloud-init runs, last of all.
     pub(super) fn commands(&self) -> Vec<String> {
-        let mut commands = vec!["mkdir -p /run/cluster-api".to_owned()];
-        commands.push(format!("{} && echo success > {}", self.init(), kubeadm::SENTINEL));
-        commands
+        vec![format!("{} && echo success > {}", self.init(), kubeadm::SENTINEL)]
     }
 }

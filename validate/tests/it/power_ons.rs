@@ -104,6 +104,7 @@ impl Bench {
             out: self.folder.path(),
             services: false,
             link: None,
+            beside: None,
             frames: None,
             kernel: None,
             progress: &Silent,

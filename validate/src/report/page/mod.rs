@@ -5,11 +5,13 @@
 
 mod console;
 mod judged;
+mod specs;
 mod timeline;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{HostSession, Kept, Report};
+use crate::power_on::PowerOn;
 use crate::printable::printable;
 use crate::rules::Verdict;
 
@@ -53,7 +55,7 @@ fn overview(kept: &[Kept]) -> Markup {
         table.overview {
             thead { tr {
                 th { "artifact" } th { "provider" } th { "tier" } th { "firmware" } th { "verdict" }
-                th { "pass" } th { "warn" } th { "fail" } th { "not proven" } th { "skipped" } th { "waived" } th { "took" }
+                th { "pass" } th { "warn" } th { "fail" } th { "not proven" } th { "skipped" } th { "waived" } th { "not asked" } th { "took" }
             } }
             tbody { @for (number, Kept { report, .. }) in kept.iter().enumerate() {
                 @let count = Count::of(report);
@@ -69,6 +71,7 @@ fn overview(kept: &[Kept]) -> Markup {
                     td.number { (count.not_proven) }
                     td.number { (count.skipped) }
                     td.number.amber[count.waived > 0] { (count.waived) }
+                    td.number.red[count.unasked > 0] { (count.unasked) }
                     td.number { (timeline::took(report)) }
                 }
             } }
@@ -84,15 +87,18 @@ fn run(number: usize, kept: &Kept) -> Markup {
             h2 { (name(report)) " " span.(state(report)) { (report.verdict()) } }
             (facts(report))
             (causes(report))
-            @if let Some(screen) = kept.screen() {
-                figure {
-                    img src={ "data:image/png;base64," (screen) } alt="the guest's screen when it was given up";
-                    figcaption { "The guest's screen when it was given up" }
+            @for power_on in [PowerOn::First, PowerOn::AfterCut, PowerOn::Clone] {
+                @if let Some(screen) = kept.screen(power_on) {
+                    figure {
+                        img src={ "data:image/png;base64," (screen) } alt="the guest's screen when it was given up";
+                        figcaption { (power_on.whose()) "the guest's screen when it was given up" }
+                    }
                 }
             }
             h3 { "Rules" }
             (judged::tables(report))
             (judged::waivers(report))
+            @if let Some(found) = &report.conformance { (specs::specs(found)) }
             @if !report.timeline.is_empty() {
                 h3 { "Timeline" }
                 (timeline::bars(report))
@@ -211,6 +217,8 @@ pub(super) struct Count {
     pub(super) not_proven: usize,
     pub(super) skipped: usize,
     pub(super) waived: usize,
+    /// Those that could not be asked.
+    pub(super) unasked: usize,
 }
 
 impl Count {
@@ -220,7 +228,8 @@ impl Count {
             let number = match judged.verdict() {
                 Some(Verdict::Pass(_)) => &mut count.pass,
                 Some(Verdict::Warn(_)) => &mut count.warn,
-                Some(Verdict::Fail(_)) | None => &mut count.fail,
+                Some(Verdict::Fail(_)) => &mut count.fail,
+                None => &mut count.unasked,
                 Some(Verdict::NotProven(_)) => &mut count.not_proven,
                 Some(Verdict::Skipped(_)) => &mut count.skipped,
                 Some(Verdict::Waived(_)) => &mut count.waived,

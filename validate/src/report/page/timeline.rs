@@ -22,8 +22,8 @@ pub(super) fn bars(report: &Report) -> Markup {
                 td { @if lap.power_on != PowerOn::First { (lap.power_on.as_str()) ": " } (lap.stage.as_str()) }
                 td.number { (format!("{:.1} s", lap.took)) }
                 td.lane {
-                    div.bar style={ "margin-left:" (part(lap.at - lap.took)) ";width:" (part(lap.took)) }
-                        title={ "until " (lap.stage.goal()) } {}
+                    div.bar.missed[lap.failed] style={ "margin-left:" (part(lap.at - lap.took)) ";width:" (part(lap.took)) }
+                        title={ (if lap.failed { "given up: " } else { "" }) "until " (lap.stage.goal()) } {}
                 }
                 td.number { (format!("{:.1} s", lap.at)) }
             }
