@@ -99,9 +99,8 @@ mod tests {
 
     #[test]
     fn only_what_the_linker_wrote_is_a_version() {
-        let versions = |bytes: &[u8]| {
-            versions_in(bytes).iter().map(ToString::to_string).collect::<Vec<_>>()
-        };
+        let versions =
+            |bytes: &[u8]| versions_in(bytes).iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(versions(b"archive\0v1.20.2\0archive\0v1.20.2\0"), ["1.20.2"]);
         assert_eq!(versions(b"\0v1.36.10-beta.1.12+0a\0"), ["1.36.10"]);
         for other in [

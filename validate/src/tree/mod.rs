@@ -14,6 +14,7 @@ mod edit;
 mod entry;
 mod facts;
 mod files;
+pub mod fstab;
 mod glob;
 mod linked;
 pub mod loader;
