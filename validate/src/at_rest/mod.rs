@@ -292,6 +292,7 @@ impl<'a> Subject<'a> {
             claimed: self.expect.is_some(),
             machine: self.machine.clone(),
             part: self.part,
+            partitions: self.partitions.clone(),
         }))
     }
 
