@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use nodekiln_words::Result;
 
+use super::known_programs::Folders;
 use crate::Tier;
 use crate::at_rest::Examined;
 use crate::at_rest::findings::Findings;
 use crate::rules::{Applies, Family, Judge, Rule, Severity, Verdict};
-use crate::tree::matches;
 
 pub(in crate::at_rest) const RULES: &[Rule] = &[Rule {
     id: "capability-list",
@@ -145,7 +145,6 @@ const SYS_PTRACE: u64 = bit(19);
 const DAC_READ_SEARCH: u64 = bit(2);
 const DAC_OVERRIDE: u64 = bit(1);
 const BIND: u64 = bit(10);
-
 /// Programs of both families with the most that they have from their packages.
 const EVERYWHERE: [(&str, u64); 5] = [
     ("/usr/bin/ping", NET_RAW | NET_ADMIN),
@@ -183,6 +182,7 @@ fn capabilities(examined: &Examined) -> Result<Verdict> {
         Some(Family::Rpm) => &[&EVERYWHERE, &RPM],
         None => &[&EVERYWHERE, &DEBIAN, &RPM],
     };
+    let folders = Folders::of(&examined.tree);
     let mut findings = Findings::default();
     let mut known = Vec::new();
     for (path, entry) in examined.tree.entries() {
@@ -198,7 +198,7 @@ fn capabilities(examined: &Examined) -> Result<Verdict> {
         };
         let has = found.permitted | found.inheritable;
         let mut all = families.iter().flat_map(|family| family.iter());
-        match all.any(|(own, most)| has & !most == 0 && fits(own, path)) {
+        match all.any(|(own, most)| has & !most == 0 && folders.fits(own, path)) {
             true => known.push(format!("{path} {}", found.shown())),
             false => findings.wrong(format!("{path} {}", found.shown())),
         }
@@ -209,13 +209,6 @@ fn capabilities(examined: &Examined) -> Result<Verdict> {
         super::super::findings::some(&known)
     };
     Ok(findings.verdict(seen))
-}
-
-/// Whether the path is that of a known program; before /usr was merged, programs stood without it.
-fn fits(own: &str, path: &str) -> bool {
-    let path = if path.starts_with("/usr/") { path.to_owned() } else { format!("/usr{path}") };
-    own.split('/').count() == path.split('/').count()
-        && own.split('/').zip(path.split('/')).all(|(pattern, name)| matches(pattern, name))
 }
 
 #[cfg(test)]
