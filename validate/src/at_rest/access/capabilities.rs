@@ -145,6 +145,18 @@ const SYS_PTRACE: u64 = bit(19);
 const DAC_READ_SEARCH: u64 = bit(2);
 const DAC_OVERRIDE: u64 = bit(1);
 const BIND: u64 = bit(10);
+/// What snapd's package gives snap-confine from 2.68 on in place of set-user-id
+/// (canonical/snapd, cmd/snap-confine/snap-confine.caps).
+const SNAP_CONFINE: u64 = bit(0)
+    | DAC_OVERRIDE
+    | DAC_READ_SEARCH
+    | bit(3)
+    | SETGID
+    | SETUID
+    | bit(18)
+    | SYS_PTRACE
+    | bit(21);
+
 /// Programs of both families with the most that they have from their packages.
 const EVERYWHERE: [(&str, u64); 5] = [
     ("/usr/bin/ping", NET_RAW | NET_ADMIN),
@@ -154,11 +166,13 @@ const EVERYWHERE: [(&str, u64); 5] = [
     ("/usr/bin/newgidmap", SETGID),
 ];
 /// Of Debian's.
-const DEBIAN: [(&str, u64); 4] = [
+const DEBIAN: [(&str, u64); 6] = [
     ("/usr/bin/arping", NET_RAW),
     ("/usr/bin/traceroute6.iputils", NET_RAW),
     ("/usr/lib/*/gstreamer1.0/gstreamer-1.0/gst-ptp-helper", BIND | NET_ADMIN | bit(25)),
     ("/usr/bin/fping", NET_RAW),
+    ("/usr/lib/snapd/snap-confine", SNAP_CONFINE),
+    ("/snap/snapd/*/usr/lib/snapd/snap-confine", SNAP_CONFINE),
 ];
 /// Of RPM's.
 const RPM: [(&str, u64); 9] = [
@@ -257,6 +271,14 @@ mod mutations {
                 set(e, "/usr/sbin/clockdiff", permitted(1 << 13));
             },
         ),
+        Mutation::new(
+            "snapd's program with more than its package gives it",
+            &["capability-list"],
+            "/usr/lib/snapd/snap-confine cap_sys_module,cap_sys_admin=ep",
+            |e| {
+                set(e, "/usr/lib/snapd/snap-confine", permitted(1 << 16 | 1 << 21));
+            },
+        ),
         Mutation::new("a capability of the second word", &["capability-list"], "cap_bpf=ep", |e| {
             set(e, "/usr/bin/tool", permitted(1 << 39));
         }),
@@ -314,6 +336,24 @@ mod tests {
         examined.expect.files.insert("/opt/tool".into());
         let verdict = capabilities(&examined).unwrap();
         assert_eq!(verdict, Verdict::Pass("/usr/bin/ping cap_net_raw=ep".into()));
+    }
+
+    #[test]
+    fn snapd_confines_with_capabilities_in_place_of_set_user_id() {
+        let mut examined = sound(Family::Debian);
+        // As `getcap` prints it on Ubuntu 24.04: permitted, and not at once effective.
+        let mut attribute = permitted(SNAP_CONFINE);
+        attribute[0] = 0;
+        let shown = FileCapabilities::parse(&attribute).unwrap().shown();
+        let known = "cap_chown,cap_dac_override,cap_dac_read_search,cap_fowner,cap_setgid,cap_setuid,\
+                     cap_sys_chroot,cap_sys_ptrace,cap_sys_admin=p";
+        assert_eq!(shown, known);
+        let path = "/usr/lib/snapd/snap-confine";
+        examined.tree.write(path, 0o755, "elf");
+        examined.tree.change(path, |entry| entry.capability = Some(attribute));
+        assert!(matches!(capabilities(&examined).unwrap(), Verdict::Pass(_)));
+        examined.facts.family = Some(Family::Rpm);
+        assert!(matches!(capabilities(&examined).unwrap(), Verdict::Fail(_)));
     }
 
     proptest! {
