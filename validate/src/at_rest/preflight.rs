@@ -14,6 +14,8 @@ pub const PREFLIGHT: &[(&str, &str)] = &[
     ("FileExisting-iptables", "tools-required"),
     ("FileExisting-mount", "tools-required"),
     ("FileExisting-nsenter", "tools-required"),
+    ("FileExisting-losetup", "tools-required"),
+    ("FileExisting-cp", "tools-required"),
     ("FileExisting-ebtables", "tools-advised"),
     ("FileExisting-ethtool", "tools-advised"),
     ("FileExisting-socat", "tools-advised"),

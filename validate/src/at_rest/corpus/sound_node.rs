@@ -77,6 +77,8 @@ fn programs(tree: &mut Tree) {
         "/usr/bin/crictl",
         "/usr/bin/socat",
         "/usr/bin/touch",
+        "/usr/bin/cp",
+        "/usr/sbin/losetup",
     ] {
         tree.write(program, 0o755, "elf");
     }
