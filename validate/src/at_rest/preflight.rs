@@ -53,6 +53,7 @@ pub const PREFLIGHT: &[(&str, &str)] = &[
     ("SystemVerification", "kernel-version"),
     ("SystemVerification", "kernel-modules"),
     ("SystemVerification", "cgroup-version"),
+    ("SystemVerification", "cgroup-controllers"),
     ("CRI", "containerd-config"),
     ("ImagePull", "images-listed"),
 ];
