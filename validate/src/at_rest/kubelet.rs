@@ -220,8 +220,7 @@ mod mutations {
                     "Package: kubelet\nStatus: hold ok installed\nVersion: 1.19.16-00\n",
                 );
             },
-        )
-        .incident("image-builder issue 1363"),
+        ),
     ];
 }
 

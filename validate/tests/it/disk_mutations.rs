@@ -246,6 +246,12 @@ fn put(bytes: &mut [u8], at: u64, part: &[u8]) {
     bytes[at..at + part.len()].copy_from_slice(part);
 }
 
+/// Makes `driver` the one of the machine's controller, and takes it out of the initial RAM disk.
+fn lacks_driver(disk: &mut Pieces, driver: &str) {
+    disk.machine.profile.boot_drivers = vec![driver.to_owned()];
+    disk.root.insert("boot/initrd.img-6.1".to_owned(), initrd(driver));
+}
+
 /// What an LVM physical volume begins with.
 fn physical_volume() -> Vec<u8> {
     let mut bytes = vec![0; 4096];
@@ -280,6 +286,33 @@ const MUTATIONS: &[Mutation] = &[
         };
     })
     .incident("trivy issue 4082"),
+    mutation("an old table alone", &["partition-table"], "table: ", |disk| {
+        disk.damage = |bytes| {
+            let at = bytes.len() - 512;
+            bytes[at..].fill(0);
+            bytes[512..1024].fill(0);
+            // The EFI system partition and the root, as an old table has them.
+            let entries = [(0xEF_u8, ESP, ROOT - ESP), (0x83, ROOT, ROOT_LENGTH)];
+            bytes[446..510].fill(0);
+            for (slot, (kind, start, length)) in (446..).step_by(16).zip(entries) {
+                let [start, length] =
+                    [start, length].map(|it| u32::try_from(it / 512).unwrap().to_le_bytes());
+                bytes[slot + 4] = kind;
+                bytes[slot + 8..slot + 12].copy_from_slice(&start);
+                bytes[slot + 12..slot + 16].copy_from_slice(&length);
+            }
+        };
+    })
+    .incident("MBR only"),
+    mutation(
+        "the disk grew and its backup table stayed",
+        &["partition-table"],
+        "backup header is in sector",
+        |disk| {
+            disk.damage = |bytes| bytes.resize(bytes.len() + (1 << 20), 0);
+        },
+    )
+    .incident("backup GPT misplaced"),
     mutation("another cloud's datasource", &["datasource-list"], "[Azure], without Ec2", |disk| {
         disk.replace("etc/cloud/cloud.cfg", "Ec2", "Azure");
     })
@@ -295,6 +328,27 @@ const MUTATIONS: &[Mutation] = &[
     mutation("the initial RAM disk lacks nvme", &["boot-drivers"], "boots without nvme", |disk| {
         disk.root.insert("boot/initrd.img-6.1".to_owned(), initrd("nvme"));
     })
+    .incident("missing controller driver"),
+    mutation(
+        "the initial RAM disk lacks hv_storvsc",
+        &["boot-drivers"],
+        "boots without hv_storvsc",
+        |disk| lacks_driver(disk, "hv_storvsc"),
+    )
+    .incident("missing controller driver"),
+    mutation(
+        "the initial RAM disk lacks vmw_pvscsi",
+        &["boot-drivers"],
+        "boots without vmw_pvscsi",
+        |disk| lacks_driver(disk, "vmw_pvscsi"),
+    )
+    .incident("missing controller driver"),
+    mutation(
+        "the initial RAM disk lacks virtio_scsi",
+        &["boot-drivers"],
+        "boots without virtio_scsi",
+        |disk| lacks_driver(disk, "virtio_scsi"),
+    )
     .incident("missing controller driver"),
     mutation("the network's driver is gone", &["network-drivers"], "has no ena", |disk| {
         disk.root.retain(|path, _| !path.ends_with("ena.ko.xz"));
@@ -577,6 +631,12 @@ fn what_a_disk_may_have_stays_green() {
         |disk| disk.replace("etc/fstab", "UUID=5613-C9DC", "/dev/disk/cloud/azure_resource-part1"),
         "root-by-uuid",
     );
+    for driver in ["nvme", "hv_storvsc", "vmw_pvscsi", "virtio_scsi"] {
+        let mut disk = sound();
+        disk.machine.profile.boot_drivers = vec![driver.to_owned()];
+        let outcome = disk.judged().remove("boot-drivers").unwrap();
+        assert!(self::passes(&outcome), "{driver}: {outcome:?}");
+    }
     // What nobody mounts need not be read, nor what is mounted by a name of its partition where it is.
     passes(|disk| disk.behind = Some(b"hsqs".to_vec()), "files-read");
     passes(|disk| disk.machine.firmware = Firmware::Uefi, "loader-for-firmware");

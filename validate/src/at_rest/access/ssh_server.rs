@@ -304,8 +304,7 @@ mod mutations {
                     "PasswordAuthentication yes\n",
                 );
             },
-        )
-        .incident("image-builder issue 85"),
+        ),
         Mutation::new(
             "no drop-in",
             &["sshd-effective"],
@@ -370,8 +369,7 @@ mod mutations {
             let text = e.tree.text(DROP_IN).unwrap().unwrap();
             e.tree.remove(DROP_IN);
             e.tree.write("/etc/ssh/sshd_config.d/99-node.conf", 0o644, text);
-        })
-        .incident("image-builder issue 85"),
+        }),
         Mutation::new(
             "passwords that cloud-init would switch off, if its module ran",
             &["sshd-effective"],
@@ -443,7 +441,7 @@ mod tests {
             [("set_passwords", ""), ("set-passwords", ""), ("set-passwords", "yes")]
         {
             let mut examined = sound(Family::Rpm);
-            super::mutations::by_cloud_init(&mut examined, module);
+            mutations::by_cloud_init(&mut examined, module);
             if !setting.is_empty() {
                 let text = format!("PasswordAuthentication {setting}\n");
                 examined.tree.write("/etc/ssh/sshd_config.d/60-x.conf", 0o644, text);
