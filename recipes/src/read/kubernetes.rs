@@ -1,6 +1,7 @@
 //! The `kubernetes` mapping: the version, its source, and the keys that belong to that source.
 
 use crate::document::{Entry, Node};
+use crate::kubernetes_images::default_repository;
 use crate::recipe::{Kubernetes, KubernetesSource, ReleaseImages, Version};
 use crate::shape::SOURCE_KEYS;
 
@@ -72,32 +73,5 @@ impl Reader<'_> {
                 });
             }
         }
-    }
-}
-
-/// Where kubeadm of this version looks for the control-plane images: `registry.k8s.io` became its
-/// default in 1.25, and in December 2022 in the patch releases of all versions that had any.
-fn default_repository(version: Version) -> &'static str {
-    let first_patch = match (version.major, version.minor) {
-        (0, _) | (1, ..22) => u32::MAX,
-        (1, 22) => 17,
-        (1, 23) => 15,
-        (1, 24) => 9,
-        _ => 0,
-    };
-    if version.patch < first_patch { "k8s.gcr.io" } else { "registry.k8s.io" }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_default_repository_changed_with_certain_patch_releases() {
-        let last_old = ["1.9.0", "1.20.2", "1.21.99", "1.22.16", "1.23.14", "1.24.8"];
-        let first_new = ["1.22.17", "1.23.15", "1.24.9", "1.25.0", "1.36.1", "2.0.0"];
-        let repository = |text: &str| default_repository(text.parse().unwrap());
-        assert!(last_old.iter().all(|version| repository(version) == "k8s.gcr.io"));
-        assert!(first_new.iter().all(|version| repository(version) == "registry.k8s.io"));
     }
 }

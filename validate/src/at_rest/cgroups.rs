@@ -2,15 +2,18 @@
 
 use nodekiln_words::Result;
 
+use super::Examined;
+use super::findings::{self, Findings};
 use super::kernel_config::Config;
-use super::{Examined, findings};
 use crate::Tier;
 use crate::rules::{Applies, Family, Judge, Rule, Severity, Software, Verdict};
 use crate::tree::Tree;
 use crate::tree::drop_ins;
 use crate::tree::loader::Loader;
 
-pub(super) const RULES: &[Rule] = &[Rule {
+pub(super) const RULES: &[Rule] = &[VERSION, CONTROLLERS_RULE];
+
+const VERSION: Rule = Rule {
     id: "cgroup-version",
     title: "The kubelet runs on the control groups that the image boots with",
     tier: Tier::Static,
@@ -30,7 +33,34 @@ pub(super) const RULES: &[Rule] = &[Rule {
     applies: Applies::with(&[Software::Kubernetes, Software::Systemd]),
     stops_boot: false,
     judge: Judge::Tree(version),
-}];
+};
+
+const CONTROLLERS_RULE: Rule = Rule {
+    id: "cgroup-controllers",
+    title: "The kernel has the controllers that the kubelet needs, and none is switched off",
+    tier: Tier::Static,
+    severity: Severity::Fatal,
+    reads: &["/boot/grub/grub.cfg", "/boot/loader/entries", "/etc/default/grub", "/boot/config-*"],
+    why: "without one of them kubeadm refuses the node, and pods have no limits of that kind",
+    remedy: "remove `cgroup_disable=` from the kernel's arguments, or take a kernel that has the controllers",
+    source: "kubeadm preflight: SystemVerification; system-validators, `Cgroups` and `CgroupsV2`; \
+             kernel-parameters.txt, cgroup_disable",
+    applies: Applies::with(&[Software::Kubernetes, Software::Systemd]),
+    stops_boot: false,
+    judge: Judge::Tree(controllers),
+};
+
+/// Controllers with their options of the kernel, and whether only the first hierarchy has them as such: on the second
+/// system-validators takes devices and freezer for given.
+const CONTROLLERS: [(&str, &str, bool); 7] = [
+    ("cpu", "CGROUP_SCHED", false),
+    ("cpuacct", "CGROUP_CPUACCT", true),
+    ("cpuset", "CPUSETS", false),
+    ("devices", "CGROUP_DEVICE", true),
+    ("freezer", "CGROUP_FREEZER", true),
+    ("memory", "MEMCG", false),
+    ("pids", "CGROUP_PIDS", false),
+];
 
 /// The first minor version whose kubelet refuses version 1 unless it is told otherwise.
 const REFUSED_FROM: u32 = 35;
@@ -81,36 +111,55 @@ impl Decisions {
     }
 }
 
-/// Which hierarchy each way to boot has: systemd's default, unless the kernel's arguments say otherwise, which its
-/// own configuration may hold too. What /etc/default/grub says is what the next update of a kernel writes.
-pub(super) fn hierarchy(examined: &Examined) -> Result<Decisions> {
-    let tree = &examined.tree;
-    let Some(systemd) = systemd(tree) else { return Ok(Decisions(Vec::new())) };
-    let loader = Loader::of(tree)?;
-    // 1. Every set of arguments, by where it stands.
-    let mut ways: Vec<(Option<String>, String, String)> = Vec::new();
-    for entry in loader.entries {
-        ways.push((entry.release, format!("{}:{}", entry.path, entry.line), entry.arguments));
+/// A way to boot.
+struct Way {
+    /// The kernel's release, where it is known.
+    release: Option<String>,
+    /// Where its arguments stand.
+    place: String,
+    /// The arguments, after those that the kernel has in itself.
+    arguments: String,
+    /// The kernel's configuration, where there is one.
+    config: Option<Config>,
+}
+
+/// Every set of arguments. What /etc/default/grub says is what the next update of a kernel writes.
+fn ways(tree: &Tree) -> Result<Vec<Way>> {
+    let mut found: Vec<(Option<String>, String, String)> = Vec::new();
+    for entry in Loader::of(tree)?.entries {
+        found.push((entry.release, format!("{}:{}", entry.path, entry.line), entry.arguments));
     }
     let text = tree.text("/etc/default/grub")?.unwrap_or_default();
     for set in drop_ins::variables(&text, "/etc/default/grub") {
         if set.key.starts_with("GRUB_CMDLINE_LINUX") {
-            ways.push((None, set.place(), set.value));
+            found.push((None, set.place(), set.value));
         }
     }
-    if ways.is_empty() {
-        ways.push((None, "no boot loader".to_owned(), String::new()));
+    if found.is_empty() {
+        found.push((None, "no boot loader".to_owned(), String::new()));
     }
-    // 2. What it comes to.
-    let mut decisions = Vec::new();
-    for (release, place, arguments) in ways {
+    let mut ways = Vec::new();
+    for (release, place, arguments) in found {
         let config = match &release {
             Some(release) => Config::of(tree, release)?,
             None => None,
         };
         let built_in = config.as_ref().filter(|config| config.get("CMDLINE_BOOL") == Some("y"));
         let built_in = built_in.and_then(|config| config.get("CMDLINE")).unwrap_or_default();
-        let decision = decide(systemd, examined.facts.family, &format!("{built_in} {arguments}"));
+        let arguments = format!("{built_in} {arguments}");
+        ways.push(Way { release, place, arguments, config });
+    }
+    Ok(ways)
+}
+
+/// Which hierarchy each way to boot has: systemd's default, unless the kernel's arguments say otherwise, which its
+/// own configuration may hold too.
+pub(super) fn hierarchy(examined: &Examined) -> Result<Decisions> {
+    let tree = &examined.tree;
+    let Some(systemd) = systemd(tree) else { return Ok(Decisions(Vec::new())) };
+    let mut decisions = Vec::new();
+    for Way { release, place, arguments, .. } in ways(tree)? {
+        let decision = decide(systemd, examined.facts.family, &arguments);
         decisions.extend(decision.map(|(hierarchy, argument, refused)| {
             let by = argument.map_or_else(
                 || format!("systemd {systemd}'s default"),
@@ -221,6 +270,41 @@ fn version(examined: &Examined) -> Result<Verdict> {
     })
 }
 
+fn controllers(examined: &Examined) -> Result<Verdict> {
+    let tree = &examined.tree;
+    let systemd = systemd(tree);
+    let mut findings = Findings::default();
+    for Way { release, place, arguments, config } in ways(tree)? {
+        let decided = systemd.and_then(|it| decide(it, examined.facts.family, &arguments));
+        let hierarchy = decided.map(|(hierarchy, ..)| hierarchy);
+        let needed =
+            CONTROLLERS.iter().filter(|(_, _, first)| !first || hierarchy == Some(Hierarchy::V1));
+        for (name, option, _) in needed {
+            if disabled(&arguments, name) {
+                findings.wrong(format!("{place}: cgroup_disable={name}"));
+            }
+            let Some(release) = &release else { continue };
+            match config.as_ref().map(|config| config.get(option)) {
+                Some(Some("y")) => {}
+                Some(_) => findings.wrong(format!(
+                    "{release} has no controller {name}: CONFIG_{option} is not set"
+                )),
+                None => findings.unknown(format!(
+                    "no config of {release} tells whether it has the controller {name}"
+                )),
+            }
+        }
+    }
+    Ok(findings.verdict("cpu, cpuset, memory and pids, and what the first hierarchy needs besides"))
+}
+
+/// Whether the kernel's arguments switch the controller `name` off.
+fn disabled(arguments: &str, name: &str) -> bool {
+    let lists =
+        arguments.split_whitespace().filter_map(|word| word.strip_prefix("cgroup_disable="));
+    lists.flat_map(|list| list.split(',')).any(|one| one == name)
+}
+
 #[cfg(test)]
 pub(super) use mutations::MUTATIONS;
 
@@ -234,6 +318,30 @@ mod mutations {
     }
 
     pub(in crate::at_rest) const MUTATIONS: &[Mutation] = &[
+        Mutation::new(
+            "memory that is not counted",
+            &["cgroup-controllers"],
+            "cgroup_disable=memory",
+            |examined| argue(examined, "cgroup_disable=net_cls,memory"),
+        ),
+        Mutation::new(
+            "a controller that the next update switches off",
+            &["cgroup-controllers"],
+            "/etc/default/grub:1: cgroup_disable=cpu",
+            |examined| {
+                let text = "GRUB_CMDLINE_LINUX=\"console=ttyS0 cgroup_disable=cpu\"\n";
+                examined.tree.write("/etc/default/grub", 0o644, text);
+            },
+        ),
+        Mutation::new(
+            "no controller of processes, which the table of 1.20 does not name",
+            &["cgroup-controllers"],
+            "has no controller pids: CONFIG_CGROUP_PIDS",
+            |examined| {
+                let config = "/boot/config-6.1.0-56-cloud-amd64";
+                examined.tree.replace(config, "CONFIG_CGROUP_PIDS=y\n", "");
+            },
+        ),
         Mutation::new(
             "version 1 for a kubelet that refuses it",
             &["cgroup-version", "kubelet-files-mode"],
@@ -332,6 +440,30 @@ mod tests {
         ] {
             assert_eq!(of(systemd, family, "ro quiet"), expected, "{systemd} {family:?}");
         }
+    }
+
+    #[test]
+    fn the_second_hierarchy_has_devices_and_freezer_without_options() {
+        let config = "/boot/config-6.1.0-56-cloud-amd64";
+        for option in ["CGROUP_DEVICE", "CGROUP_FREEZER", "CGROUP_CPUACCT"] {
+            let mut examined = sound(Family::Debian);
+            examined.tree.replace(config, &format!("CONFIG_{option}=y\n"), "");
+            assert!(matches!(controllers(&examined).unwrap(), Verdict::Pass(_)), "{option}");
+            examined.tree.replace(
+                "/boot/grub/grub.cfg",
+                " ro ",
+                " ro systemd.unified_cgroup_hierarchy=0 ",
+            );
+            let verdict = controllers(&examined).unwrap();
+            assert!(
+                matches!(&verdict, Verdict::Fail(why) if why.contains(option)),
+                "{option}: {verdict:?}"
+            );
+        }
+        let mut examined = sound(Family::Debian);
+        examined.tree.remove(config);
+        assert!(matches!(controllers(&examined).unwrap(), Verdict::NotProven(_)));
+        assert!(!disabled("cgroup_disable=memory2 cgroup_enable=memory", "memory"));
     }
 
     #[test]

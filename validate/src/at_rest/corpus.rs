@@ -123,6 +123,42 @@ fn every_mutation_turns_its_rules_red_and_no_others() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
+/// The mutations that do something else to a tree of RPM packages than to one of Debian's, and what: a rule reads other
+/// files there, or the change has nothing to change.
+const OF_RPM: &str = "golden/mutations-of-rpm.txt";
+
+#[test]
+fn mutations_turn_the_same_rules_red_in_a_tree_of_rpm_packages_but_for_those_that_are_listed() {
+    let mut made = String::from(
+        "# Mutations that do something else to a tree of RPM packages: the rules that they turn red there.\n",
+    );
+    for Mutation { name, turns, change, .. } in mutations() {
+        let judged = std::panic::catch_unwind(|| {
+            let mut mutated = sound(Family::Rpm);
+            change(&mut mutated);
+            let after = verdicts(&mutated);
+            after
+                .into_iter()
+                .filter(|(_, it)| is_red(it))
+                .map(|(id, _)| id)
+                .collect::<BTreeSet<&str>>()
+        });
+        let expected: BTreeSet<&str> = turns.iter().copied().collect();
+        let told = match judged {
+            Ok(red) if red == expected => continue,
+            Ok(red) if red.is_empty() => "nothing".to_owned(),
+            Ok(red) => red.into_iter().collect::<Vec<&str>>().join(", "),
+            Err(_) => "does not apply".to_owned(),
+        };
+        made.push_str(&format!("{}: {name}: {told}\n", turns.join(", ")));
+    }
+    if std::env::var_os("NODEKILN_BLESS").is_some() {
+        fs_err::write(OF_RPM, &made).unwrap();
+    }
+    let kept = fs_err::read_to_string(OF_RPM).unwrap_or_default();
+    assert!(kept == made, "run the test with NODEKILN_BLESS=1 and read what changed in {OF_RPM}");
+}
+
 #[test]
 fn every_rule_on_files_has_a_mutation() {
     let shown: BTreeSet<&str> = mutations().flat_map(|mutation| mutation.turns).copied().collect();

@@ -1,18 +1,17 @@
 //! Rules on how the disk is laid out and what starts from it.
 
-mod volumes;
-
 use nodekiln_disk::{Partitions, gpt};
 use nodekiln_providers::Firmware;
-use nodekiln_words::{Bytes, Class, Result};
+use nodekiln_words::{Bytes, Result};
 
+use super::volumes::{Found, Volumes};
 use super::{Said, Subject, findings};
 use crate::Tier;
 use crate::inspect::{self, Boot};
 use crate::rules::{Applies, Judge, Rule, Severity, Verdict};
 use crate::tree::Files;
 use crate::tree::boot_menu::{grub_files, kernel_lines, words};
-use volumes::{Found, Volumes};
+use crate::tree::fstab::Mount;
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -147,7 +146,7 @@ fn no_lvm(subject: &Subject) -> Result<Said> {
     if table.entries.is_empty() {
         return Ok(Verdict::NotProven("the disk has no partitions".into()).into());
     }
-    let volumes = Volumes::of(subject, &table)?;
+    let volumes = Volumes::of(subject);
     let is_lvm = |number: u32, kind: &str| {
         LVM.contains(&kind.to_lowercase().as_str())
             || volumes.content(number) == Some("LVM physical volume")
@@ -168,7 +167,7 @@ fn root_by_uuid(subject: &Subject) -> Result<Said> {
     };
     let root = subject.systems[place].0;
     let table = Partitions::read(subject.image.disk())?;
-    let volumes = Volumes::of(subject, &table)?;
+    let volumes = Volumes::of(subject);
     let mut judged =
         Named { volumes: &volumes, root, names: 0, wrong: Vec::new(), open: Vec::new() };
     for (number, files) in &subject.systems {
@@ -242,13 +241,10 @@ impl Named<'_> {
     /// What /etc/fstab mounts without being asked, and cannot do without.
     fn fstab(&mut self, files: &dyn Files) -> Result<()> {
         let text = files.text("/etc/fstab")?.unwrap_or_default();
-        for (number, line) in (1..).zip(text.lines()) {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            let [device, _, _, options, ..] = fields[..] else { continue };
-            let may_lack = options.split(',').any(|option| ["noauto", "nofail"].contains(&option));
-            let is_device = device.starts_with("/dev/") || device.contains('=');
-            if !device.starts_with('#') && is_device && !may_lack {
-                self.name(&format!("/etc/fstab, line {number}: "), device, false);
+        for mount in Mount::of(&text) {
+            let is_device = mount.what.starts_with("/dev/") || mount.what.contains('=');
+            if is_device && !mount.has("noauto") && !mount.has("nofail") {
+                self.name(&format!("/etc/fstab, line {}: ", mount.line), mount.what, false);
             }
         }
         Ok(())
@@ -292,11 +288,6 @@ fn searched(line: &str) -> Option<String> {
     };
     // What a variable holds is known when GRUB runs.
     (!name.contains('$')).then(|| format!("{tag}={name}"))
-}
-
-/// Whether a failure is that of bytes which are not read, and not of the run.
-fn is_of_the_image(class: Class) -> bool {
-    matches!(class, Class::Input | Class::Unsupported | Class::Io)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use crate::Machine;
 use crate::ds_identify::Edition;
 use crate::expect::Expectations;
+use crate::inspect::Partition;
 use crate::provisioning::Part;
 use crate::rules::Facts;
 use crate::tree::Tree;
@@ -22,6 +23,8 @@ pub struct Examined<'a> {
     pub machine: Machine,
     /// How its guest is told who it is; nothing where nobody here plays its cloud's part.
     pub(crate) part: Option<Part>,
+    /// The partitions of its disk.
+    pub(crate) partitions: Vec<Partition>,
     /// The edition of cloud-init's ds-identify, or why it is not known.
     pub(crate) edition: Result<Edition, String>,
 }

@@ -2,17 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use std::io::{self, Read};
-
-use memchr::memmem;
 use nodekiln_recipes::recipe::Version;
-use nodekiln_words::{Class, Result, ResultExt as _};
+use nodekiln_words::Result;
 
 use super::{Examined, findings};
 use crate::Tier;
 use crate::rules::{Applies, Judge, Rule, Severity, Software, Verdict};
 use crate::tree::units::{Enablement, Units};
-use crate::tree::{Kind, Tree};
+use crate::tree::{Kind, OPT, Tree, leading};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -51,10 +48,6 @@ pub(super) const RULES: &[Rule] = &[
 ];
 
 const UNIT: &str = "kubelet.service";
-/// Longest version that is taken for one, in bytes: `v1.36.10-beta.1.1234+0123456789abcdef`.
-const LONGEST: usize = 64;
-/// Where programs of Kubernetes are besides root's PATH.
-const OPT: &str = "/opt/bin";
 
 fn service(examined: &Examined) -> Result<Verdict> {
     let tree = &examined.tree;
@@ -93,18 +86,14 @@ fn version(examined: &Examined) -> Result<Verdict> {
     let (mut found, mut open) = (Vec::new(), Vec::new());
     // 1. What the programs say of themselves.
     for name in ["kubelet", "kubeadm"] {
-        let Some(path) = program(tree, name) else {
+        let Some(path) = tree.kubernetes_program(name) else {
             return Ok(Verdict::Fail(format!("no {name} on root's PATH nor in {OPT}")));
         };
-        let versions = match tree.open(&path)? {
-            None => BTreeSet::new(),
-            Some(mut file) => first_linked(&mut file)
-                .or_fail(Class::Input, || format!("read {path} of the image"))?,
-        };
+        let versions = tree.linked_versions(&path)?;
         if versions.is_empty() {
             open.push(format!("{path} has no version linked into it"));
         }
-        found.extend(versions.into_iter().map(|version| (path.clone(), version)));
+        found.extend(versions.iter().map(|version| (path.clone(), *version)));
     }
     // 2. What the image says of itself.
     let stated = tree.text("/etc/kubernetes-version")?;
@@ -122,60 +111,6 @@ fn version(examined: &Examined) -> Result<Verdict> {
         (_, false) => Verdict::NotProven(findings::some(&open)),
         (_, true) => Verdict::Pass(each.join(", ")),
     })
-}
-
-/// Where the program of Kubernetes called `name` is.
-fn program(tree: &Tree, name: &str) -> Option<String> {
-    tree.program(name).or_else(|| tree.resolve(&format!("{OPT}/{name}")).map(|(path, _)| path))
-}
-
-/// Versions that the linker wrote into a Go program (`-X …/version.gitVersion=v1.20.2`). Such strings end in a zero
-/// byte and stand after another, unlike constants of the source, which have neither.
-fn linked_versions(bytes: &[u8]) -> BTreeSet<Version> {
-    let finder = memmem::Finder::new(b"\0v1.");
-    let mut found = BTreeSet::new();
-    for at in finder.find_iter(bytes) {
-        let text = &bytes[at + 1..];
-        let end = text.iter().take(LONGEST).position(|byte| *byte == 0);
-        let Some(text) = end.and_then(|end| std::str::from_utf8(&text[..end]).ok()) else {
-            continue;
-        };
-        let fine = |byte: u8| byte.is_ascii_alphanumeric() || b".+-_".contains(&byte);
-        if text.bytes().all(fine) {
-            found.extend(leading(text));
-        }
-    }
-    found
-}
-
-/// Bytes of a program that are searched at once.
-const WINDOW: usize = 1 << 20;
-
-/// The versions in the first part of a program that has any: the linker writes each value once for each variable, and
-/// a program has a hundred megabytes.
-fn first_linked(file: &mut dyn Read) -> io::Result<BTreeSet<Version>> {
-    let mut window = Vec::with_capacity(WINDOW + LONGEST);
-    loop {
-        let read = file.take(WINDOW as u64).read_to_end(&mut window)?;
-        let versions = linked_versions(&window);
-        if read == 0 || !versions.is_empty() {
-            return Ok(versions);
-        }
-        // A version may begin in this window and end in the next.
-        window.drain(..window.len().saturating_sub(LONGEST + 2));
-    }
-}
-
-/// The three numbers that a version begins with, after a `v`; what a distribution adds is left out.
-fn leading(text: &str) -> Option<Version> {
-    let text = text.trim();
-    let mut numbers = text.strip_prefix('v').unwrap_or(text).splitn(3, '.');
-    let mut next = || {
-        let word = numbers.next()?;
-        let digits = word.bytes().take_while(u8::is_ascii_digit).count();
-        word[..digits].parse().ok()
-    };
-    Some(Version { major: next()?, minor: next()?, patch: next()? })
 }
 
 /// The versions of Kubernetes' packages, without epoch and revision.
@@ -285,8 +220,7 @@ mod mutations {
                     "Package: kubelet\nStatus: hold ok installed\nVersion: 1.19.16-00\n",
                 );
             },
-        )
-        .incident("image-builder issue 1363"),
+        ),
     ];
 }
 
@@ -296,35 +230,6 @@ mod tests {
     use crate::at_rest::corpus::sound;
     use crate::at_rest::corpus::sound_node::go_program;
     use crate::rules::Family;
-
-    #[test]
-    fn only_what_the_linker_wrote_is_a_version() {
-        let versions = |bytes: &[u8]| {
-            linked_versions(bytes).iter().map(ToString::to_string).collect::<Vec<_>>()
-        };
-        assert_eq!(versions(b"archive\0v1.20.2\0archive\0v1.20.2\0"), ["1.20.2"]);
-        assert_eq!(versions(b"\0v1.36.10-beta.1.12+0a\0"), ["1.36.10"]);
-        for other in [
-            &b"utilde;v1.19.0v1.20.0v1.Time"[..],
-            b"\0v1.20.2",
-            b"\0v1.20\0",
-            b"\0v1.20.2 x\0",
-            b"",
-        ] {
-            assert!(versions(other).is_empty(), "{other:?}");
-        }
-        assert!(versions(&[b"\0v1.2.3".as_slice(), &[b'a'; LONGEST], b"\0"].concat()).is_empty());
-    }
-
-    #[test]
-    fn a_version_is_found_wherever_windows_end() {
-        for before in [0, 5, WINDOW - 12, WINDOW - 9, WINDOW - 1, WINDOW, 2 * WINDOW - 3] {
-            let program = [vec![b'x'; before], b"\0v1.20.2\0".to_vec(), vec![b'y'; 9]].concat();
-            let found = first_linked(&mut program.as_slice()).unwrap();
-            assert_eq!(found.len(), 1, "{before}");
-        }
-        assert!(first_linked(&mut vec![0; 3 * WINDOW].as_slice()).unwrap().is_empty());
-    }
 
     #[test]
     fn a_program_without_a_version_shows_nothing() {
@@ -354,14 +259,5 @@ mod tests {
             matches!(&verdict, Verdict::Pass(seen) if seen.contains("package kubeadm: 1.20.2")),
             "{verdict:?}"
         );
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn any_bytes_are_searched(bytes in proptest::collection::vec(proptest::sample::select(b"\0v1.29x".to_vec()), 0..200)) {
-            for version in linked_versions(&bytes) {
-                proptest::prop_assert_eq!(version.major, 1);
-            }
-        }
     }
 }

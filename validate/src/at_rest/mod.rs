@@ -15,6 +15,7 @@ mod detection;
 mod disk;
 mod drivers;
 mod examined;
+mod files_read;
 mod findings;
 mod hygiene;
 mod images;
@@ -30,22 +31,26 @@ mod proxies;
 mod runtime;
 mod start;
 mod tools;
+mod volumes;
 
 use std::cell::OnceCell;
 
 use kernels::Kernels;
+use nodekiln_disk::files::FileSystem;
 use nodekiln_disk::{Depth, Image};
 use nodekiln_words::{Cancel, Class, Failure, Result, Sha256};
 
 use crate::ds_identify::Edition;
 use crate::expect::Expectations;
-use crate::inspect::{self, FileSystems};
+use crate::inspect::{self, FileSystems, Partition};
 use crate::own_rules::OwnRules;
 use crate::provisioning::Part;
 use crate::report::{Judged, Outcome};
 use crate::rules::{Facts, Judge, Rule, Verdict};
+use crate::tree::fstab::Mount;
 use crate::tree::{Root, Tree};
 use crate::{Machine, Way};
+use volumes::{Found, Volumes};
 
 pub use examined::Examined;
 pub use preflight::PREFLIGHT;
@@ -57,6 +62,8 @@ pub enum Said {
     Verdict(Verdict),
     /// It may be, and QEMU lacks what would show it: a guest could only fail, and by no fault of the image.
     NotHere(String),
+    /// Nobody here can look, and without that the image is not judged.
+    Unasked(String),
 }
 
 impl From<Verdict> for Said {
@@ -91,13 +98,23 @@ pub struct Subject<'a> {
     depth: Depth,
     /// Digest of the disk's bytes as our reader has them, where somebody claimed one to compare it with.
     payload: Option<Payload>,
+    partitions: Vec<Partition>,
     systems: FileSystems,
     /// Which of them has the operating system, if any has; empty until a rule asks.
-    root: OnceCell<Option<usize>>,
+    root: OnceCell<Option<Home>>,
     /// Partitions whose file systems cannot be read, and why.
     unreadable: Vec<String>,
     kernels: OnceCell<Kernels>,
     cancel: &'a Cancel,
+}
+
+/// The file systems of the operating system, by their places among all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Home {
+    /// That of the root.
+    root: usize,
+    /// That of /usr, where it has one of its own and no fstab tells so.
+    usr: Option<usize>,
 }
 
 /// The digest of a disk's bytes.
@@ -111,7 +128,8 @@ pub struct Payload {
 
 /// Every rule, in the order in which they are judged and reported.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
-    let image = [container::RULES, disk::RULES, data_sources::RULES, drivers::RULES];
+    let image =
+        [container::RULES, files_read::RULES, disk::RULES, data_sources::RULES, drivers::RULES];
     let node = [
         detection::RULES,
         tools::RULES,
@@ -148,7 +166,7 @@ impl<'a> Subject<'a> {
         };
         let mut unreadable = Vec::new();
         // Without a table there are no partitions; why there is none is for other rules to say.
-        let systems = inspect::file_systems(image.disk(), &mut unreadable, cancel)?;
+        let (partitions, systems) = inspect::file_systems(image.disk(), &mut unreadable, cancel)?;
         let (root, kernels) = (OnceCell::new(), OnceCell::new());
         let (expect, own, kernel_from_outside, depth) = (None, None, false, Depth::Bytes);
         Ok(Self {
@@ -160,6 +178,7 @@ impl<'a> Subject<'a> {
             kernel_from_outside,
             depth,
             payload,
+            partitions,
             systems,
             root,
             unreadable,
@@ -190,18 +209,32 @@ impl<'a> Subject<'a> {
 
     /// The place of the file system with the operating system, or why there is none.
     fn root(&self) -> Result<std::result::Result<usize, Verdict>> {
-        let place = match self.root.get() {
-            Some(known) => *known,
-            None => {
-                let found = root(&self.systems)?;
-                *self.root.get_or_init(|| found)
-            }
-        };
-        Ok(place.ok_or_else(|| {
+        Ok(self.home()?.map(|home| home.root).ok_or_else(|| {
             let mut why = vec!["no file system with an os-release can be read".to_owned()];
+            why.extend(self.unread().map(|(_, told)| told));
             why.extend(self.unreadable.iter().cloned());
             Verdict::NotProven(why.join("; "))
         }))
+    }
+
+    /// Where the operating system is, if it is anywhere.
+    fn home(&self) -> Result<Option<Home>> {
+        if let Some(known) = self.root.get() {
+            return Ok(*known);
+        }
+        let found = home(&self.systems, &self.partitions)?;
+        Ok(*self.root.get_or_init(|| found))
+    }
+
+    /// The partitions whose files nobody here reads, with what is known of each.
+    fn unread(&self) -> impl Iterator<Item = (u32, String)> {
+        self.partitions.iter().filter_map(|part| {
+            let content = part.content.as_deref()?;
+            let read = part.id.is_some() || [ZEROS, SWAP].contains(&content);
+            (!read).then(|| {
+                (part.number, format!("partition {} is {content}, which is not read", part.number))
+            })
+        })
     }
 
     /// The file systems that make up the image's tree, or why there is none.
@@ -210,12 +243,27 @@ impl<'a> Subject<'a> {
             Ok(place) => place,
             Err(why) => return Ok(Err(why)),
         };
-        let others = self.systems.iter().enumerate().filter(|(other, _)| *other != place);
-        let others: Vec<_> = others.map(|(_, (_, files))| files).collect();
-        match Root::of(&self.systems[place].1, &others) {
-            Ok(root) => Ok(Ok(root)),
+        match self.mounts(place) {
+            Ok(mounts) => Ok(Ok(Root::of(&self.systems[place].1, mounts))),
             Err(failure) => unread(failure).map(Err),
         }
+    }
+
+    /// What is mounted below the root, which is at `place`: by its fstab, by whatever name that calls it, and /usr by
+    /// the initial RAM disk.
+    fn mounts(&self, place: usize) -> Result<Vec<(String, &FileSystem)>> {
+        let table = self.systems[place].1.text("/etc/fstab")?.unwrap_or_default();
+        let volumes = Volumes::of(self);
+        let usr = self.home()?.and_then(|home| home.usr);
+        let mut mounts: Vec<_> =
+            usr.map(|usr| ("/usr".to_owned(), &self.systems[usr].1)).into_iter().collect();
+        for mount in Mount::of(&table).filter(Mount::is_below_root) {
+            let Found::Partition(number) = volumes.find(mount.what) else { continue };
+            let others = self.systems.iter().enumerate().filter(|(other, _)| *other != place);
+            let named = others.map(|(_, system)| system).find(|(other, _)| *other == number);
+            mounts.extend(named.map(|(_, files)| (mount.place.to_owned(), files)));
+        }
+        Ok(mounts)
     }
 
     /// What rules on files are given of this image, whose tree `root` has, or why they cannot be.
@@ -244,6 +292,7 @@ impl<'a> Subject<'a> {
             claimed: self.expect.is_some(),
             machine: self.machine.clone(),
             part: self.part,
+            partitions: self.partitions.clone(),
         }))
     }
 
@@ -257,13 +306,40 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// The place of the file system that has the operating system.
-fn root(systems: &FileSystems) -> Result<Option<usize>> {
+/// What the content of partitions is called that have no files: nothing yet, and memory's.
+const ZEROS: &str = "zeros";
+const SWAP: &str = "swap";
+/// Types of partitions with a root: of x86-64, of arm64, and Flatcar's, which grows.
+const ROOTS: [&str; 3] = [
+    "4f68bce3-e8cd-4db1-96e7-fbcaf984b709",
+    "b921b045-1df0-41c3-af44-4c6f280d3fae",
+    "3884dd41-8582-4404-b9a8-e9b84f2df50e",
+];
+
+/// The file system that has the operating system; where that is one to be mounted at /usr, as Flatcar has it, the one
+/// that is its root besides.
+fn home(systems: &FileSystems, partitions: &[Partition]) -> Result<Option<Home>> {
     for (place, (_, files)) in systems.iter().enumerate() {
         for path in ["/etc/os-release", "/usr/lib/os-release"] {
             if files.exists(path)? {
-                return Ok(Some(place));
+                return Ok(Some(Home { root: place, usr: None }));
             }
+        }
+    }
+    for (usr, (_, files)) in systems.iter().enumerate() {
+        if !files.exists("/lib/os-release")? {
+            continue;
+        }
+        let is_root = |number: u32| {
+            let part = partitions.iter().find(|part| part.number == number);
+            part.is_some_and(|part| ROOTS.contains(&part.kind.as_str()))
+        };
+        let others = || systems.iter().enumerate().filter(|(place, _)| *place != usr);
+        let by_type = others().find(|(_, (number, _))| is_root(*number));
+        let by_label =
+            || others().find(|(_, (_, files))| files.label().eq_ignore_ascii_case("root"));
+        if let Some((root, _)) = by_type.or_else(by_label) {
+            return Ok(Some(Home { root, usr: Some(usr) }));
         }
     }
     Ok(None)
@@ -295,6 +371,10 @@ pub fn judge(subject: &Subject) -> Result<Judgement> {
                 judgement.obstacles.push(format!("{}: {why}", rule.id));
                 Verdict::NotProven(why)
             }
+            Said::Unasked(why) => {
+                judgement.rules.push(Judged::new(rule, Outcome::Unasked(why)));
+                continue;
+            }
         };
         judgement.rules.push(Judged::new(rule, Outcome::Judged(verdict)));
     }
@@ -320,7 +400,7 @@ pub(crate) fn judge_files(rule: &Rule, examined: &Examined) -> Result<Verdict> {
     let said = judge(examined).map(Said::from).or_else(|failure| unread_by(rule, failure))?;
     Ok(match said {
         Said::Verdict(verdict) => rule.severity.weigh(verdict),
-        Said::NotHere(why) => Verdict::NotProven(why),
+        Said::NotHere(why) | Said::Unasked(why) => Verdict::NotProven(why),
     })
 }
 

@@ -5,6 +5,8 @@ use nodekiln_words::Result;
 use super::{Examined, findings};
 use crate::Tier;
 use crate::rules::{Applies, Judge, Rule, Severity, Software, Verdict};
+use crate::tree::fstab::Mount;
+use crate::tree::loader::Loader;
 use crate::tree::units::{Enablement, Units, parse};
 use crate::tree::{Kind, Tree, cloud_config, drop_ins};
 
@@ -15,6 +17,7 @@ pub(super) const RULES: &[Rule] = &[
         tier: Tier::Static,
         severity: Severity::Fatal,
         reads: &[
+            "the partition table",
             "/etc/fstab",
             "/etc/systemd/system",
             "/etc/systemd/zram-generator.conf",
@@ -22,8 +25,9 @@ pub(super) const RULES: &[Rule] = &[
             "/etc/cloud/cloud.cfg",
         ],
         why: "the kubelet does not start with swap on unless it is told to, and memory limits mean something else",
-        remedy: "remove swap from /etc/fstab, swap units, zram generators and agents' settings, or mask swap.target",
-        source: "kubeadm preflight: Swap; systemd.swap(5), systemd-fstab-generator(8), zram-generator.conf(5)",
+        remedy: "remove swap from the disk, /etc/fstab, swap units, zram generators and agents' settings, or mask swap.target",
+        source: "kubeadm preflight: Swap; systemd.swap(5), systemd-fstab-generator(8), systemd-gpt-auto-generator(8), \
+                 zram-generator.conf(5)",
         applies: Applies::with(&[Software::Kubernetes]),
         stops_boot: false,
         judge: Judge::Tree(swap),
@@ -86,6 +90,8 @@ const ZRAM: [&str; 3] = [
     "/usr/local/lib/systemd/zram-generator.conf",
     "/usr/lib/systemd/zram-generator.conf",
 ];
+/// The type of a GPT's partition for swap (UAPI group, Discoverable Partitions Specification).
+const SWAP_TYPE: &str = "0657fd6d-a4ab-43c4-84e5-0933c84b4f4f";
 /// The program that reads them.
 const ZRAM_GENERATOR: &str = "/usr/lib/systemd/system-generators/zram-generator";
 /// The last minor version whose kubeadm does not join where /etc/kubernetes/manifests has any file.
@@ -119,6 +125,7 @@ fn swap(examined: &Examined) -> Result<Verdict> {
         }
     }
     wanted.extend(zram(tree)?);
+    wanted.extend(partitions(examined)?);
     let seen = match units.enablement(SWAP_TARGET)? {
         Enablement::Masked(mask) if wanted.is_empty() => format!("{mask} masks {SWAP_TARGET}"),
         Enablement::Masked(mask) => {
@@ -127,7 +134,7 @@ fn swap(examined: &Examined) -> Result<Verdict> {
         }
         _ => {
             wrong.extend(wanted);
-            "no swap in /etc/fstab, units, zram generators and agents".to_owned()
+            "no swap in partitions, /etc/fstab, units, zram generators and agents".to_owned()
         }
     };
     // 3. What cloud-init turns on by itself.
@@ -144,20 +151,30 @@ fn swap(examined: &Examined) -> Result<Verdict> {
 /// The lines of fstab that turn swap on at boot.
 fn fstab(tree: &Tree) -> Result<Vec<String>> {
     let text = tree.text("/etc/fstab")?.unwrap_or_default();
-    let mut found = Vec::new();
-    for (at, line) in text.lines().enumerate() {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        if fields.first().is_none_or(|field| field.starts_with('#'))
-            || fields.get(2) != Some(&"swap")
-        {
-            continue;
+    let swaps = Mount::of(&text).filter(|mount| mount.kind == "swap" && !mount.has("noauto"));
+    Ok(swaps.map(|mount| format!("/etc/fstab:{} has swap on {}", mount.line, mount.what)).collect())
+}
+
+/// Partitions of the disk that systemd-gpt-auto-generator turns on by their type, or that anybody would by what is in
+/// them. The generator leaves them alone where fstab has swap of its own, and where the kernel's arguments say so.
+fn partitions(examined: &Examined) -> Result<Vec<String>> {
+    let tree = &examined.tree;
+    let text = tree.text("/etc/fstab")?.unwrap_or_default();
+    let told = Mount::of(&text).any(|mount| mount.kind == "swap");
+    let entries = Loader::of(tree)?.entries;
+    let off = |arguments: &str| {
+        let mut words = arguments.split_whitespace();
+        words.any(|word| ["systemd.gpt_auto=0", "systemd.gpt_auto=no", "noswap"].contains(&word))
+    };
+    let idle = told || (!entries.is_empty() && entries.iter().all(|entry| off(&entry.arguments)));
+    let found = examined.partitions.iter().filter_map(|part| {
+        let number = part.number;
+        if part.kind.eq_ignore_ascii_case(SWAP_TYPE) && !idle {
+            return Some(format!("partition {number} is one of swap by its type"));
         }
-        if !fields.get(3).is_some_and(|options| options.split(',').any(|option| option == "noauto"))
-        {
-            found.push(format!("/etc/fstab:{} has swap on {}", at + 1, fields[0]));
-        }
-    }
-    Ok(found)
+        (part.content.as_deref() == Some("swap")).then(|| format!("partition {number} holds swap"))
+    });
+    Ok(found.collect())
 }
 
 /// The devices that zram-generator makes swap of, if it is there.
@@ -257,6 +274,7 @@ pub(super) use mutations::MUTATIONS;
 #[cfg(test)]
 mod mutations {
     use crate::at_rest::corpus::{Examined, Mutation};
+    use crate::inspect::Partition;
 
     fn append(examined: &mut Examined<'static>, path: &str, line: &str) {
         let before = examined.tree.text(path).unwrap().unwrap_or_default();
@@ -267,11 +285,32 @@ mod mutations {
         examined.tree.write(path, 0o600, "x\n");
     }
 
+    fn swap_partition(examined: &mut Examined<'static>, kind: &str, content: Option<&str>) {
+        examined.partitions.push(Partition {
+            number: 4,
+            kind: kind.to_owned(),
+            content: content.map(str::to_owned),
+            ..Partition::default()
+        });
+    }
+
     pub(in crate::at_rest) const MUTATIONS: &[Mutation] = &[
         Mutation::new("swap in fstab", &["swap-configured"], "has swap on /swap.img", |examined| {
             append(examined, "/etc/fstab", "/swap.img none swap sw 0 0");
         })
         .incident("swap on"),
+        Mutation::new(
+            "a partition whose type is that of swap",
+            &["swap-configured"],
+            "partition 4 is one of swap by its type",
+            |examined| swap_partition(examined, super::SWAP_TYPE, None),
+        ),
+        Mutation::new(
+            "a partition with the signature of swap",
+            &["swap-configured"],
+            "partition 4 holds swap",
+            |examined| swap_partition(examined, "0x83", Some("swap")),
+        ),
         Mutation::new(
             "a swap unit",
             &["swap-configured"],
@@ -413,6 +452,13 @@ mod tests {
             "# ResourceDisk.EnableSwap=y\nResourceDisk.EnableSwap=n\n",
         );
         tree.write("/etc/cloud/cloud.cfg.d/99-swap.cfg", 0o644, "swap:\n  size: 0\n");
+        assert!(matches!(swap(&examined).unwrap(), Verdict::Pass(_)), "{:?}", swap(&examined));
+        // Partitions of swap, where fstab has a word on swap: the generator leaves them alone.
+        examined.partitions[2].kind = SWAP_TYPE.to_owned();
+        assert!(matches!(swap(&examined).unwrap(), Verdict::Pass(_)), "{:?}", swap(&examined));
+        examined.tree.write("/etc/fstab", 0o644, "");
+        assert!(matches!(swap(&examined).unwrap(), Verdict::Fail(_)));
+        examined.tree.replace("/boot/grub/grub.cfg", " ro ", " ro systemd.gpt_auto=0 ");
         assert!(matches!(swap(&examined).unwrap(), Verdict::Pass(_)), "{:?}", swap(&examined));
         // The generator's own file in /etc replaces the packaged one.
         let tree = &mut examined.tree;

@@ -14,6 +14,8 @@ pub const PREFLIGHT: &[(&str, &str)] = &[
     ("FileExisting-iptables", "tools-required"),
     ("FileExisting-mount", "tools-required"),
     ("FileExisting-nsenter", "tools-required"),
+    ("FileExisting-losetup", "tools-required"),
+    ("FileExisting-cp", "tools-required"),
     ("FileExisting-ebtables", "tools-advised"),
     ("FileExisting-ethtool", "tools-advised"),
     ("FileExisting-socat", "tools-advised"),
@@ -51,6 +53,7 @@ pub const PREFLIGHT: &[(&str, &str)] = &[
     ("SystemVerification", "kernel-version"),
     ("SystemVerification", "kernel-modules"),
     ("SystemVerification", "cgroup-version"),
+    ("SystemVerification", "cgroup-controllers"),
     ("CRI", "containerd-config"),
     ("ImagePull", "images-listed"),
 ];

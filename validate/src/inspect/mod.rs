@@ -64,7 +64,7 @@ pub struct Inspection {
 }
 
 /// A partition and what stands in it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Partition {
     /// Its number, from 1.
     pub number: u32,
@@ -193,7 +193,7 @@ pub fn boot_and_system(disk: &Disk, cancel: &Cancel) -> Result<(Boot, Option<Sys
     Ok((boot, System::of(&systems, &mut problems)?))
 }
 
-/// The file systems of `disk` that can be read; why there are no more is added to `problems`.
+/// The partitions of `disk` and those file systems that can be read; why there are no more is added to `problems`.
 ///
 /// # Errors
 /// When somebody asked to stop.
@@ -201,10 +201,10 @@ pub(crate) fn file_systems(
     disk: &Disk,
     problems: &mut Vec<String>,
     cancel: &Cancel,
-) -> Result<FileSystems> {
+) -> Result<(Vec<Partition>, FileSystems)> {
     match or_problem(Partitions::read(disk), problems)? {
-        None => Ok(Vec::new()),
-        Some(table) => Ok(contents(disk, &table, problems, cancel)?.1),
+        None => Ok((Vec::new(), Vec::new())),
+        Some(table) => contents(disk, &table, problems, cancel),
     }
 }
 

@@ -253,6 +253,11 @@ impl Report {
         self.rules.iter().filter(|rule| matches!(rule.outcome, Outcome::Unasked(_)))
     }
 
+    /// A rule on the image's file that could not be asked, since nobody here reads what it holds.
+    fn unread(&self) -> Option<&Judged> {
+        self.unasked().find(|judged| judged.rule.tier == Tier::Static)
+    }
+
     /// Whether the image passed: it was booted, got to the end, every rule was asked and none says no.
     #[must_use]
     pub fn passed(&self) -> bool {
@@ -273,17 +278,18 @@ impl Report {
             (_, false, _) => format!("FAILED: {}", failed.join(", ")),
             (_, true, Some(_)) => "FAILED: the run did not get to its end".to_owned(),
             (_, true, None) if !self.obstacles.is_empty() => "NOT BOOTED".to_owned(),
-            (_, true, None) => {
-                format!("INCOMPLETE: {} rules could not be asked", self.unasked().count())
-            }
+            (_, true, None) => match self.unread() {
+                Some(judged) => format!("INCOMPLETE: not judged without {}", judged.rule.id),
+                None => format!("INCOMPLETE: {} rules could not be asked", self.unasked().count()),
+            },
         }
     }
 
     /// The report as a result, for an exit code.
     ///
     /// # Errors
-    /// [`Class::Verdict`] when the image failed; [`Class::Unsupported`] when QEMU cannot boot it; [`Class::Io`]
-    /// when a rule could not be asked.
+    /// [`Class::Verdict`] when the image failed; [`Class::Unsupported`] when QEMU cannot boot it, or nobody here reads
+    /// its files; [`Class::Io`] when a rule could not be asked of a guest.
     pub fn result(&self) -> Result<()> {
         let image = self.image.display();
         let failed: Vec<&str> = self.failed().map(|judged| judged.rule.id.as_str()).collect();
@@ -301,6 +307,12 @@ impl Report {
             return Err(Failure::new(Class::Unsupported, text).with_help(
                 "no rule failed it: boot it in its cloud, or try another `--firmware`",
             ));
+        }
+        if let Some(judged) = self.unread() {
+            let text = format!("{image} is not judged: {}", judged.seen());
+            return Err(
+                Failure::new(Class::Unsupported, text).with_help(judged.rule.remedy.clone())
+            );
         }
         let unasked: Vec<&str> = self.unasked().map(|judged| judged.rule.id.as_str()).collect();
         if !unasked.is_empty() {

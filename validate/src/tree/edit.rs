@@ -30,14 +30,14 @@ impl Tree<'_> {
             let made = || Entry::of(Kind::Folder, 0o755, 0);
             self.entries.entry(folder.to_owned()).or_insert_with(made);
         }
-        self.packages.take();
+        self.forget();
         self.written.remove(path);
         self.entries.insert(path.to_owned(), entry);
     }
 
     /// Changes what is at `path`, if anything is.
     pub fn change(&mut self, path: &str, change: impl FnOnce(&mut Entry)) {
-        self.packages.take();
+        self.forget();
         if let Some(entry) = self.entries.get_mut(path) {
             change(entry);
         }
@@ -45,10 +45,16 @@ impl Tree<'_> {
 
     /// Removes what is at `path` and all below it.
     pub fn remove(&mut self, path: &str) {
-        self.packages.take();
+        self.forget();
         let below = format!("{path}/");
         self.entries.retain(|found, _| found != path && !found.starts_with(&below));
         self.written.retain(|found, _| found != path && !found.starts_with(&below));
+    }
+
+    /// Drops what was read of files that may be others now.
+    fn forget(&mut self) {
+        self.packages.take();
+        self.linked.take();
     }
 
     /// Replaces `from` by `to` in the text of the file at `path`.

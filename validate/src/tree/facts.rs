@@ -31,10 +31,8 @@ const FAMILIES: [(&str, Family); 14] = [
 /// Where an image names its Kubernetes: as nodekiln and image-builder write them.
 const VERSION: &str = "/etc/kubernetes-version";
 const RELEASE: &str = "/etc/image-builder-release";
-/// Packages of Kubernetes, whose version is its own.
+/// Packages of Kubernetes, whose version is its own, and the programs in them.
 const PACKAGES: [&str; 2] = ["kubelet", "kubeadm"];
-/// Where programs of Kubernetes may be besides root's `PATH`: Flatcar's and its kin's.
-const OPT: &str = "/opt/bin";
 
 impl Facts {
     /// What `tree` tells of an image that is judged for a machine of `cloud`.
@@ -86,14 +84,34 @@ fn family(tree: &Tree) -> Result<Option<Family>> {
     Ok(known.or_else(by_database))
 }
 
-/// The version that the image states, or that of its packages.
+/// The version that the image states, or that of its packages, or the one linked into its programs.
 fn kubernetes(tree: &Tree, packages: &Packages) -> Result<Option<Version>> {
     let stated = tree.text(VERSION)?.and_then(|text| parsed(&text));
     let release = tree.text(RELEASE)?.unwrap_or_default();
     let line = || release.lines().find_map(|line| line.strip_prefix("KUBERNETES_VERSION="));
     let of_release = || parsed(line()?.trim_matches(['"', '\'']));
     let of_packages = || PACKAGES.iter().find_map(|name| parsed(&packages.named(name)?.version));
-    Ok(stated.or_else(of_release).or_else(of_packages))
+    match stated.or_else(of_release).or_else(of_packages) {
+        None => linked(tree),
+        known => Ok(known),
+    }
+}
+
+/// The one version that the linker wrote into the kubelet or kubeadm, where they came as plain programs.
+fn linked(tree: &Tree) -> Result<Option<Version>> {
+    for path in PACKAGES.iter().filter_map(|name| tree.kubernetes_program(name)) {
+        let versions = match tree.linked_versions(&path) {
+            // A program that is damaged is for the rule on its version to tell.
+            Err(failure) if matches!(failure.class(), Class::Input | Class::Unsupported) => {
+                continue;
+            }
+            versions => versions?,
+        };
+        if let [version] = versions.iter().copied().collect::<Vec<_>>()[..] {
+            return Ok(Some(version));
+        }
+    }
+    Ok(None)
 }
 
 /// The version at the start of `v1.30.2`, `1.30.2-1.1` or `0:1.30.2-150500.1.1`.
@@ -105,8 +123,7 @@ fn parsed(text: &str) -> Option<Version> {
 }
 
 fn software(tree: &Tree) -> BTreeSet<Software> {
-    let program =
-        |name: &str| tree.program(name).is_some() || is_there(tree, &format!("{OPT}/{name}"));
+    let program = |name: &str| tree.kubernetes_program(name).is_some();
     let found = [
         (Software::Kubernetes, program("kubelet") || program("kubeadm")),
         (Software::Containerd, program("containerd")),
@@ -158,6 +175,22 @@ mod tests {
         let release = (RELEASE, "A=b\nKUBERNETES_VERSION=\"v1.36.1\"\n");
         assert_eq!(version(&[packages, release]).as_deref(), Some("1.36.1"));
         assert_eq!(version(&[(VERSION, "latest\n")]), None);
+    }
+
+    #[test]
+    fn plain_programs_tell_the_version_that_is_linked_into_them() {
+        let version = |files: &[(&str, &str)]| facts(files).kubernetes.map(|v| v.to_string());
+        for path in ["/usr/bin/kubelet", "/usr/local/bin/kubeadm", "/opt/bin/kubelet"] {
+            assert_eq!(version(&[(path, "\0v1.33.4\0")]).as_deref(), Some("1.33.4"), "{path}");
+        }
+        let kubelet = ("/usr/bin/kubelet", "\0v1.33.4\0");
+        assert_eq!(version(&[kubelet, (VERSION, "v1.20.2\n")]).as_deref(), Some("1.20.2"));
+        // One that tells nothing, or two things, leaves the word to the other.
+        for silent in ["elf", "\0v1.33.4\0v1.33.5\0"] {
+            let files = [("/usr/bin/kubelet", silent), ("/opt/bin/kubeadm", "\0v1.32.0\0")];
+            assert_eq!(version(&files).as_deref(), Some("1.32.0"), "{silent:?}");
+        }
+        assert_eq!(version(&[("/usr/bin/kubelet", "elf")]), None);
     }
 
     #[test]

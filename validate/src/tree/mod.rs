@@ -14,7 +14,9 @@ mod edit;
 mod entry;
 mod facts;
 mod files;
+pub mod fstab;
 mod glob;
+mod linked;
 pub mod loader;
 pub mod modules;
 pub mod packages;
@@ -25,18 +27,20 @@ pub mod sudoers;
 pub mod units;
 mod versions;
 
-use std::cell::OnceCell;
-use std::collections::BTreeMap;
+use std::cell::{OnceCell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Bound;
 use std::rc::Rc;
 
+use nodekiln_recipes::recipe::Version;
 use nodekiln_words::Result;
 
 pub use entry::{Entry, Kind};
 pub use files::Files;
 pub(crate) use glob::fits;
 pub use glob::matches;
+pub(crate) use linked::{OPT, leading};
 pub use root::Root;
 
 /// Most links that lead from one to the next (Linux, `MAXSYMLINKS`).
@@ -58,6 +62,8 @@ pub struct Tree<'a> {
     source: Option<&'a dyn Files>,
     /// What its databases of packages tell; empty until somebody asks, and again after a change.
     packages: OnceCell<Rc<packages::Packages>>,
+    /// Versions linked into programs that somebody asked for, by path; dropped by a change.
+    linked: RefCell<BTreeMap<String, Rc<BTreeSet<Version>>>>,
 }
 
 impl<'a> Tree<'a> {

@@ -22,30 +22,14 @@ pub struct Root<'a> {
 }
 
 impl<'a> Root<'a> {
-    /// The tree of the file system `root`, with those of `others` that its fstab names by UUID or label.
-    ///
-    /// # Errors
-    /// When the fstab cannot be read.
-    pub fn of(root: &'a FileSystem, others: &[&'a FileSystem]) -> Result<Self> {
-        let table = root.text("/etc/fstab")?.unwrap_or_default();
+    /// The tree of the file system `root`, with `others` mounted at their absolute paths. Of several at one path the
+    /// last is to be seen, as after mount(8).
+    #[must_use]
+    pub fn of(root: &'a FileSystem, others: Vec<(String, &'a FileSystem)>) -> Self {
         let mut mounts = vec![("/".to_owned(), root)];
-        for line in table.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
-            let mut fields = line.split_whitespace();
-            let (Some(what), Some(place)) = (fields.next(), fields.next()) else { continue };
-            let is_named = |files: &&FileSystem| match what.split_once('=') {
-                Some(("UUID", id)) => files.id().eq_ignore_ascii_case(id.trim_matches('"')),
-                Some(("LABEL", label)) => files.label() == label.trim_matches('"'),
-                _ => false,
-            };
-            let place = place.trim_end_matches('/');
-            if let Some(files) =
-                others.iter().copied().find(is_named).filter(|_| place.starts_with('/'))
-            {
-                mounts.push((place.to_owned(), files));
-            }
-        }
+        mounts.extend(others);
         mounts.sort_by_key(|(place, _)| place.len());
-        Ok(Self { mounts, odd: BTreeMap::new() })
+        Self { mounts, odd: BTreeMap::new() }
     }
 
     /// Every path of the tree with its attributes. Paths that are not UTF-8 get their other bytes as `\xNN`.

@@ -3,7 +3,7 @@
 
 use nodekiln_words::Result;
 
-use super::Tree;
+use super::{Tree, fits};
 
 /// Most files that include one another (OpenSSH, `SERVCONF_MAX_DEPTH`).
 const MOST_DEPTH: usize = 16;
@@ -33,6 +33,8 @@ pub struct Configuration {
     pub settings: Vec<Setting>,
     /// What makes the server refuse to start, with the place.
     pub refused: Vec<String>,
+    /// What its first file includes for everybody: a pattern, and how many settings are read before.
+    included: Vec<(String, usize)>,
 }
 
 impl Setting {
@@ -75,6 +77,18 @@ impl Configuration {
             condition: None,
         };
         self.settings.insert(0, setting);
+        self.included.iter_mut().for_each(|(_, before)| *before += 1);
+    }
+
+    /// Whether the server reads `setting` before it would read the file at `path`; nothing where it would not read that
+    /// at all.
+    #[must_use]
+    pub fn precedes(&self, setting: &Setting, path: &str) -> Option<bool> {
+        let (_, before) = self.included.iter().find(|(pattern, _)| fits(pattern, path))?;
+        let folder = |path: &str| path.rsplit_once('/').map(|(folder, _)| folder.to_owned());
+        let earlier = self.settings.iter().take(*before).any(|one| one == setting);
+        let beside = folder(&setting.path) == folder(path) && setting.path.as_str() < path;
+        Some(earlier || beside)
     }
 
     /// What counts for a connection that no `Match` block names: the first of these keywords, of which the
@@ -120,6 +134,9 @@ impl Configuration {
                         } else {
                             format!("{FOLDER}/{pattern}")
                         };
+                        if depth == 0 && condition.is_none() {
+                            self.included.push((pattern.clone(), self.settings.len()));
+                        }
                         for included in tree.glob(&pattern) {
                             self.take(tree, &included, condition.as_deref(), depth + 1)?;
                         }
@@ -186,6 +203,27 @@ mod tests {
 
     fn read(files: &[(&str, &str)]) -> Configuration {
         Configuration::read(&tree(files), "/etc/ssh/sshd_config").unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_yet_has_its_place_among_the_settings() {
+        let drop_in = "/etc/ssh/sshd_config.d/50-cloud-init.conf";
+        let precedes = |files: &[(&str, &str)]| {
+            let found = read(files);
+            let setting = found.first(&["passwordauthentication"]).unwrap().clone();
+            found.precedes(&setting, drop_in)
+        };
+        let (yes, include) = ("PasswordAuthentication yes\n", "Include sshd_config.d/*.conf\n");
+        assert_eq!(precedes(&[("sshd_config", &format!("{include}{yes}"))]), Some(false));
+        assert_eq!(precedes(&[("sshd_config", &format!("{yes}{include}"))]), Some(true));
+        let main = ("sshd_config", include);
+        assert_eq!(precedes(&[main, ("sshd_config.d/40-a.conf", yes)]), Some(true));
+        assert_eq!(precedes(&[main, ("sshd_config.d/60-a.conf", yes)]), Some(false));
+        assert_eq!(precedes(&[("sshd_config", yes)]), None);
+        let mut found = read(&[("sshd_config", &format!("{include}{yes}"))]);
+        found.precede("PasswordAuthentication", "yes", "/etc/default/ssh", 1);
+        let setting = found.first(&["passwordauthentication"]).unwrap().clone();
+        assert_eq!(found.precedes(&setting, drop_in), Some(true));
     }
 
     #[test]

@@ -10,8 +10,8 @@ use nodekiln_disk::gpt::{Entry, TYPE_BIOS_BOOT, TYPE_ESP, TYPE_ROOT_X86_64, Tabl
 use nodekiln_disk::vhd;
 use nodekiln_providers::{DiskRules, Firmware, Provider as _};
 use nodekiln_validate::at_rest::{self, Payload, Subject};
-use nodekiln_validate::report::{Judged, Outcome};
-use nodekiln_validate::rules::{self, Judge, Rule, Verdict};
+use nodekiln_validate::report::Outcome;
+use nodekiln_validate::rules::{Judge, Verdict};
 use nodekiln_validate::{Machine, MachineProfile, Way};
 use nodekiln_words::{Bytes, Cancel, Sha256};
 use uuid::{Uuid, uuid};
@@ -133,22 +133,30 @@ impl Pieces {
         let ends =
             Table { disk: Uuid::from_u128(1), entries }.encode(size / 512, &self.code).unwrap();
         let mut bytes = vec![0; usize::try_from(size).unwrap()];
-        let mut put = |at: u64, part: &[u8]| {
-            let at = usize::try_from(at).unwrap();
-            bytes[at..at + part.len()].copy_from_slice(part);
-        };
-        put(0, &ends.head);
-        put(34 * 512, &self.core);
-        put(ESP, &fat(&self.esp));
-        put(ROOT + self.astray, &ext4(folder, &self.root));
-        put(place, self.behind.as_deref().unwrap_or_default());
-        put(size - ends.tail.len() as u64, &ends.tail);
+        for (at, part) in [
+            (0, &ends.head[..]),
+            (34 * 512, &self.core),
+            (ESP, &fat(&self.esp)),
+            (ROOT + self.astray, &ext4(folder, &self.root, ROOT_ID, ROOT_LENGTH)),
+            (place, self.behind.as_deref().unwrap_or_default()),
+            (size - ends.tail.len() as u64, &ends.tail),
+        ] {
+            put(&mut bytes, at, part);
+        }
         (self.damage)(&mut bytes);
         bytes
     }
 
     /// What every rule on disks says.
-    fn judged(&self) -> BTreeMap<String, Verdict> {
+    fn judged(&self) -> BTreeMap<String, Outcome> {
+        let of_disks = of_disks();
+        let mut judged = self.judged_by_all();
+        judged.retain(|id, _| of_disks.contains(id.as_str()));
+        judged
+    }
+
+    /// What every rule says that is judged before a boot.
+    fn judged_by_all(&self) -> BTreeMap<String, Outcome> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("node.img");
         std::fs::write(&path, self.bytes(folder.path())).unwrap();
@@ -159,23 +167,11 @@ impl Pieces {
         let subject =
             Subject::new(&image, &self.machine, Way::Usual, Some(payload), &cancel).unwrap();
         let judgement = at_rest::judge(&subject).unwrap();
-        let image = |judged: &Judged| {
-            let of_image = |rule: &&Rule| matches!(rule.judge, Judge::Image(_));
-            rules::all().filter(of_image).any(|rule| rule.id == judged.rule.id)
-        };
-        judgement
-            .rules
-            .into_iter()
-            .filter(image)
-            .map(|judged| match judged.outcome {
-                Outcome::Judged(verdict) => (judged.rule.id, verdict),
-                other => panic!("{}: {other:?}", judged.rule.id),
-            })
-            .collect()
+        judgement.rules.into_iter().map(|judged| (judged.rule.id, judged.outcome)).collect()
     }
 }
 
-fn ext4(folder: &Path, files: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
+fn ext4(folder: &Path, files: &BTreeMap<String, Vec<u8>>, id: Uuid, length: u64) -> Vec<u8> {
     let tree = tempfile::tempdir_in(folder).unwrap();
     for (name, content) in files {
         let file = tree.path().join(name);
@@ -184,9 +180,9 @@ fn ext4(folder: &Path, files: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
     }
     let path = folder.join("root");
     let made = Command::new("/usr/sbin/mke2fs")
-        .args(["-q", "-F", "-t", "ext4", "-O", "^has_journal", "-U", &ROOT_ID.to_string(), "-d"])
+        .args(["-q", "-F", "-t", "ext4", "-O", "^has_journal", "-U", &id.to_string(), "-d"])
         .args([tree.path(), &path])
-        .arg(format!("{}k", ROOT_LENGTH / 1024))
+        .arg(format!("{}k", length / 1024))
         .output()
         .unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
@@ -245,6 +241,17 @@ const fn mutation(
     Mutation { name, turns, says, incident: None, change }
 }
 
+fn put(bytes: &mut [u8], at: u64, part: &[u8]) {
+    let at = usize::try_from(at).unwrap();
+    bytes[at..at + part.len()].copy_from_slice(part);
+}
+
+/// Makes `driver` the one of the machine's controller, and takes it out of the initial RAM disk.
+fn lacks_driver(disk: &mut Pieces, driver: &str) {
+    disk.machine.profile.boot_drivers = vec![driver.to_owned()];
+    disk.root.insert("boot/initrd.img-6.1".to_owned(), initrd(driver));
+}
+
 /// What an LVM physical volume begins with.
 fn physical_volume() -> Vec<u8> {
     let mut bytes = vec![0; 4096];
@@ -279,6 +286,33 @@ const MUTATIONS: &[Mutation] = &[
         };
     })
     .incident("trivy issue 4082"),
+    mutation("an old table alone", &["partition-table"], "table: ", |disk| {
+        disk.damage = |bytes| {
+            let at = bytes.len() - 512;
+            bytes[at..].fill(0);
+            bytes[512..1024].fill(0);
+            // The EFI system partition and the root, as an old table has them.
+            let entries = [(0xEF_u8, ESP, ROOT - ESP), (0x83, ROOT, ROOT_LENGTH)];
+            bytes[446..510].fill(0);
+            for (slot, (kind, start, length)) in (446..).step_by(16).zip(entries) {
+                let [start, length] =
+                    [start, length].map(|it| u32::try_from(it / 512).unwrap().to_le_bytes());
+                bytes[slot + 4] = kind;
+                bytes[slot + 8..slot + 12].copy_from_slice(&start);
+                bytes[slot + 12..slot + 16].copy_from_slice(&length);
+            }
+        };
+    })
+    .incident("MBR only"),
+    mutation(
+        "the disk grew and its backup table stayed",
+        &["partition-table"],
+        "backup header is in sector",
+        |disk| {
+            disk.damage = |bytes| bytes.resize(bytes.len() + (1 << 20), 0);
+        },
+    )
+    .incident("backup GPT misplaced"),
     mutation("another cloud's datasource", &["datasource-list"], "[Azure], without Ec2", |disk| {
         disk.replace("etc/cloud/cloud.cfg", "Ec2", "Azure");
     })
@@ -295,6 +329,27 @@ const MUTATIONS: &[Mutation] = &[
         disk.root.insert("boot/initrd.img-6.1".to_owned(), initrd("nvme"));
     })
     .incident("missing controller driver"),
+    mutation(
+        "the initial RAM disk lacks hv_storvsc",
+        &["boot-drivers"],
+        "boots without hv_storvsc",
+        |disk| lacks_driver(disk, "hv_storvsc"),
+    )
+    .incident("missing controller driver"),
+    mutation(
+        "the initial RAM disk lacks vmw_pvscsi",
+        &["boot-drivers"],
+        "boots without vmw_pvscsi",
+        |disk| lacks_driver(disk, "vmw_pvscsi"),
+    )
+    .incident("missing controller driver"),
+    mutation(
+        "the initial RAM disk lacks virtio_scsi",
+        &["boot-drivers"],
+        "boots without virtio_scsi",
+        |disk| lacks_driver(disk, "virtio_scsi"),
+    )
+    .incident("missing controller driver"),
     mutation("the network's driver is gone", &["network-drivers"], "has no ena", |disk| {
         disk.root.retain(|path, _| !path.ends_with("ena.ko.xz"));
     }),
@@ -304,6 +359,50 @@ const MUTATIONS: &[Mutation] = &[
         "partition 3 begins at byte 4194816",
         |disk| {
             disk.astray = 512;
+        },
+    ),
+    mutation("the root is erofs", &["files-read"], "3 is erofs, which is not read", |disk| {
+        disk.damage = |bytes| {
+            put(bytes, ROOT, &[0; 4096]);
+            put(bytes, ROOT + 1024, &[0xE2, 0xE1, 0xF5, 0xE0]);
+        };
+    }),
+    mutation("the root is btrfs", &["files-read"], "partition 3 is btrfs", |disk| {
+        disk.damage = |bytes| {
+            put(bytes, ROOT, &[0; 4096]);
+            put(bytes, ROOT + 0x1_0040, b"_BHRfS_M");
+        };
+    }),
+    mutation("nothing is on the root", &["files-read"], "partition 3 is zeros", |disk| {
+        disk.damage = |bytes| {
+            let root = usize::try_from(ROOT).unwrap();
+            bytes[root..root + usize::try_from(ROOT_LENGTH).unwrap()].fill(0);
+        };
+    }),
+    mutation(
+        "a root without an operating system",
+        &["files-read"],
+        "no file system with an os-release",
+        |disk| {
+            disk.root.remove("etc/os-release");
+        },
+    ),
+    mutation(
+        "a /usr without its root",
+        &["files-read"],
+        "partition 3 is one to be mounted at /usr",
+        |disk| {
+            let release = disk.root.remove("etc/os-release").unwrap();
+            disk.root.insert("lib/os-release".to_owned(), release);
+        },
+    ),
+    mutation(
+        "/var is squashfs, by the name of its partition",
+        &["files-read", "root-by-uuid"],
+        "partition 4 is",
+        |disk| {
+            disk.behind = Some(b"hsqs".to_vec());
+            disk.replace("etc/fstab", "# devices", "PARTLABEL=part-4 /var squashfs defaults 0 0");
         },
     ),
     mutation(
@@ -411,8 +510,20 @@ const MUTATIONS: &[Mutation] = &[
     ),
 ];
 
-fn is_red(verdict: &Verdict) -> bool {
-    matches!(verdict, Verdict::Fail(_) | Verdict::Warn(_))
+/// Whether it keeps the image from being a sound one: a "no", or that nobody could look.
+fn is_red(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Unasked(_) | Outcome::Judged(Verdict::Fail(_) | Verdict::Warn(_)))
+}
+
+fn passes(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Judged(Verdict::Pass(_)))
+}
+
+fn told(outcome: &Outcome) -> &str {
+    match outcome {
+        Outcome::Judged(verdict) => verdict.seen(),
+        Outcome::Unasked(why) => why,
+    }
 }
 
 fn of_disks() -> BTreeSet<&'static str> {
@@ -425,7 +536,7 @@ fn every_rule_on_disks_passes_the_sound_disk() {
     let verdicts = sound().judged();
     assert_eq!(verdicts.keys().map(String::as_str).collect::<BTreeSet<_>>(), of_disks());
     for (id, verdict) in verdicts {
-        assert!(matches!(verdict, Verdict::Pass(_)), "{id}: {verdict:?}");
+        assert!(passes(&verdict), "{id}: {verdict:?}");
     }
 }
 
@@ -436,13 +547,13 @@ fn every_mutation_of_a_disk_turns_its_rules_red_and_no_others() {
         let mut disk = sound();
         change(&mut disk);
         let verdicts = disk.judged();
-        let red: BTreeMap<&str, &Verdict> = verdicts
+        let red: BTreeMap<&str, &Outcome> = verdicts
             .iter()
             .filter(|(_, verdict)| is_red(verdict))
             .map(|(id, verdict)| (id.as_str(), verdict))
             .collect();
         let as_named = red.keys().copied().eq(turns.iter().copied());
-        if !as_named || !red.values().all(|verdict| verdict.seen().contains(says)) {
+        if !as_named || !red.values().all(|outcome| told(outcome).contains(says)) {
             wrong.push(format!("{name}: not {turns:?} with `{says}`, but {red:?}"));
         }
     }
@@ -457,13 +568,50 @@ fn every_rule_on_disks_has_a_mutation() {
     assert!(without.is_empty(), "without a mutation: {without:?}");
 }
 
+/// A small file system with one file, for the partition behind the root.
+fn small(path: &str, content: &str) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let files = [(path.to_owned(), content.as_bytes().to_vec())].into();
+    ext4(folder.path(), &files, Uuid::from_u128(0xBE), MIB)
+}
+
+#[test]
+fn what_fstab_mounts_is_in_the_tree_whatever_it_calls_it() {
+    for name in [
+        "UUID=00000000-0000-0000-0000-0000000000BE",
+        "PARTUUID=00000000-0000-0000-0000-000000000005",
+        "PARTLABEL=part-4",
+        "/dev/disk/by-partuuid/00000000-0000-0000-0000-000000000005",
+        "/dev/disk/by-partlabel/part-4",
+        "/dev/disk/by-uuid/00000000-0000-0000-0000-0000000000be",
+    ] {
+        let mut disk = sound();
+        disk.behind = Some(small("ssh_host_rsa_key", "secret"));
+        let host_keys = |disk: &Pieces| disk.judged_by_all().remove("host-keys").unwrap();
+        assert!(passes(&host_keys(&disk)), "{name}");
+        disk.replace("etc/fstab", "# devices", &format!("{name} /etc/ssh ext4 defaults 0 2"));
+        let outcome = host_keys(&disk);
+        let told = told(&outcome);
+        assert!(is_red(&outcome) && told.contains("/etc/ssh/ssh_host_rsa_key"), "{name}: {told}");
+    }
+}
+
+#[test]
+fn a_usr_of_its_own_is_found_by_what_is_at_its_top() {
+    let mut disk = sound();
+    disk.root.remove("etc/os-release");
+    disk.behind = Some(small("lib/os-release", "ID=flatcar\n"));
+    let outcome = disk.judged().remove("files-read").unwrap();
+    assert!(passes(&outcome) && told(&outcome).contains("partition 4 has /usr"), "{outcome:?}");
+}
+
 #[test]
 fn what_a_disk_may_have_stays_green() {
     let passes = |change: fn(&mut Pieces), id: &str| {
         let mut disk = sound();
         change(&mut disk);
-        let verdict = disk.judged().remove(id).unwrap();
-        assert!(matches!(verdict, Verdict::Pass(_)), "{id}: {verdict:?}");
+        let outcome = disk.judged().remove(id).unwrap();
+        assert!(passes(&outcome), "{id}: {outcome:?}");
     };
     passes(
         |disk| {
@@ -483,5 +631,13 @@ fn what_a_disk_may_have_stays_green() {
         |disk| disk.replace("etc/fstab", "UUID=5613-C9DC", "/dev/disk/cloud/azure_resource-part1"),
         "root-by-uuid",
     );
+    for driver in ["nvme", "hv_storvsc", "vmw_pvscsi", "virtio_scsi"] {
+        let mut disk = sound();
+        disk.machine.profile.boot_drivers = vec![driver.to_owned()];
+        let outcome = disk.judged().remove("boot-drivers").unwrap();
+        assert!(self::passes(&outcome), "{driver}: {outcome:?}");
+    }
+    // What nobody mounts need not be read, nor what is mounted by a name of its partition where it is.
+    passes(|disk| disk.behind = Some(b"hsqs".to_vec()), "files-read");
     passes(|disk| disk.machine.firmware = Firmware::Uefi, "loader-for-firmware");
 }

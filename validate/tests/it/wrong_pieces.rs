@@ -16,6 +16,7 @@ use crate::small_guests::request;
 
 pub(crate) const DEP: &str = "\
 kernel/drivers/scsi/virtio_scsi.ko:
+kernel/drivers/scsi/vmw_pvscsi.ko:
 kernel/drivers/nvme/host/nvme.ko: kernel/drivers/nvme/host/nvme-core.ko
 kernel/drivers/nvme/host/nvme-core.ko:
 kernel/drivers/scsi/hv_storvsc.ko: kernel/drivers/hv/hv_vmbus.ko
@@ -25,7 +26,8 @@ kernel/drivers/net/hyperv/hv_netvsc.ko: kernel/drivers/hv/hv_vmbus.ko
 ";
 pub(crate) const BUILT_IN: &str = "kernel/drivers/scsi/sd_mod.ko\nkernel/drivers/virtio/virtio_pci.ko\nkernel/drivers/ata/ata_piix.ko\n";
 /// Modules of the initial RAM disk of a whole image.
-const EARLY: [&str; 5] = ["nvme", "nvme-core", "hv_storvsc", "hv_vmbus", "virtio_scsi"];
+const EARLY: [&str; 6] =
+    ["nvme", "nvme-core", "hv_storvsc", "hv_vmbus", "virtio_scsi", "vmw_pvscsi"];
 
 /// A piece of an image.
 #[derive(Default)]

@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use nodekiln_words::Result;
 
+use super::known_programs::Folders;
 use crate::Tier;
 use crate::at_rest::Examined;
 use crate::at_rest::findings::Findings;
 use crate::rules::{Applies, Family, Judge, Rule, Severity, Verdict};
-use crate::tree::matches;
 
 pub(in crate::at_rest) const RULES: &[Rule] = &[Rule {
     id: "capability-list",
@@ -145,6 +145,17 @@ const SYS_PTRACE: u64 = bit(19);
 const DAC_READ_SEARCH: u64 = bit(2);
 const DAC_OVERRIDE: u64 = bit(1);
 const BIND: u64 = bit(10);
+/// What snapd's package gives snap-confine from 2.68 on in place of set-user-id
+/// (canonical/snapd, cmd/snap-confine/snap-confine.caps).
+const SNAP_CONFINE: u64 = bit(0)
+    | DAC_OVERRIDE
+    | DAC_READ_SEARCH
+    | bit(3)
+    | SETGID
+    | SETUID
+    | bit(18)
+    | SYS_PTRACE
+    | bit(21);
 
 /// Programs of both families with the most that they have from their packages.
 const EVERYWHERE: [(&str, u64); 5] = [
@@ -155,11 +166,13 @@ const EVERYWHERE: [(&str, u64); 5] = [
     ("/usr/bin/newgidmap", SETGID),
 ];
 /// Of Debian's.
-const DEBIAN: [(&str, u64); 4] = [
+const DEBIAN: [(&str, u64); 6] = [
     ("/usr/bin/arping", NET_RAW),
     ("/usr/bin/traceroute6.iputils", NET_RAW),
     ("/usr/lib/*/gstreamer1.0/gstreamer-1.0/gst-ptp-helper", BIND | NET_ADMIN | bit(25)),
     ("/usr/bin/fping", NET_RAW),
+    ("/usr/lib/snapd/snap-confine", SNAP_CONFINE),
+    ("/snap/snapd/*/usr/lib/snapd/snap-confine", SNAP_CONFINE),
 ];
 /// Of RPM's.
 const RPM: [(&str, u64); 9] = [
@@ -183,6 +196,7 @@ fn capabilities(examined: &Examined) -> Result<Verdict> {
         Some(Family::Rpm) => &[&EVERYWHERE, &RPM],
         None => &[&EVERYWHERE, &DEBIAN, &RPM],
     };
+    let folders = Folders::of(&examined.tree);
     let mut findings = Findings::default();
     let mut known = Vec::new();
     for (path, entry) in examined.tree.entries() {
@@ -198,7 +212,7 @@ fn capabilities(examined: &Examined) -> Result<Verdict> {
         };
         let has = found.permitted | found.inheritable;
         let mut all = families.iter().flat_map(|family| family.iter());
-        match all.any(|(own, most)| has & !most == 0 && fits(own, path)) {
+        match all.any(|(own, most)| has & !most == 0 && folders.fits(own, path)) {
             true => known.push(format!("{path} {}", found.shown())),
             false => findings.wrong(format!("{path} {}", found.shown())),
         }
@@ -209,13 +223,6 @@ fn capabilities(examined: &Examined) -> Result<Verdict> {
         super::super::findings::some(&known)
     };
     Ok(findings.verdict(seen))
-}
-
-/// Whether the path is that of a known program; before /usr was merged, programs stood without it.
-fn fits(own: &str, path: &str) -> bool {
-    let path = if path.starts_with("/usr/") { path.to_owned() } else { format!("/usr{path}") };
-    own.split('/').count() == path.split('/').count()
-        && own.split('/').zip(path.split('/')).all(|(pattern, name)| matches(pattern, name))
 }
 
 #[cfg(test)]
@@ -262,6 +269,14 @@ mod mutations {
             "/usr/sbin/clockdiff cap_net_raw=ep",
             |e| {
                 set(e, "/usr/sbin/clockdiff", permitted(1 << 13));
+            },
+        ),
+        Mutation::new(
+            "snapd's program with more than its package gives it",
+            &["capability-list"],
+            "/usr/lib/snapd/snap-confine cap_sys_module,cap_sys_admin=ep",
+            |e| {
+                set(e, "/usr/lib/snapd/snap-confine", permitted(1 << 16 | 1 << 21));
             },
         ),
         Mutation::new("a capability of the second word", &["capability-list"], "cap_bpf=ep", |e| {
@@ -321,6 +336,24 @@ mod tests {
         examined.expect.files.insert("/opt/tool".into());
         let verdict = capabilities(&examined).unwrap();
         assert_eq!(verdict, Verdict::Pass("/usr/bin/ping cap_net_raw=ep".into()));
+    }
+
+    #[test]
+    fn snapd_confines_with_capabilities_in_place_of_set_user_id() {
+        let mut examined = sound(Family::Debian);
+        // As `getcap` prints it on Ubuntu 24.04: permitted, and not at once effective.
+        let mut attribute = permitted(SNAP_CONFINE);
+        attribute[0] = 0;
+        let shown = FileCapabilities::parse(&attribute).unwrap().shown();
+        let known = "cap_chown,cap_dac_override,cap_dac_read_search,cap_fowner,cap_setgid,cap_setuid,\
+                     cap_sys_chroot,cap_sys_ptrace,cap_sys_admin=p";
+        assert_eq!(shown, known);
+        let path = "/usr/lib/snapd/snap-confine";
+        examined.tree.write(path, 0o755, "elf");
+        examined.tree.change(path, |entry| entry.capability = Some(attribute));
+        assert!(matches!(capabilities(&examined).unwrap(), Verdict::Pass(_)));
+        examined.facts.family = Some(Family::Rpm);
+        assert!(matches!(capabilities(&examined).unwrap(), Verdict::Fail(_)));
     }
 
     proptest! {

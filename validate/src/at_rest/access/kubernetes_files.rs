@@ -213,8 +213,8 @@ pub(in crate::at_rest) use mutations::MUTATIONS;
 
 #[cfg(test)]
 mod mutations {
-    use crate::at_rest::Examined;
     use crate::at_rest::corpus::Mutation;
+    use crate::at_rest::{Examined, images};
     use nodekiln_recipes::recipe::Version;
 
     const UNIT: &str = "/usr/lib/systemd/system/kubelet.service";
@@ -266,6 +266,7 @@ mod mutations {
             "cis-1.24 asks for 0600",
             |e| {
                 e.facts.kubernetes = Some(Version { major: 1, minor: 24, patch: 0 });
+                images::fill(e);
             },
         ),
         Mutation::new("kube-proxy's kubeconfig for all", &["proxy-kubeconfig-mode"], "0666", |e| {

@@ -1,6 +1,7 @@
 //! Rules on what lets somebody in or up: the SSH server, Kubernetes' files, programs with others' rights.
 
 pub(super) mod capabilities;
+mod known_programs;
 pub(super) mod kubernetes_files;
 pub(super) mod privileged;
 pub(super) mod ssh_server;

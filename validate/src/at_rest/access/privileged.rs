@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use nodekiln_words::Result;
 
+use super::known_programs::Folders;
 use crate::Tier;
 use crate::at_rest::Examined;
 use crate::at_rest::findings::Findings;
 use crate::rules::{Applies, Family, Judge, Rule, Severity, Verdict};
-use crate::tree::{Tree, matches};
+use crate::tree::Tree;
 
 pub(in crate::at_rest) const RULES: &[Rule] = &[Rule {
     id: "suid-list",
@@ -156,6 +157,7 @@ fn set_ids(examined: &Examined) -> Result<Verdict> {
         Some(Family::Rpm) => &[&EVERYWHERE, &RPM],
         None => &[&EVERYWHERE, &DEBIAN, &RPM],
     };
+    let folders = Folders::of(tree);
     let mut findings = Findings::default();
     let mut known = 0;
     for paths in files(tree) {
@@ -168,8 +170,9 @@ fn set_ids(examined: &Examined) -> Result<Verdict> {
             let declared = examined.expect.files.contains(path);
             let mut all = families.iter().flat_map(|family| family.iter());
             declared
-                || all
-                    .any(|one| bits & !one.bits == 0 && one.paths.iter().any(|own| fits(own, path)))
+                || all.any(|one| {
+                    bits & !one.bits == 0 && one.paths.iter().any(|own| folders.fits(own, path))
+                })
         };
         // A further name of a known file is an unknown file: it stays when the known one is mended.
         let strange = paths.iter().find(|path| !allowed(path));
@@ -207,21 +210,6 @@ fn files(tree: &Tree) -> Vec<Vec<String>> {
     files
 }
 
-/// Whether the path is that of an allowed program; before /usr was merged, programs stood without it.
-fn fits(allowed: &str, path: &str) -> bool {
-    let same = |path: &str| {
-        let (mut own, mut names) = (allowed.split('/'), path.split('/'));
-        loop {
-            match (own.next(), names.next()) {
-                (None, None) => return true,
-                (Some(pattern), Some(name)) if matches(pattern, name) => {}
-                _ => return false,
-            }
-        }
-    };
-    same(path) || (!path.starts_with("/usr/") && same(&format!("/usr{path}")))
-}
-
 #[cfg(test)]
 pub(in crate::at_rest) use mutations::MUTATIONS;
 
@@ -253,6 +241,14 @@ mod mutations {
             "/usr/bin/chage runs as user 0",
             |e| {
                 e.tree.change("/usr/bin/chage", |entry| entry.mode = 0o4755);
+            },
+        ),
+        Mutation::new(
+            "a program in bin that is known in sbin, which is another folder",
+            &["suid-list"],
+            "/usr/bin/unix_chkpwd runs as user 0",
+            |e| {
+                e.tree.write("/usr/bin/unix_chkpwd", 0o4755, "elf");
             },
         ),
         Mutation::new("another family's program", &["suid-list"], "/usr/sbin/userhelper", |e| {
@@ -313,10 +309,17 @@ mod tests {
     }
 
     #[test]
-    fn paths_fit_with_and_without_usr() {
-        assert!(fits("/usr/bin/su", "/bin/su"));
-        assert!(fits("/usr/libexec/sssd/*_child", "/usr/libexec/sssd/krb5_child"));
-        assert!(!fits("/usr/bin/su", "/opt/usr/bin/su"));
-        assert!(!fits("/usr/bin/su", "/usr/bin/su/x"));
+    fn programs_of_sbin_are_known_where_it_is_bin() {
+        let mut examined = sound(Family::Rpm);
+        let path = "/usr/bin/unix_chkpwd";
+        examined.tree.write(path, 0o4755, "elf");
+        assert!(matches!(set_ids(&examined).unwrap(), Verdict::Fail(_)));
+        examined.tree.remove("/usr/sbin");
+        examined.tree.link("/usr/sbin", "bin");
+        for name in ["pam_timestamp_check", "grub2-set-bootflag", "userhelper"] {
+            examined.tree.write(&format!("/usr/bin/{name}"), 0o4755, "elf");
+        }
+        let verdict = set_ids(&examined).unwrap();
+        assert!(matches!(verdict, Verdict::Pass(_)), "{verdict:?}");
     }
 }

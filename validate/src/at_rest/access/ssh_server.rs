@@ -1,14 +1,13 @@
 //! What OpenSSH's server lets happen, as its configuration takes effect.
 
 use nodekiln_words::Result;
-use serde::Deserialize;
 
 use crate::Tier;
 use crate::at_rest::Examined;
 use crate::at_rest::findings::Findings;
 use crate::rules::{Applies, Judge, Rule, Severity, Software, Verdict};
-use crate::tree::Tree;
 use crate::tree::sshd::{Configuration, Setting};
+use crate::tree::{Tree, cloud_config};
 
 pub(in crate::at_rest) const RULES: &[Rule] = &[
     Rule {
@@ -48,6 +47,8 @@ pub(in crate::at_rest) const RULES: &[Rule] = &[
 ];
 
 const MAIN: &str = "/etc/ssh/sshd_config";
+/// The keyword that cloud-init sets.
+const PASSWORDS: &str = "PasswordAuthentication";
 /// The drop-in by which cloud-init switches passwords on or off at boot.
 const CLOUD_INITS: &str = "50-cloud-init.conf";
 /// Names of the keyboard-interactive switch; from 8.7 on the second is another name of the first.
@@ -69,18 +70,23 @@ fn effective(examined: &Examined) -> Result<Verdict> {
         findings.wrong(format!("{refused}: the server does not start"));
     }
     let judged: [(&str, &[&str], Option<&str>); 3] = [
-        ("PasswordAuthentication", &["passwordauthentication"], Some("yes")),
+        (PASSWORDS, &["passwordauthentication"], Some("yes")),
         ("PermitEmptyPasswords", &["permitemptypasswords"], Some("no")),
         ("PermitRootLogin", &["permitrootlogin"], root_login(version)),
     ];
+    let off = switched_off(tree, &sshd)?;
     for (name, keywords, default) in judged {
-        judge(&sshd, name, keywords, default, &mut findings);
+        if name != PASSWORDS || off.is_none() {
+            judge(&sshd, name, keywords, default, &mut findings);
+        }
+        for_some(&sshd, name, keywords, &mut findings);
     }
     keyboard(&sshd, version, &mut findings);
     cloud_init(tree, &sshd, &mut findings)?;
     let version =
         version.map_or("OpenSSH".to_owned(), |(major, minor)| format!("OpenSSH {major}.{minor}"));
-    Ok(findings.verdict(format!("{version} takes keys alone")))
+    let off = off.map(|path| format!("; {path}: ssh_pwauth false, which cloud-init does at boot"));
+    Ok(findings.verdict(format!("{version} takes keys alone{}", off.unwrap_or_default())))
 }
 
 /// What a server without a word of the administrator's says to root; nothing where its version is not known.
@@ -107,6 +113,10 @@ fn judge(
             findings.unknown(format!("{name} is not set, and the server's version is not known"));
         }
     }
+}
+
+/// Tells where a `Match` block says `yes` to one of `keywords`.
+fn for_some(sshd: &Configuration, name: &str, keywords: &[&str], findings: &mut Findings) {
     let instead = sshd.instead(keywords).filter(|setting| setting.value() == "yes");
     for setting in instead {
         let condition = setting.condition.as_deref().unwrap_or_default();
@@ -118,11 +128,17 @@ fn keyboard(sshd: &Configuration, version: Option<(u32, u32)>, findings: &mut Fi
     const NAME: &str = "KbdInteractiveAuthentication";
     let one_name = version.map(|version| version >= ONE_NAME);
     match one_name {
-        Some(true) => judge(sshd, NAME, &KEYBOARD, Some("yes"), findings),
+        Some(true) => {
+            judge(sshd, NAME, &KEYBOARD, Some("yes"), findings);
+            for_some(sshd, NAME, &KEYBOARD, findings);
+        }
         // Two switches, of which either does; the older one is on by default.
         Some(false) => {
+            const OLDER: &str = "ChallengeResponseAuthentication";
             judge(sshd, NAME, &KEYBOARD[..1], Some("no"), findings);
-            judge(sshd, "ChallengeResponseAuthentication", &KEYBOARD[1..], Some("yes"), findings);
+            for_some(sshd, NAME, &KEYBOARD[..1], findings);
+            judge(sshd, OLDER, &KEYBOARD[1..], Some("yes"), findings);
+            for_some(sshd, OLDER, &KEYBOARD[1..], findings);
         }
         None => {
             let older = sshd.first(&KEYBOARD[1..]).map(Setting::value);
@@ -133,33 +149,41 @@ fn keyboard(sshd: &Configuration, version: Option<(u32, u32)>, findings: &mut Fi
                 ));
             }
             judge(sshd, NAME, &KEYBOARD, Some("yes"), findings);
+            for_some(sshd, NAME, &KEYBOARD, findings);
         }
     }
 }
 
-/// The key of cloud-init's settings that decides about passwords.
-#[derive(Default, Deserialize)]
-struct Settings {
-    ssh_pwauth: Option<serde_json::Value>,
+/// What cloud-init's settings say of passwords, and the file that has the last word: yes, no, or nothing that it takes
+/// for either (`util.is_true` and `util.is_false`).
+fn pwauth(tree: &Tree) -> Result<Option<(String, String, Option<bool>)>> {
+    let Some((value, path)) = cloud_config::value(tree, "ssh_pwauth")? else { return Ok(None) };
+    let word = value.as_str().map_or_else(|| value.to_string(), str::to_lowercase);
+    let meant = match word.as_str() {
+        "true" | "1" | "on" | "yes" => Some(true),
+        "false" | "0" | "off" | "no" => Some(false),
+        _ => None,
+    };
+    Ok(Some((path, word, meant)))
+}
+
+/// The file by which cloud-init switches passwords off at boot, as Enterprise Linux has it, unless something that the
+/// server reads earlier switches them on. Where the server's first file includes no drop-ins, cloud-init changes that.
+fn switched_off(tree: &Tree, sshd: &Configuration) -> Result<Option<String>> {
+    let Some((path, _, Some(false))) = pwauth(tree)? else { return Ok(None) };
+    if !cloud_config::runs(tree, "set_passwords")? {
+        return Ok(None);
+    }
+    let stays = sshd.first(&["passwordauthentication"]).is_some_and(|setting| {
+        let drop_in = format!("/etc/ssh/sshd_config.d/{CLOUD_INITS}");
+        sshd.precedes(setting, &drop_in).unwrap_or(setting.path != MAIN)
+    });
+    Ok((!stays).then_some(path))
 }
 
 /// Tells where cloud-init will switch passwords on and nothing that is read before its drop-in forbids it.
 fn cloud_init(tree: &Tree, sshd: &Configuration, findings: &mut Findings) -> Result<()> {
-    let mut wanted: Option<(String, serde_json::Value)> = None;
-    let drop_ins = tree.glob("/etc/cloud/cloud.cfg.d/*.cfg");
-    for path in ["/etc/cloud/cloud.cfg".to_owned()].into_iter().chain(drop_ins) {
-        let text = tree.text(&path)?.unwrap_or_default();
-        // A file that is no YAML is none that cloud-init reads either.
-        if let Ok(Settings { ssh_pwauth: Some(value) }) = serde_saphyr::from_str(&text) {
-            wanted = Some((path, value));
-        }
-    }
-    let Some((path, value)) = wanted else { return Ok(()) };
-    // cloud-init takes these words for yes (`util.is_true`).
-    let word = value.as_str().map_or_else(|| value.to_string(), str::to_lowercase);
-    if !matches!(word.as_str(), "true" | "1" | "on" | "yes") {
-        return Ok(());
-    }
+    let Some((path, word, Some(true))) = pwauth(tree)? else { return Ok(()) };
     let before = sshd.first(&["passwordauthentication"]).is_some_and(|setting| {
         let name = setting.path.strip_prefix("/etc/ssh/sshd_config.d/");
         name.is_some_and(|name| name < CLOUD_INITS)
@@ -254,9 +278,19 @@ pub(in crate::at_rest) use mutations::MUTATIONS;
 
 #[cfg(test)]
 mod mutations {
-    use crate::at_rest::corpus::Mutation;
+    use crate::at_rest::corpus::{Examined, Mutation};
 
     const DROP_IN: &str = "/etc/ssh/sshd_config.d/10-node.conf";
+
+    /// Leaves it to cloud-init to switch passwords off, which runs the module `module`.
+    pub(super) fn by_cloud_init(e: &mut Examined<'static>, module: &str) {
+        let text = format!(
+            "ssh_pwauth: false\ncloud_init_modules: [ssh]\ncloud_config_modules: [{module}]\n"
+        );
+        e.tree.write("/etc/cloud/cloud.cfg.d/99-x.cfg", 0o644, text);
+        let rest = "KbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n";
+        e.tree.write(DROP_IN, 0o644, rest);
+    }
 
     pub(in crate::at_rest) const MUTATIONS: &[Mutation] = &[
         Mutation::new(
@@ -270,8 +304,7 @@ mod mutations {
                     "PasswordAuthentication yes\n",
                 );
             },
-        )
-        .incident("image-builder issue 85"),
+        ),
         Mutation::new(
             "no drop-in",
             &["sshd-effective"],
@@ -336,8 +369,37 @@ mod mutations {
             let text = e.tree.text(DROP_IN).unwrap().unwrap();
             e.tree.remove(DROP_IN);
             e.tree.write("/etc/ssh/sshd_config.d/99-node.conf", 0o644, text);
-        })
-        .incident("image-builder issue 85"),
+        }),
+        Mutation::new(
+            "passwords that cloud-init would switch off, if its module ran",
+            &["sshd-effective"],
+            "05-x.conf:1: PasswordAuthentication yes",
+            |e| {
+                by_cloud_init(e, "ssh");
+                let text = "PasswordAuthentication yes\n";
+                e.tree.write("/etc/ssh/sshd_config.d/05-x.conf", 0o644, text);
+            },
+        ),
+        Mutation::new(
+            "passwords that cloud-init would switch off, if they were not switched on before",
+            &["sshd-effective"],
+            "05-x.conf:1: PasswordAuthentication yes",
+            |e| {
+                by_cloud_init(e, "set_passwords");
+                let text = "PasswordAuthentication yes\n";
+                e.tree.write("/etc/ssh/sshd_config.d/05-x.conf", 0o644, text);
+            },
+        ),
+        Mutation::new(
+            "passwords for some, which cloud-init leaves alone",
+            &["sshd-effective"],
+            "Match User admin",
+            |e| {
+                by_cloud_init(e, "set_passwords");
+                let text = "Match User admin\n  PasswordAuthentication yes\n";
+                e.tree.write("/etc/ssh/sshd_config.d/99-x.conf", 0o644, text);
+            },
+        ),
         Mutation::new("displays", &["sshd-advised"], "X11Forwarding yes", |e| {
             e.tree.write("/usr/bin/xauth", 0o755, "elf");
         }),
@@ -371,6 +433,25 @@ mod tests {
             e.tree.write("/etc/cloud/cloud.cfg.d/99-x.cfg", 0o644, "ssh_pwauth: true\n");
         });
         assert!(matches!(verdict, Verdict::Pass(_)), "{verdict:?}");
+    }
+
+    #[test]
+    fn what_cloud_init_switches_off_is_off() {
+        for (module, setting) in
+            [("set_passwords", ""), ("set-passwords", ""), ("set-passwords", "yes")]
+        {
+            let mut examined = sound(Family::Rpm);
+            mutations::by_cloud_init(&mut examined, module);
+            if !setting.is_empty() {
+                let text = format!("PasswordAuthentication {setting}\n");
+                examined.tree.write("/etc/ssh/sshd_config.d/60-x.conf", 0o644, text);
+            }
+            let verdict = effective(&examined).unwrap();
+            assert!(
+                matches!(&verdict, Verdict::Pass(seen) if seen.contains("ssh_pwauth false")),
+                "{module}: {verdict:?}"
+            );
+        }
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! Trees that every rule passes: what a recipe's image looks like after its cleaning up, in small.
 
+use nodekiln_disk::gpt;
 use nodekiln_recipes::recipe::Version;
+use uuid::Uuid;
 
 use crate::at_rest::Examined;
 use crate::at_rest::corpus::sound_hygiene;
 use crate::ds_identify::Edition;
 use crate::expect::Expectations;
+use crate::inspect::Partition;
 use crate::machine::Machine;
 use crate::provisioning::{Part, Way};
 use crate::rules::{Facts, Family, Software};
@@ -45,10 +48,26 @@ pub(crate) fn sound(family: Family) -> Examined<'static> {
         claimed: true,
         machine,
         part,
+        partitions: partitions(),
         edition: Ok(Edition::V22_4),
     };
     super::sound_runtime::add(&mut examined, family);
     examined
+}
+
+/// The partitions of a disk that either firmware starts.
+fn partitions() -> Vec<Partition> {
+    let part = |number, kind: Uuid, content: Option<&str>| Partition {
+        number,
+        kind: kind.to_string(),
+        content: content.map(str::to_owned),
+        ..Partition::default()
+    };
+    vec![
+        part(1, gpt::TYPE_BIOS_BOOT, None),
+        part(2, gpt::TYPE_ESP, Some("vfat")),
+        part(3, gpt::TYPE_ROOT_X86_64, Some("ext4")),
+    ]
 }
 
 /// What every distribution has.

@@ -3,7 +3,7 @@
 
 use nodekiln_recipes::recipe::Version;
 
-use crate::at_rest::Examined;
+use crate::at_rest::{Examined, images};
 use crate::rules::Family;
 use crate::tree::Tree;
 
@@ -45,7 +45,7 @@ pub(crate) fn go_program(version: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-/// Makes the image one of Kubernetes 1.`minor`.0, which takes version 1 of nothing.
+/// Makes the image one of Kubernetes 1.`minor`.0, with its images.
 pub(crate) fn of_kubernetes(examined: &mut Examined<'static>, minor: u32) {
     let version = Version { major: 1, minor, patch: 0 };
     examined.facts.kubernetes = Some(version);
@@ -68,6 +68,7 @@ pub(crate) fn of_kubernetes(examined: &mut Examined<'static>, minor: u32) {
     {
         examined.tree.replace(config, "SystemdCgroup = false", "SystemdCgroup = true");
     }
+    images::fill(examined);
 }
 
 fn programs(tree: &mut Tree) {
@@ -77,6 +78,8 @@ fn programs(tree: &mut Tree) {
         "/usr/bin/crictl",
         "/usr/bin/socat",
         "/usr/bin/touch",
+        "/usr/bin/cp",
+        "/usr/sbin/losetup",
     ] {
         tree.write(program, 0o755, "elf");
     }

@@ -145,6 +145,19 @@ mod mutations {
         })
         .incident("image-builder issue 1837"),
         Mutation::new(
+            "a default user whose password cloud-init locks only where user-data names no others",
+            &["accounts", "passwords"],
+            "/etc/shadow:6: ubuntu has a hash",
+            |e| {
+                append(e, "/etc/passwd", "ubuntu:x:1000:1000::/home/ubuntu:/bin/bash");
+                append(e, "/etc/shadow", "ubuntu:$6$salt$hash:20758:0:99999:7:::");
+                let text =
+                    "system_info:\n  default_user:\n    name: ubuntu\n    lock_passwd: true\n";
+                e.tree.write("/etc/cloud/cloud.cfg.d/20-user.cfg", 0o644, text);
+            },
+        )
+        .incident("image-builder issue 85"),
+        Mutation::new(
             "the build's user as one of the system",
             &["accounts"],
             "an account of a build",

@@ -70,6 +70,8 @@ fn passwords(examined: &Examined) -> Result<Verdict> {
 fn told_of(field: &str, family: Option<Family>) -> Option<String> {
     let fine = match field {
         "*" | "!" | "!*" => true,
+        // Azure's agent, EC2's images and systemd-firstboot write a word that no password has as its hash.
+        "*LOCK*" | "!unprovisioned" => true,
         // RPM's `useradd` leaves it, and nothing of Debian's does.
         "!!" => family != Some(Family::Debian),
         _ => false,
@@ -98,9 +100,15 @@ pub(super) fn scheme(hash: &str) -> &'static str {
         Some("2a" | "2b" | "2x" | "2y") => "bcrypt",
         Some("1") => "md5crypt",
         Some(_) => "of a kind that is not known",
-        None if hash.len() == 13 => "descrypt",
+        None if is_des(hash) => "descrypt",
         None => "of a kind that is not known",
     }
+}
+
+/// Whether it may be one of crypt's first: two signs of salt and eleven of the hash, of its own alphabet.
+fn is_des(hash: &str) -> bool {
+    let of_alphabet = |byte: u8| byte.is_ascii_alphanumeric() || b"./".contains(&byte);
+    hash.len() == 13 && hash.bytes().all(of_alphabet)
 }
 
 #[cfg(test)]
@@ -130,6 +138,17 @@ mod mutations {
         }),
         Mutation::new("two locks on Debian", &["passwords"], "`!!`, which no package", |e| {
             e.tree.replace("/etc/shadow", "root:*:", "root:!!:");
+        }),
+        Mutation::new(
+            "a locked hash of the first kind",
+            &["passwords"],
+            "root has a locked hash (descrypt)",
+            |e| {
+                e.tree.replace("/etc/shadow", "root:*:", "root:!ab./efghijklm:");
+            },
+        ),
+        Mutation::new("a lock with something behind it", &["passwords"], "not known", |e| {
+            e.tree.replace("/etc/shadow", "root:*:", "root:*LOCK*x:");
         }),
         Mutation::new("a word that is no lock", &["passwords"], "not known", |e| {
             e.tree.replace("/etc/shadow", "root:*:", "root:*LK*:");
@@ -177,6 +196,9 @@ mod tests {
             ("!", Family::Debian),
             ("!*", Family::Debian),
             ("!!", Family::Rpm),
+            ("*LOCK*", Family::Debian),
+            ("*LOCK*", Family::Rpm),
+            ("!unprovisioned", Family::Rpm),
         ] {
             assert_eq!(told_of(field, Some(family)), None, "{field}");
         }
@@ -190,6 +212,9 @@ mod tests {
             ("$2b$05$x", "bcrypt"),
             ("$1$a$b", "md5crypt"),
             ("abcdefghijklm", "descrypt"),
+            ("ab/.defghijkl", "descrypt"),
+            ("ab*cdefghijkl", "of a kind that is not known"),
+            ("abcdefghijkl", "of a kind that is not known"),
         ] {
             assert_eq!(scheme(hash), name);
         }

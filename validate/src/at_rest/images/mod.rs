@@ -4,7 +4,7 @@
 mod mutations;
 mod store;
 
-use nodekiln_recipes::kubernetes_images::{default_repository, listed, pause};
+use nodekiln_recipes::kubernetes_images::{Listing, default_repository, listing, pause};
 use nodekiln_words::Result;
 
 #[cfg(test)]
@@ -69,8 +69,8 @@ fn images_listed(examined: &Examined) -> Result<Verdict> {
     let Some(version) = examined.facts.kubernetes else {
         return Ok(Verdict::NotProven("the version of Kubernetes cannot be told".to_owned()));
     };
-    let Some(wanted) = repository(examined).and_then(|repository| listed(version, &repository))
-    else {
+    let known = repository(examined).and_then(|repository| listing(version, &repository));
+    let Some(Listing { names: wanted, open }) = known else {
         let text = format!(
             "which images kubeadm {version} asks for is not in the table: its own list would tell"
         );
@@ -88,9 +88,21 @@ fn images_listed(examined: &Examined) -> Result<Verdict> {
             _ => wrong.extend(store.lacks(name)?),
         }
     }
+    // Of some a patch release may have this tag or that: one has to be there.
+    let is_of = |name: &str, untagged: &str| {
+        name.strip_prefix(untagged).is_some_and(|tag| tag.starts_with(':'))
+    };
+    for untagged in &open {
+        match store.tagged().iter().any(|name| is_of(name, untagged)) {
+            true => known.push(format!("which tag of {untagged} it asks for is not certain")),
+            false => wrong.push(format!("{} has no {untagged} of any tag", store.path)),
+        }
+    }
     // What is there besides has been asked for by somebody, or only takes room.
     let asked_for = |name: &&str| {
-        wanted.iter().any(|wanted| wanted == name) || examined.expect.images.contains_key(*name)
+        wanted.iter().any(|wanted| wanted == name)
+            || open.iter().any(|untagged| is_of(name, untagged))
+            || examined.expect.images.contains_key(*name)
     };
     let others = store.tagged().into_iter().filter(|name| examined.claimed && !asked_for(name));
     wrong.extend(others.map(|name| {
@@ -116,7 +128,7 @@ fn images_claimed(examined: &Examined) -> Result<Verdict> {
         Err(absent) => return Ok(absent.verdict()),
     };
     let of_kubeadm = repository(examined).zip(examined.facts.kubernetes);
-    let of_kubeadm = of_kubeadm.and_then(|(repository, version)| listed(version, &repository));
+    let of_kubeadm = of_kubeadm.and_then(|(repository, version)| listing(version, &repository));
     let mut wrong = Vec::new();
     for (name, digest) in claims {
         let claimed = format!("sha256:{digest}");
@@ -127,7 +139,7 @@ fn images_claimed(examined: &Examined) -> Result<Verdict> {
                 wrong.push(format!("{}: {name} is {found}, not {claimed}", store.path));
             }
             // Whether those of kubeadm's list are whole, the rule on that says.
-            Some(_) if of_kubeadm.as_ref().is_some_and(|listed| listed.contains(name)) => {}
+            Some(_) if of_kubeadm.as_ref().is_some_and(|listed| listed.names.contains(name)) => {}
             Some(_) => wrong.extend(store.lacks(name)?),
         }
     }
@@ -167,7 +179,7 @@ fn sandbox_image(examined: &Examined) -> Result<Verdict> {
 /// Where kubeadm takes its images from: what the image claims, or the default of its version.
 fn repository(examined: &Examined) -> Option<String> {
     let claimed = examined.expect.image_repository.clone();
-    claimed.or_else(|| default_repository(examined.facts.kubernetes?).map(str::to_owned))
+    claimed.or_else(|| Some(default_repository(examined.facts.kubernetes?).to_owned()))
 }
 
 impl Absent {
@@ -194,11 +206,46 @@ mod tests {
     #[test]
     fn a_version_that_is_not_in_the_table_is_not_judged_by_a_guess() {
         let mut examined = sound(Family::Debian);
-        examined.facts.kubernetes = Some(Version { major: 1, minor: 31, patch: 0 });
+        examined.facts.kubernetes = Some(Version { major: 1, minor: 37, patch: 0 });
         for judge in [images_listed, sandbox_image] {
             let verdict = judge(&examined).unwrap();
             assert!(matches!(verdict, Verdict::NotProven(_)), "{verdict:?}");
         }
+    }
+
+    #[test]
+    fn every_minor_of_the_table_is_judged_by_its_own_list() {
+        for (minor, patch) in
+            [(21, 14), (24, 9), (28, 15), (31, 14), (33, 3), (34, 10), (35, 2), (36, 4)]
+        {
+            let mut examined = sound(Family::Debian);
+            examined.facts.kubernetes = Some(Version { major: 1, minor, patch });
+            for judge in [images_listed, sandbox_image] {
+                let verdict = judge(&examined).unwrap();
+                assert!(matches!(verdict, Verdict::Fail(_)), "1.{minor}.{patch}: {verdict:?}");
+            }
+            fill(&mut examined);
+            for judge in [images_listed, images_claimed, sandbox_image] {
+                let verdict = judge(&examined).unwrap();
+                assert!(matches!(verdict, Verdict::Pass(_)), "1.{minor}.{patch}: {verdict:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_tag_that_is_not_certain_is_not_proven_and_none_at_all_is_red() {
+        let mut examined = sound(Family::Debian);
+        examined.facts.kubernetes = Some(Version { major: 1, minor: 33, patch: 6 });
+        fill(&mut examined);
+        let verdict = images_listed(&examined).unwrap();
+        let words = "which tag of registry.k8s.io/etcd";
+        assert!(matches!(&verdict, Verdict::NotProven(why) if why.contains(words)), "{verdict:?}");
+        mutations::forget(&mut examined, "registry.k8s.io/etcd:any");
+        let verdict = images_listed(&examined).unwrap();
+        assert!(
+            matches!(&verdict, Verdict::Fail(why) if why.contains("no registry.k8s.io/etcd of any tag")),
+            "{verdict:?}"
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! containerd's store of a sound tree, and what may become of it.
 
 use nodekiln_bolt::{Bucket, Item};
+use nodekiln_recipes::kubernetes_images::{Listing, default_repository, listing};
 use nodekiln_words::Sha256;
 
 use crate::at_rest::Examined;
@@ -12,24 +13,28 @@ const BLOBS: &str = "/var/lib/containerd/io.containerd.content.v1.content/blobs/
 const CONFIG: &str = "/etc/containerd/config.toml";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-/// What kubeadm 1.20.2 asks for.
-const IMAGES: [&str; 7] = [
-    "k8s.gcr.io/coredns:1.7.0",
-    "k8s.gcr.io/etcd:3.4.13-0",
-    "k8s.gcr.io/kube-apiserver:v1.20.2",
-    "k8s.gcr.io/kube-controller-manager:v1.20.2",
-    "k8s.gcr.io/kube-proxy:v1.20.2",
-    "k8s.gcr.io/kube-scheduler:v1.20.2",
-    PAUSE,
-];
 const PAUSE: &str = "k8s.gcr.io/pause:3.2";
 const PROXY: &str = "k8s.gcr.io/kube-proxy:v1.20.2";
 
-/// Fills the store with what kubeadm 1.20.2 asks for, and claims it.
+/// Empties the store, fills it with what kubeadm of the image's version asks for, and claims that; a tag that is not
+/// certain is `any`. containerd's sandbox is kubeadm's.
 pub(in crate::at_rest) fn fill(examined: &mut Examined) {
-    for name in IMAGES {
-        let digest = store_image(&mut examined.tree, name, name);
-        examined.expect.images.insert(name.to_owned(), digest);
+    examined.tree.remove("/var/lib/containerd");
+    examined.expect.images.clear();
+    let version = examined.facts.kubernetes.unwrap();
+    let Listing { mut names, open } = listing(version, default_repository(version)).unwrap();
+    names.extend(open.iter().map(|name| format!("{name}:any")));
+    for name in names {
+        let digest = store_image(&mut examined.tree, &name, &name);
+        let config = examined.tree.text(CONFIG).unwrap().unwrap_or_default();
+        if name.contains("/pause:") {
+            let lines = config.lines().map(|line| match line.starts_with("sandbox_image") {
+                true => format!("sandbox_image = \"{name}\"\n"),
+                false => format!("{line}\n"),
+            });
+            examined.tree.write(CONFIG, 0o644, lines.collect::<String>());
+        }
+        examined.expect.images.insert(name, digest);
     }
 }
 

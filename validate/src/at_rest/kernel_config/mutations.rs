@@ -8,7 +8,7 @@ const RELEASE: &str = "6.1.0-56-cloud-amd64";
 pub(in crate::at_rest) const MUTATIONS: &[Mutation] = &[
     Mutation::new(
         "no memory controller",
-        &["kernel-config"],
+        &["kernel-config", "cgroup-controllers"],
         "has no CONFIG_MEMCG, by",
         |examined| {
             examined.tree.replace(CONFIG, "CONFIG_MEMCG=y\n", "# CONFIG_MEMCG is not set\n");

@@ -17,7 +17,11 @@ fn of_minor(minor: u32) -> Examined<'static> {
 fn the_verdict_says_by_which_table() {
     for (minor, words) in [
         (20, "system-validators 1.2.0 (Kubernetes 1.20)"),
-        (28, "1.2.0 (Kubernetes 1.20), the nearest that is known for 1.28.0"),
+        (19, "1.2.0 (Kubernetes 1.20), the nearest that is known for 1.19.0"),
+        (21, "1.4.0 (Kubernetes 1.21)"),
+        (28, "1.5.0 to 1.8.0 (Kubernetes 1.22 to 1.31)"),
+        (33, "1.9.1 (Kubernetes 1.32.0"),
+        (34, "1.10.1 (Kubernetes 1.34)"),
         (36, "1.12 (Kubernetes 1.35), the nearest"),
     ] {
         let verdict = required(&of_minor(minor)).unwrap();
@@ -47,6 +51,36 @@ fn later_tables_ask_by_the_hierarchy() {
     lacks(&examined, "CONFIG_FAIR_GROUP_SCHED");
     examined.facts.kubernetes = None;
     assert!(matches!(required(&examined).unwrap(), Verdict::Pass(_)));
+}
+
+#[test]
+fn what_a_table_asks_for_moved_from_release_to_release() {
+    let lacks = |version: &str, option: &str| {
+        let mut examined = sound(Family::Debian);
+        examined.facts.kubernetes = Some(version.parse().unwrap());
+        examined.tree.replace(CONFIG, &format!("CONFIG_{option}=y\n"), "");
+        let judged = [required(&examined).unwrap(), advised(&examined).unwrap()];
+        judged.map(|verdict| matches!(verdict, Verdict::Fail(_)))
+    };
+    for (version, option, refused, warned) in [
+        ("1.20.2", "CGROUP_PIDS", false, false),
+        ("1.21.0", "CGROUP_PIDS", true, false),
+        ("1.20.2", "CFS_BANDWIDTH", false, false),
+        ("1.21.0", "CFS_BANDWIDTH", false, true),
+        ("1.21.0", "SECCOMP", false, false),
+        ("1.22.0", "SECCOMP", false, true),
+        ("1.31.14", "CGROUP_BPF", false, false),
+        ("1.32.9", "CGROUP_BPF", true, false),
+        ("1.32.10", "CGROUP_BPF", false, false),
+        ("1.33.5", "CGROUP_CPUACCT", true, false),
+        ("1.33.6", "CGROUP_CPUACCT", false, false),
+        ("1.33.6", "CGROUP_HUGETLB", false, false),
+        ("1.34.0", "CGROUP_CPUACCT", true, false),
+        ("1.35.0", "CGROUP_CPUACCT", false, false),
+        ("1.35.0", "CGROUP_HUGETLB", false, true),
+    ] {
+        assert_eq!(lacks(version, option), [refused, warned], "{version} {option}");
+    }
 }
 
 #[test]
@@ -110,6 +144,10 @@ fn kernels_are_weighed_by_the_table() {
     assert_eq!(weighed(20, "3.10.0-1160.el7.x86_64"), "pass");
     assert_eq!(weighed(20, "3.9.1"), "FAIL");
     assert_eq!(weighed(20, "2.6.32"), "FAIL");
+    assert_eq!(weighed(31, "4.18.0-553.el8_10.x86_64"), "pass");
+    assert_eq!(weighed(32, "4.18.0-553.el8_10.x86_64"), "FAIL");
+    assert_eq!(weighed(33, "4.19.0-27-amd64"), "pass");
+    assert_eq!(weighed(34, "4.18.0-553.el8_10.x86_64"), "warn");
     assert_eq!(weighed(35, "5.10.0-30-amd64"), "pass");
     assert_eq!(weighed(35, "5.14.0-427.el9"), "warn");
     assert_eq!(weighed(35, "6.12+deb"), "pass");

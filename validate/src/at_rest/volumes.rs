@@ -1,22 +1,21 @@
 //! The partitions of a disk, by every name that a system can call them by.
 
-use nodekiln_disk::files::Content;
-use nodekiln_disk::{Partitions, TableKind, gpt};
-use nodekiln_words::Result;
+use nodekiln_disk::gpt;
 
-use super::is_of_the_image;
-use crate::at_rest::Subject;
+use super::Subject;
+use crate::inspect::Partition;
 
 /// The partitions of a disk.
 pub(super) struct Volumes {
     known: Vec<Volume>,
-    table: TableKind,
+    /// Whether their table is an old one, which has no names of its own for them.
+    numbered: bool,
 }
 
 struct Volume {
     number: u32,
     /// Its content in a word, where that is known.
-    content: Option<&'static str>,
+    content: Option<String>,
     /// Its names, as fstab(5) has them: a tag and a value.
     names: Vec<(&'static str, String)>,
     /// Whether it may have a file system whose names are not read here.
@@ -45,46 +44,18 @@ const BY: [(&str, &str); 4] = [
 ];
 
 impl Volumes {
-    pub(super) fn of(subject: &Subject, table: &Partitions) -> Result<Self> {
-        let mut known = Vec::new();
-        for part in &table.entries {
-            let content = match Content::of(subject.image.disk(), part, subject.cancel) {
-                Ok(content) => Some(content),
-                Err(failure) if is_of_the_image(failure.class()) => None,
-                Err(failure) => return Err(failure),
-            };
-            let mut volume =
-                Volume { number: part.number, content: None, names: Vec::new(), closed: true };
-            volume.names.extend(part.guid.map(|guid| ("PARTUUID", guid.to_string())));
-            if !part.name.is_empty() {
-                volume.names.push(("PARTLABEL", part.name.clone()));
-            }
-            match content {
-                Some(Content::Files(files)) => {
-                    volume.closed = false;
-                    volume.content = Some(files.name());
-                    volume.names.push(("UUID", files.id().to_owned()));
-                    let label = files.label().trim();
-                    if !label.is_empty() {
-                        volume.names.push(("LABEL", label.to_owned()));
-                    }
-                }
-                Some(Content::Empty) => volume.closed = false,
-                // GRUB's core image, which no system mounts.
-                Some(Content::Unknown) | None if part.kind == gpt::TYPE_BIOS_BOOT.to_string() => {
-                    volume.closed = false;
-                }
-                Some(Content::Named(name)) => volume.content = Some(name),
-                Some(Content::Unknown) | None => {}
-            }
-            known.push(volume);
+    /// Those of the image.
+    pub(super) fn of(subject: &Subject) -> Self {
+        let is_mbr = |part: &Partition| part.kind.starts_with("0x");
+        Self {
+            known: subject.partitions.iter().map(Volume::of).collect(),
+            numbered: subject.partitions.iter().any(is_mbr),
         }
-        Ok(Self { known, table: table.table })
     }
 
     /// What stands in partition `number`, where that is known.
-    pub(super) fn content(&self, number: u32) -> Option<&'static str> {
-        self.known.iter().find(|volume| volume.number == number)?.content
+    pub(super) fn content(&self, number: u32) -> Option<&str> {
+        self.known.iter().find(|volume| volume.number == number)?.content.as_deref()
     }
 
     /// What `name`, of a kernel's root or of fstab, leads to.
@@ -103,10 +74,34 @@ impl Volumes {
         let closed = match tag {
             "UUID" | "LABEL" => self.known.iter().any(|volume| volume.closed),
             // Partitions of an old table are named by its own number, which is not read here.
-            "PARTUUID" | "PARTLABEL" => self.table == TableKind::Mbr,
+            "PARTUUID" | "PARTLABEL" => self.numbered,
             _ => true,
         };
         if closed { Found::Unknown } else { Found::Nothing }
+    }
+}
+
+impl Volume {
+    fn of(part: &Partition) -> Self {
+        let named = |tag, value: Option<&String>| {
+            let value = value.map(|value| value.trim()).filter(|value| !value.is_empty());
+            value.map(|value| (tag, value.to_owned()))
+        };
+        let names = [
+            named("PARTUUID", part.guid.as_ref()),
+            named("PARTLABEL", Some(&part.name)),
+            named("UUID", part.id.as_ref()),
+            named("LABEL", part.label.as_ref()),
+        ];
+        // GRUB's core image is mounted by no system.
+        let core = part.content.is_none() && part.kind == gpt::TYPE_BIOS_BOOT.to_string();
+        let zeros = part.content.as_deref() == Some("zeros");
+        Self {
+            number: part.number,
+            content: part.content.clone(),
+            names: names.into_iter().flatten().collect(),
+            closed: part.id.is_none() && !core && !zeros,
+        }
     }
 }
 
@@ -114,14 +109,14 @@ impl Volumes {
 mod tests {
     use super::*;
 
-    fn volumes(closed: bool, table: TableKind) -> Volumes {
+    fn volumes(closed: bool, numbered: bool) -> Volumes {
         let names = vec![("UUID", "5613-C9DC".to_owned()), ("LABEL", "boot".to_owned())];
-        Volumes { known: vec![Volume { number: 2, content: None, names, closed }], table }
+        Volumes { known: vec![Volume { number: 2, content: None, names, closed }], numbered }
     }
 
     #[test]
     fn names_lead_to_partitions_and_what_is_not_read_is_not_denied() {
-        let known = volumes(false, TableKind::Gpt);
+        let known = volumes(false, false);
         for name in
             ["UUID=5613-c9dc", "UUID=\"5613-C9DC\"", "LABEL=boot", "/dev/disk/by-uuid/5613-C9DC"]
         {
@@ -131,8 +126,8 @@ mod tests {
             assert_eq!(known.find(name), Found::Nothing, "{name}");
         }
         assert_eq!(known.find("/dev/vda1"), Found::Device);
-        assert_eq!(volumes(true, TableKind::Gpt).find("UUID=1"), Found::Unknown);
-        assert_eq!(volumes(true, TableKind::Gpt).find("PARTUUID=1"), Found::Nothing);
-        assert_eq!(volumes(false, TableKind::Mbr).find("PARTUUID=0badcafe-01"), Found::Unknown);
+        assert_eq!(volumes(true, false).find("UUID=1"), Found::Unknown);
+        assert_eq!(volumes(true, false).find("PARTUUID=1"), Found::Nothing);
+        assert_eq!(volumes(false, true).find("PARTUUID=0badcafe-01"), Found::Unknown);
     }
 }
