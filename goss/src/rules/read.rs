@@ -144,6 +144,10 @@ impl Reader {
             let message = format!("a {} needs a running machine", resource.kind_name);
             self.wrong(&resource.place, message, "give the rule `tier: boot`");
         }
+        if tier == Some(Tier::Static) && resource.wants("enabled") && resource.wants("running") {
+            let message = "`running` needs a running machine";
+            self.wrong(&resource.place, message, "give the rule `tier: boot`, or take it out");
+        }
         if resource.skip {
             let message =
                 format!("the {} is skipped, so the rule says nothing", resource.kind_name);
@@ -154,7 +158,7 @@ impl Reader {
             );
         }
         if let Some(reason) = resource.unsupported() {
-            self.wrong(&resource.place, reason, "use another matcher");
+            self.wrong(&resource.place, reason, "use another path or matcher");
         }
         resource
     }

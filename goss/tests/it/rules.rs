@@ -139,6 +139,9 @@ fn checks_are_typed() {
     let fixed = with_check("{command: {a: {exit-status: 0}}}")
         .replace("  check", "  tier: static\n  check");
     assert!(problems(&fixed).contains("a command needs a running machine"), "{}", problems(&fixed));
+    let fixed = with_check("{service: {a: {enabled: true, running: true}}}")
+        .replace("  check", "  tier: static\n  check");
+    assert!(problems(&fixed).contains("`running` needs a running machine"), "{}", problems(&fixed));
 }
 
 #[test]
