@@ -12,7 +12,7 @@ use super::{Rule, Rules, Severity, Tier, Waiver};
 
 const TOP: &[&str] = &["rules", "waivers"];
 const RULE: &[&str] = &["id", "title", "severity", "why", "remedy", "tier", "check"];
-const WAIVER: &[&str] = &["rule", "reason", "until", "provider", "image"];
+const WAIVER: &[&str] = &["rule", "reason", "until", "provider", "image", "finding"];
 
 /// The rules of a file; all that is wrong with it where anything is.
 pub(super) fn rules(root: &Node) -> Result<Rules, Problems> {
@@ -180,6 +180,7 @@ impl Reader {
             until: until?,
             provider: self.text(node, "provider"),
             image: self.text(node, "image"),
+            finding: self.text(node, "finding"),
             place: node.place.clone(),
         })
     }

@@ -14,7 +14,8 @@ mod volatile;
 mod waivers;
 mod weigh;
 
-use nodekiln_goss::{Kind, Place, Resource, needs_a_running_machine};
+use nodekiln_goss::{Kind, Place, Problem, Problems, Resource, needs_a_running_machine};
+use nodekiln_words::Result;
 
 pub(crate) use guest::judge as judge_in_guest;
 pub use nodekiln_goss::Dialect;
@@ -105,6 +106,20 @@ impl OwnRules {
     #[must_use]
     pub fn waivers(&self) -> &[Waiver] {
         &self.waivers
+    }
+
+    /// Refuses waivers that are to hold for years from `today` on.
+    ///
+    /// # Errors
+    /// With the place of each, where there are any.
+    pub(crate) fn bounded(&self, today: Day) -> Result<()> {
+        let mut problems = Problems::default();
+        for waiver in self.waivers.iter().filter(|waiver| waiver.too_long(today)) {
+            let message = format!("the waiver of `{}` holds until {}", waiver.rule, waiver.until);
+            let help = "write a day within two years; for good, change the image or the rule";
+            problems.push(Problem { place: waiver.place.clone(), message, help: help.to_owned() });
+        }
+        if problems.is_empty() { Ok(()) } else { Err(problems.into()) }
     }
 
     /// How many rules a run of `tier` does not judge.

@@ -429,6 +429,22 @@ fn files_that_do_not_fit_together_are_refused_at_their_places() {
     assert_eq!(read(&files).unwrap().waivers().len(), 2);
 }
 
+#[test]
+fn a_waiver_for_years_is_refused_at_its_place() {
+    let of = |until: &str| {
+        let text = format!("waivers:\n- {{rule: swap, reason: x, until: {until}}}\n");
+        read(&[("w.rules.yaml", &text)]).unwrap().bounded("2026-11-22".parse().unwrap())
+    };
+    assert!(of("2026-01-01").is_ok() && of("2028-11-22").is_ok());
+    let failure = of("2028-11-23").unwrap_err();
+    let text = failure.to_string();
+    assert!(
+        text.contains("w.rules.yaml:2:3: the waiver of `swap` holds until 2028-11-23"),
+        "{text}"
+    );
+    assert!(failure.help().unwrap().contains("within two years"));
+}
+
 /// Runs an ask by this machine's shell.
 fn run(ask: &Ask) -> Result<Answer> {
     let argv = ask.argv();
