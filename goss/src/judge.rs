@@ -290,6 +290,8 @@ impl Questions<'_> {
             "mode" => Ok(format!("{:04o}", facts.mode & 0o7777).into()),
             "owner" => Ok(facts.owner.into()),
             "group" => Ok(facts.group.into()),
+            "uid" => Ok(facts.uid.into()),
+            "gid" => Ok(facts.gid.into()),
             "filetype" => Ok(facts.kind.name().into()),
             "size" => Ok(facts.size.into()),
             _ => {

@@ -73,7 +73,7 @@ fn files_are_as_they_are() {
          socket: {{path: {socket}, exists: true, filetype: socket}}\n  \
          gone: {{path: {gone}, exists: false}}\n  \
          folder: {{path: {folder}, exists: true, filetype: directory, contents: [x]}}\n  \
-         /dev/null: {{exists: true, filetype: character-device, owner: root, group: root, mode: '0666'}}\n",
+         /dev/null: {{exists: true, filetype: character-device, owner: root, uid: 0, group: root, gid: 0, mode: '0666'}}\n",
         odd = path(odd),
         dangling = path("-dangling"),
         link = path("link"),
@@ -88,7 +88,7 @@ file link: exists=pass filetype=pass contents=pass sha256=pass
 file socket: exists=pass filetype=pass
 file gone: exists=pass
 file folder: exists=pass filetype=pass contents=fail
-file /dev/null: exists=pass mode=pass owner=pass group=pass filetype=pass
+file /dev/null: exists=pass mode=pass owner=pass uid=pass group=pass gid=pass filetype=pass
 ";
     assert_eq!(judged(&text), expected, "as user {}", owner(folder.path()));
     drop(socket);

@@ -153,6 +153,11 @@ fn what_a_tree_answers_is_green_and_its_contrary_red() {
             "user: {ops: {exists: true, groups: [docker]}}",
             "nothing fits wanted element 1",
         ),
+        (
+            "file: {/etc/motd: {exists: true, uid: 0, gid: {lt: 1}}}",
+            "file: {/etc/motd: {exists: true, uid: 0, gid: 5}}",
+            "gid: wanted 5, found 0",
+        ),
         ("group: {adm: {exists: true, gid: 4}}", "group: {adm: {exists: true, gid: 5}}", "found 4"),
         (
             "matching: {seven: {content: 7, matches: {gt: 6}}}",

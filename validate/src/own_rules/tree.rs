@@ -143,6 +143,8 @@ impl Target for AtRest<'_, '_> {
             size: entry.size,
             owner: self.named("/etc/passwd", entry.uid)?,
             group: self.named("/etc/group", entry.gid)?,
+            uid: entry.uid,
+            gid: entry.gid,
             link: entry.target.clone(),
         }))
     }
