@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 use crate::kind::Kind;
-use crate::matcher::{Dialect, Mismatch};
+use crate::matcher::{Dialect, Mismatch, Unmet};
 use crate::place::Place;
 use crate::resource::{Resource, Subject, Want, Wanted};
 use crate::target::{Algorithm, FileFacts, Known, PackageFacts, Target, Unknown, UserFacts};
@@ -50,10 +50,21 @@ pub enum Verdict {
     Skipped {
         /// Why not.
         reason: String,
-        /// Whether it stays open by this if the machine is as wanted; not so where another attribute settles it, or
-        /// where the resource is not to be judged at all.
-        open: bool,
+        /// What that means for the whole.
+        open: Open,
     },
+}
+
+/// Whether it stays open if the machine is as wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Open {
+    /// It does not: another attribute settles it, or the file says not to judge the resource.
+    Settled,
+    /// It does, since this machine, or tree, cannot tell; another might.
+    Here,
+    /// It does on every machine, since nodekiln does not judge such a thing.
+    Everywhere,
 }
 
 /// The verdict on a whole resource.
@@ -119,17 +130,21 @@ pub fn judge(resource: &Resource, target: &dyn Target) -> Outcome {
 
 fn results(resource: &Resource, target: &dyn Target) -> Vec<AttributeResult> {
     if let Subject::Skipped(reason) = &resource.subject {
-        return vec![AttributeResult { attribute: "*", verdict: skipped(reason, false) }];
+        let verdict = match resource.skip {
+            true => skipped(SKIP, Open::Settled),
+            false => skipped(reason, Open::Everywhere),
+        };
+        return vec![AttributeResult { attribute: "*", verdict }];
     }
     let decides = resource.kind().is_some_and(|kind| kind.description().first_decides);
     let mut questions = Questions { resource, target, file: None, user: None, package: None };
     let mut results: Vec<AttributeResult> = Vec::new();
     // Why the attributes behind the first are not judged.
-    let mut reason = resource.skip.then(|| "the file says to skip it".to_owned());
+    let mut reason = resource.skip.then(|| SKIP.to_owned());
     for (index, wanted) in resource.wanted.iter().enumerate() {
         let attribute = wanted.attribute.name;
         let verdict = match &reason {
-            Some(reason) => skipped(reason, false),
+            Some(reason) => skipped(reason, Open::Settled),
             None => {
                 let (verdict, found) = one(wanted, &mut questions);
                 if index == 0 && decides {
@@ -143,7 +158,10 @@ fn results(resource: &Resource, target: &dyn Target) -> Vec<AttributeResult> {
     results
 }
 
-fn skipped(reason: &str, open: bool) -> Verdict {
+/// Why a resource is not judged that has `skip: true`.
+const SKIP: &str = "the file says to skip it";
+
+fn skipped(reason: &str, open: Open) -> Verdict {
     Verdict::Skipped { reason: reason.to_owned(), open }
 }
 
@@ -162,7 +180,6 @@ fn decided(attribute: &str, verdict: &Verdict, found: Option<&Json>) -> Option<S
 fn one(wanted: &Wanted, questions: &mut Questions<'_>) -> (Verdict, Option<Json>) {
     let matcher = match &wanted.matcher {
         Want::Matcher(matcher) => matcher,
-        Want::Unsupported(reason) => return (skipped(reason, true), None),
         Want::Missing => {
             let because = "goss demands that the file says what is wanted of it".to_owned();
             let mismatch = Mismatch {
@@ -176,9 +193,10 @@ fn one(wanted: &Wanted, questions: &mut Questions<'_>) -> (Verdict, Option<Json>
     match questions.found(wanted.attribute.name) {
         Ok(found) => match matcher.test(&found) {
             Ok(()) => (Verdict::Pass, Some(found)),
-            Err(mismatch) => (Verdict::Fail(mismatch), Some(found)),
+            Err(Unmet::Mismatch(mismatch)) => (Verdict::Fail(mismatch), Some(found)),
+            Err(Unmet::Untold(reason)) => (skipped(&reason, Open::Everywhere), Some(found)),
         },
-        Err(Unknown::NotHere(reason)) => (skipped(&reason, true), None),
+        Err(Unknown::NotHere(reason)) => (skipped(&reason, Open::Here), None),
         Err(Unknown::Failed(reason)) => {
             let wanted = matcher.written().to_string();
             let mismatch = Mismatch { wanted, found: "nothing".into(), because: Some(reason) };
@@ -272,6 +290,8 @@ impl Questions<'_> {
             "mode" => Ok(format!("{:04o}", facts.mode & 0o7777).into()),
             "owner" => Ok(facts.owner.into()),
             "group" => Ok(facts.group.into()),
+            "uid" => Ok(facts.uid.into()),
+            "gid" => Ok(facts.gid.into()),
             "filetype" => Ok(facts.kind.name().into()),
             "size" => Ok(facts.size.into()),
             _ => {

@@ -126,7 +126,9 @@ pub(crate) static KINDS: &[Description] = &[
             ),
             wanted("mode", Shape::Mode, "Permission bits as four octal digits."),
             wanted("owner", Shape::Text, "Name of the owner."),
+            wanted("uid", Shape::Integer, "Numeric id of the owner."),
             wanted("group", Shape::Text, "Name of the group."),
+            wanted("gid", Shape::Integer, "Numeric id of the group."),
             wanted("linked-to", Shape::Text, "What a symbolic link says."),
             wanted(
                 "filetype",

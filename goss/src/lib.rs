@@ -20,9 +20,9 @@ mod template;
 mod version;
 mod yaml;
 
-pub use judge::{AttributeResult, Outcome, Overall, Verdict, judge, needs_a_running_machine};
+pub use judge::{AttributeResult, Open, Outcome, Overall, Verdict, judge, needs_a_running_machine};
 pub use kind::Kind;
-pub use matcher::{Dialect, Matcher, Mismatch};
+pub use matcher::{Dialect, Matcher, Mismatch, Unmet};
 pub use place::{Place, Problem, Problems, nearest};
 pub use resource::{Command, Port, Protocol, Request, Resource, Secret, Subject};
 pub use target::{

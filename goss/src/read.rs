@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 use crate::kind::{Description, Kind, Shape};
-use crate::matcher::{Dialect, Matcher, Unread};
+use crate::matcher::{Dialect, Matcher};
 use crate::place::{Problem, Problems, did_you_mean};
 use crate::resource::{Command, Port, Request, Resource, Secret, Subject, Want, Wanted};
 use crate::yaml::{Entry, Node, Resolved, Value};
@@ -51,7 +51,7 @@ pub(crate) fn skipped(kind: &str, entry: &Entry, reason: &str) -> Resource {
         id: entry.key.clone(),
         title: text("title"),
         meta: entry.node.get("meta").map_or(Json::Null, Node::to_json),
-        skip: false,
+        skip: entry.node.get("skip").map(Node::to_json) == Some(Json::Bool(true)),
         place: entry.key_place.clone(),
         subject: Subject::Skipped(reason.to_owned()),
         wanted: Vec::new(),
@@ -156,8 +156,7 @@ impl Reader<'_> {
         };
         match read {
             Ok(matcher) => matcher.map(Want::Matcher),
-            Err(Unread::Unsupported(reason)) => Some(Want::Unsupported(reason)),
-            Err(Unread::Wrong(problem)) => {
+            Err(problem) => {
                 self.problems.push(problem);
                 None
             }

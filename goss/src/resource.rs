@@ -43,8 +43,6 @@ pub(crate) enum Want {
     Matcher(Matcher),
     /// goss demands that something is wanted, and the file does not say what: that fails.
     Missing,
-    /// goss could judge it and nodekiln cannot, for this reason.
-    Unsupported(String),
 }
 
 /// What a resource is about, with all that is needed to find out.
@@ -175,8 +173,8 @@ impl Resource {
     /// Why something that it wants is never judged, where that is so.
     pub(crate) fn unsupported(&self) -> Option<&str> {
         self.wanted.iter().find_map(|wanted| match &wanted.matcher {
-            Want::Unsupported(reason) => Some(reason.as_str()),
-            _ => None,
+            Want::Matcher(matcher) => matcher.unsupported(),
+            Want::Missing => None,
         })
     }
 }

@@ -149,6 +149,10 @@ pub struct FileFacts {
     pub owner: String,
     /// The group's name, or the number where it has none.
     pub group: String,
+    /// The owner's number.
+    pub uid: u32,
+    /// The group's number.
+    pub gid: u32,
     /// What a symbolic link says.
     pub link: Option<String>,
 }

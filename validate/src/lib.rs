@@ -230,6 +230,7 @@ impl Request {
 /// of it.
 pub fn validate(request: &Request, progress: &dyn Progress, cancel: &Cancel) -> Result<Report> {
     let artifact = artifact::identify(&request.image)?; // 1. is it an image at all?
+    request.own.bounded(request.today)?;
     let part = part(request)?;
     let plan = part.map_or(Ok(None), |part| kubeadm_plan(request, part.cloud))?;
     let choice = choice(request, cancel)?;
@@ -249,9 +250,8 @@ pub fn validate(request: &Request, progress: &dyn Progress, cancel: &Cancel) -> 
         today: request.today,
     };
     let waivers = Waivers { list: request.own.waivers(), scope };
-    let forbids = |judged: &Judged| {
-        judged.rule.stops_boot && judged.failed() && waivers.holds(&judged.rule.id).is_none()
-    };
+    let forbids =
+        |judged: &Judged| judged.rule.stops_boot && judged.failed() && !waivers.let_pass(judged);
     let forbidden = rules.iter().any(forbids);
     let (chosen, outlook) = match part.filter(|_| request.tier.boots()) {
         None => {

@@ -1,4 +1,4 @@
-//! A request for curl and the answer that it prints.
+//! A request for curl and the answer that it prints, or that Python prints in its place (`request.py`).
 
 use std::fmt::Write as _;
 
@@ -87,7 +87,7 @@ fn escaped(text: &str) -> String {
 /// Reads what curl printed.
 pub(super) fn response(stdout: &[u8], stderr: &[u8]) -> Known<Response> {
     let stderr = String::from_utf8_lossy(stderr);
-    let broken = || Unknown::failed("curl's answer has no end");
+    let broken = || Unknown::failed("the answer has no end");
     let trailer =
         stderr.lines().rev().find_map(|line| line.strip_prefix(TRAILER)).ok_or_else(broken)?;
     let (status, size) = trailer.split_once(' ').ok_or_else(broken)?;

@@ -140,7 +140,8 @@ fn questions(resource: &Resource) -> Vec<Question> {
     };
     let some = match &resource.subject {
         Subject::File(path) => {
-            let facts = ["exists", "mode", "owner", "group", "linked-to", "filetype", "size"];
+            let facts =
+                ["exists", "mode", "owner", "uid", "group", "gid", "linked-to", "filetype", "size"];
             let digest =
                 |name: &str, algorithm| when(&[name], Question::Digest(path.clone(), algorithm));
             vec![

@@ -30,6 +30,8 @@ pub(super) fn file(text: &str) -> Known<Option<FileFacts>> {
         size: size.parse().map_err(|_| wrong())?,
         owner: name(owner, uid),
         group: name(group, gid),
+        uid: uid.parse().map_err(|_| wrong())?,
+        gid: gid.parse().map_err(|_| wrong())?,
         link,
     }))
 }
@@ -239,6 +241,8 @@ mod tests {
         assert_eq!((facts.kind, facts.mode, facts.size), (FileKind::File, 0o644, 2118));
         let facts = file("a1ff 7 1000 1000 UNKNOWN UNKNOWN\n/odd\nname\n").unwrap().unwrap();
         assert_eq!((facts.owner.as_str(), facts.link.as_deref()), ("1000", Some("/odd\nname")));
+        assert_eq!((facts.uid, facts.gid), (1000, 1000));
+        assert!(file("81a4 1 -1 0 a b\n").is_err());
         assert_eq!(file("absent\n"), Ok(None));
         assert!(
             file("").is_err() && file("zz 1 0 0 a b\n").is_err() && file("0 1 0 0 a b\n").is_err()

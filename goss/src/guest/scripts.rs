@@ -113,11 +113,18 @@ for table in tcp tcp6 udp udp6; do
 done
 "#;
 
-/// curl reads the whole request from standard input, so that no password stands in the list of processes.
+/// curl, or Python in its place, reads the whole request from standard input, so that no password stands in the list of
+/// processes. cloud-init brings Python; RHEL 8's is no program of the PATH.
 const HTTP: &str = r#"
-command -v curl >/dev/null 2>&1 || { echo "curl is missing" >&2; exit 69; }
-exec curl -q --config -
+command -v curl >/dev/null 2>&1 && exec curl -q --config -
+for python in python3 /usr/libexec/platform-python; do
+    command -v "$python" >/dev/null 2>&1 && exec "$python" -I -c "$1"
+done
+echo "neither curl nor Python is there" >&2
+exit 69
 "#;
+/// What Python does where there is no curl.
+const REQUEST: &str = include_str!("request.py");
 
 /// What to run for a question.
 pub(super) fn ask(question: Question) -> Ask {
@@ -143,11 +150,11 @@ pub(super) fn ask(question: Question) -> Ask {
         Question::Users => (USERS, Vec::new()),
         Question::Groups => (GROUPS, Vec::new()),
         Question::Sockets => (SOCKETS, Vec::new()),
-        Question::Http(_) => (HTTP, Vec::new()),
+        Question::Http(_) => (HTTP, vec![REQUEST.to_owned()]),
     };
     let timeout = match &question {
         Question::Command(command) => command.timeout,
-        // curl ends itself; what comes on top is for the way there and back.
+        // The program ends itself; what comes on top is for the way there and back.
         Question::Http(request) => request.timeout + PATIENCE,
         _ => PATIENCE,
     };

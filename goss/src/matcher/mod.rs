@@ -18,7 +18,6 @@ use serde_json::Value as Json;
 use crate::version::Constraint;
 pub(crate) use lines::LinePattern;
 pub(crate) use path::Path;
-pub(crate) use read::Unread;
 pub use show::Mismatch;
 
 /// Which goss's rules hold where 0.3 and 0.4 differ.
@@ -89,17 +88,48 @@ pub(crate) enum Order {
     LessOrEqual,
 }
 
+/// Why a value does not meet a matcher.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unmet {
+    /// The two do not fit.
+    Mismatch(Mismatch),
+    /// nodekiln cannot tell whether they do, for this reason.
+    Untold(String),
+}
+
+/// Why it cannot be said whether a value is as wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Complaint {
+    /// That cannot be asked of such a value, for this reason; it is a failure.
+    Unfit(String),
+    /// nodekiln cannot tell, for this reason.
+    Untold(String),
+}
+
+impl From<String> for Complaint {
+    fn from(reason: String) -> Self {
+        Self::Unfit(reason)
+    }
+}
+
 impl Matcher {
-    /// Whether `found` meets it; otherwise what was wanted and what was found.
+    /// Whether `found` meets it.
     ///
     /// # Errors
-    /// The mismatch.
-    pub fn test(&self, found: &Json) -> Result<(), Mismatch> {
-        match self.want.holds(found) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Mismatch::new(self, found, None)),
-            Err(complaint) => Err(Mismatch::new(self, found, Some(complaint))),
-        }
+    /// What was wanted and what was found, or why nobody can tell.
+    pub fn test(&self, found: &Json) -> Result<(), Unmet> {
+        let because = match self.want.holds(found) {
+            Ok(true) => return Ok(()),
+            Ok(false) => None,
+            Err(Complaint::Unfit(reason)) => Some(reason),
+            Err(Complaint::Untold(reason)) => return Err(Unmet::Untold(reason)),
+        };
+        Err(Unmet::Mismatch(Mismatch::new(self, found, because)))
+    }
+
+    /// Why a part of it can never be judged, where that is so.
+    pub(crate) fn unsupported(&self) -> Option<&str> {
+        self.want.unsupported()
     }
 
     /// As it was written, in JSON.
@@ -110,5 +140,27 @@ impl Matcher {
 
     pub(crate) fn want(&self) -> &Want {
         &self.want
+    }
+}
+
+impl Want {
+    fn unsupported(&self) -> Option<&str> {
+        match self {
+            Self::Gjson(paths) => paths
+                .iter()
+                .find_map(|(path, wanted)| path.unsupported().or_else(|| wanted.unsupported())),
+            Self::HaveKey(wanted) | Self::ContainElement(wanted) | Self::Not(wanted) => {
+                wanted.unsupported()
+            }
+            Self::HaveKeyWithValue(pairs) => {
+                pairs.iter().find_map(|(_, wanted)| wanted.unsupported())
+            }
+            Self::ContainElements(all)
+            | Self::ContainEach(all)
+            | Self::ConsistOf(all)
+            | Self::And(all)
+            | Self::Or(all) => all.iter().find_map(Self::unsupported),
+            _ => None,
+        }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Supported are keys and indexes joined by dots, `\` before a character that means itself, `*` and `?` in a key,
 //! `#` for the number of elements, `#.rest` for the rest of the path in each element, and `@this`. Queries `#(…)`,
-//! modifiers, pipes and multipaths are not: a file that has them is read, and the attribute skipped with the reason.
+//! modifiers, pipes and multipaths are not: a path that has them is read as far as that, since where nothing stands
+//! there nothing can stand behind it.
 
 use serde_json::Value as Json;
 
@@ -11,6 +12,8 @@ use serde_json::Value as Json;
 pub(crate) struct Path {
     written: String,
     steps: Vec<Step>,
+    /// Why the path cannot be followed beyond the steps, where it goes on.
+    beyond: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,29 +34,19 @@ enum Piece {
 }
 
 impl Path {
-    /// Reads a path; the error says what is not supported.
-    pub(crate) fn read(written: &str) -> Result<Self, String> {
-        let unsupported = |what: &str| {
-            Err(format!(
-                "{what} of a gjson path (`{written}`) are not supported, keys and indexes are"
-            ))
-        };
+    /// Reads a path.
+    pub(crate) fn read(written: &str) -> Self {
         let mut steps = Vec::new();
+        let mut beyond = None;
         let whole = matches!(written, "@this" | "");
         let rest = written.strip_prefix("@this.").unwrap_or(if whole { "" } else { written });
         for part in parts(rest) {
-            let first = part.first().copied();
             let has = |sign| part.contains(&(sign, false));
-            if first == Some(('#', false)) && part.len() > 1 {
-                return unsupported("queries");
-            } else if first == Some(('@', false)) {
-                return unsupported("modifiers");
-            } else if first == Some(('!', false)) {
-                return unsupported("literals");
-            } else if has('|') {
-                return unsupported("pipes");
-            } else if matches!(first, Some(('{' | '[', false))) {
-                return unsupported("multipaths");
+            if let Some(what) = unsupported(&part) {
+                beyond = Some(format!(
+                    "{what} of a gjson path (`{written}`) are not supported, keys and indexes are"
+                ));
+                break;
             }
             steps.push(if part == [('#', false)] {
                 Step::All
@@ -63,16 +56,39 @@ impl Path {
                 Step::Key(part.iter().map(|(c, _)| c).collect())
             });
         }
-        Ok(Self { written: written.to_owned(), steps })
+        Self { written: written.to_owned(), steps, beyond }
     }
 
     pub(crate) fn written(&self) -> &str {
         &self.written
     }
 
-    /// What stands there.
-    pub(crate) fn find(&self, json: &Json) -> Option<Json> {
-        find(&self.steps, json)
+    /// Why it can never be followed to its end, where that is so.
+    pub(crate) fn unsupported(&self) -> Option<&str> {
+        self.beyond.as_deref()
+    }
+
+    /// What stands there, if anything does.
+    ///
+    /// # Errors
+    /// Why nobody can tell.
+    pub(crate) fn find(&self, json: &Json) -> Result<Option<Json>, String> {
+        match (find(&self.steps, json), &self.beyond) {
+            (Some(_), Some(why)) => Err(why.clone()),
+            (found, _) => Ok(found),
+        }
+    }
+}
+
+/// What of a part between dots is not supported.
+fn unsupported(part: &[(char, bool)]) -> Option<&'static str> {
+    match part.first() {
+        Some(('#', false)) if part.len() > 1 => Some("queries"),
+        Some(('@', false)) => Some("modifiers"),
+        Some(('!', false)) => Some("literals"),
+        _ if part.contains(&('|', false)) => Some("pipes"),
+        Some(('{' | '[', false)) => Some("multipaths"),
+        _ => None,
     }
 }
 
@@ -152,7 +168,7 @@ mod tests {
         let json = serde_json::json!({
             "moo": {"nested": "cow"}, "list": [{"n": 1}, {"n": 2}, {"m": 3}], "a.b": 7, "count": "15",
         });
-        Path::read(path).unwrap().find(&json)
+        Path::read(path).find(&json).unwrap()
     }
 
     #[test]
@@ -172,7 +188,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_supported_is_told() {
+    fn what_is_not_supported_is_told_where_something_could_stand_there() {
+        let json = serde_json::json!({"list": [{"n": 1}], "moo": 1, "a": {}});
         for (path, what) in [
             ("list.#(n==1).n", "queries"),
             ("@reverse", "modifiers"),
@@ -180,7 +197,11 @@ mod tests {
             ("{a,b}", "multipaths"),
             ("a.!\"x\"", "literals"),
         ] {
-            assert!(Path::read(path).unwrap_err().starts_with(what), "{path}");
+            let path = Path::read(path);
+            assert!(path.unsupported().unwrap().starts_with(what), "{path:?}");
+            assert_eq!(path.find(&json), Err(path.unsupported().unwrap().to_owned()));
         }
+        assert_eq!(Path::read("gone.#(n==1).n").find(&json), Ok(None));
+        assert_eq!(Path::read("moo").unsupported(), None);
     }
 }

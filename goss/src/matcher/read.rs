@@ -33,24 +33,9 @@ const NAMES: &[&str] = &[
     "semver-constraint",
 ];
 
-/// Why a matcher could not be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Unread {
-    /// It is wrong.
-    Wrong(Problem),
-    /// goss knows it and nodekiln does not, for this reason.
-    Unsupported(String),
-}
-
-impl From<Problem> for Unread {
-    fn from(problem: Problem) -> Self {
-        Self::Wrong(problem)
-    }
-}
-
 impl Matcher {
     /// The matcher for a value. `None` where nothing is wanted: null, or an empty list.
-    pub(crate) fn of_value(node: &Node, dialect: Dialect) -> Result<Option<Self>, Unread> {
+    pub(crate) fn of_value(node: &Node, dialect: Dialect) -> Result<Option<Self>, Problem> {
         if nothing_wanted(node) {
             return Ok(None);
         }
@@ -58,7 +43,7 @@ impl Matcher {
     }
 
     /// The matcher for an output or a file's contents: a list has patterns on lines in it.
-    pub(crate) fn of_output(node: &Node, dialect: Dialect) -> Result<Option<Self>, Unread> {
+    pub(crate) fn of_output(node: &Node, dialect: Dialect) -> Result<Option<Self>, Problem> {
         match &node.value {
             Value::List(items) if !items.is_empty() => {
                 let want = Want::HavePatterns(patterns(items)?);
@@ -76,7 +61,7 @@ fn nothing_wanted(node: &Node) -> bool {
     }
 }
 
-fn read(node: &Node, dialect: Dialect) -> Result<Want, Unread> {
+fn read(node: &Node, dialect: Dialect) -> Result<Want, Problem> {
     match &node.value {
         Value::Scalar(scalar) => match scalar.resolved() {
             Resolved::Text => Ok(Want::Text(scalar.text.clone())),
@@ -101,7 +86,7 @@ fn read(node: &Node, dialect: Dialect) -> Result<Want, Unread> {
                 let message = format!("`{}` is no matcher", entry.key);
                 let problem =
                     Problem::new(&entry.key_place, message, did_you_mean(&entry.key, NAMES));
-                Err(Unread::Wrong(problem))
+                Err(problem)
             }
             [] => Err(wrong(node, "an empty mapping is no matcher", "write what is wanted")),
             _ => {
@@ -113,9 +98,9 @@ fn read(node: &Node, dialect: Dialect) -> Result<Want, Unread> {
 }
 
 /// The matcher called `name` with what stands after it.
-fn named(name: &str, node: &Node, dialect: Dialect) -> Result<Want, Unread> {
+fn named(name: &str, node: &Node, dialect: Dialect) -> Result<Want, Problem> {
     let boxed = || read(node, dialect).map(Box::new);
-    let several = || -> Result<Vec<Want>, Unread> {
+    let several = || -> Result<Vec<Want>, Problem> {
         let Value::List(items) = &node.value else {
             return Err(expected(name, "a list of matchers", node));
         };
@@ -151,7 +136,7 @@ fn named(name: &str, node: &Node, dialect: Dialect) -> Result<Want, Unread> {
             Value::Mapping(entries) if !entries.is_empty() => {
                 let pairs = entries.iter();
                 let pairs = pairs.map(|entry| Ok((entry.key.clone(), read(&entry.node, dialect)?)));
-                Want::HaveKeyWithValue(pairs.collect::<Result<_, Unread>>()?)
+                Want::HaveKeyWithValue(pairs.collect::<Result<_, Problem>>()?)
             }
             _ => return Err(expected(name, "a mapping of keys to matchers", node)),
         },
@@ -168,11 +153,10 @@ fn named(name: &str, node: &Node, dialect: Dialect) -> Result<Want, Unread> {
         }
         "gjson" => match &node.value {
             Value::Mapping(entries) if !entries.is_empty() => {
-                let pairs = entries.iter().map(|entry| {
-                    let path = Path::read(&entry.key).map_err(Unread::Unsupported)?;
-                    Ok((path, read(&entry.node, dialect)?))
-                });
-                Want::Gjson(pairs.collect::<Result<_, Unread>>()?)
+                let pairs = entries
+                    .iter()
+                    .map(|entry| Ok((Path::read(&entry.key), read(&entry.node, dialect)?)));
+                Want::Gjson(pairs.collect::<Result<_, Problem>>()?)
             }
             _ => return Err(expected(name, "a mapping of paths to matchers", node)),
         },
@@ -185,7 +169,7 @@ fn named(name: &str, node: &Node, dialect: Dialect) -> Result<Want, Unread> {
 const EXPRESSION_HELP: &str =
     "expressions are those of Go (RE2); quote a literal part with `\\Q…\\E`";
 
-fn patterns(items: &[Node]) -> Result<Vec<LinePattern>, Unread> {
+fn patterns(items: &[Node]) -> Result<Vec<LinePattern>, Problem> {
     items
         .iter()
         .map(|item| {
@@ -199,7 +183,7 @@ fn patterns(items: &[Node]) -> Result<Vec<LinePattern>, Unread> {
         .collect()
 }
 
-fn text(name: &str, node: &Node) -> Result<String, Unread> {
+fn text(name: &str, node: &Node) -> Result<String, Problem> {
     let Some(scalar) = node.scalar() else { return Err(expected(name, "a text", node)) };
     match scalar.resolved() {
         Resolved::Text => Ok(scalar.text.clone()),
@@ -207,17 +191,17 @@ fn text(name: &str, node: &Node) -> Result<String, Unread> {
     }
 }
 
-fn number(name: &str, node: &Node) -> Result<f64, Unread> {
+fn number(name: &str, node: &Node) -> Result<f64, Problem> {
     match node.to_json() {
         Json::Number(number) => number.as_f64().ok_or_else(|| expected(name, "a number", node)),
         _ => Err(expected(name, "a number", node)),
     }
 }
 
-fn expected(name: &str, what: &str, node: &Node) -> Unread {
+fn expected(name: &str, what: &str, node: &Node) -> Problem {
     wrong(node, format!("`{name}` has {} after it", node.noun()), format!("give it {what}"))
 }
 
-fn wrong(node: &Node, message: impl Into<String>, help: impl Into<String>) -> Unread {
-    Unread::Wrong(Problem::new(&node.place, message, help))
+fn wrong(node: &Node, message: impl Into<String>, help: impl Into<String>) -> Problem {
+    Problem::new(&node.place, message, help)
 }

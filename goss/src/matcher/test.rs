@@ -3,12 +3,12 @@
 use serde_json::Value as Json;
 
 use super::value::{list, noun, number, quoted, same, text};
-use super::{Order, Want};
+use super::{Complaint, Order, Want};
 use crate::version::{Rules, version};
 
 impl Want {
-    /// Whether `found` is as wanted; the error says why that cannot be asked of it.
-    pub(crate) fn holds(&self, found: &Json) -> Result<bool, String> {
+    /// Whether `found` is as wanted; the error says why that cannot be said.
+    pub(crate) fn holds(&self, found: &Json) -> Result<bool, Complaint> {
         Ok(match self {
             Self::Text(wanted) => text(found) == *wanted,
             Self::Number(wanted) => number(found)? == *wanted,
@@ -42,30 +42,34 @@ impl Want {
                 let items = list(found)?;
                 all(wanted.iter().map(|wanted| any(items.iter().map(|item| wanted.holds(item)))))?
             }
-            Self::ContainElements(wanted) => paired(wanted, &list(found)?) == wanted.len(),
+            Self::ContainElements(wanted) => paired(wanted, &list(found)?)?,
             Self::ConsistOf(wanted) => {
                 let mut items = list(found)?;
                 // The end of the last line is not another line.
                 if found.is_string() && items.last().is_some_and(|last| last == "") {
                     items.pop();
                 }
-                items.len() == wanted.len() && paired(wanted, &items) == wanted.len()
+                items.len() == wanted.len() && paired(wanted, &items)?
             }
             Self::Not(wanted) => !wanted.holds(found)?,
             Self::And(wanted) => all(wanted.iter().map(|wanted| wanted.holds(found)))?,
             Self::Or(wanted) => {
+                let mut untold = None;
                 for wanted in wanted {
-                    if wanted.holds(found)? {
-                        return Ok(true);
+                    match wanted.holds(found) {
+                        Ok(true) => return Ok(true),
+                        Ok(false) => {}
+                        Err(why @ Complaint::Untold(_)) => untold = Some(why),
+                        Err(why) => return Err(untold.unwrap_or(why)),
                     }
                 }
-                false
+                untold.map_or(Ok(false), Err)?
             }
             Self::Semver(constraint) => {
                 let versions = match found {
                     Json::Array(items) if !items.is_empty() => items.clone(),
                     Json::String(_) => vec![found.clone()],
-                    other => return Err(format!("{} is no version", noun(other))),
+                    other => return Err(format!("{} is no version", noun(other)).into()),
                 };
                 let mut holds = true;
                 for one in versions {
@@ -83,8 +87,12 @@ impl Want {
                     other => other,
                 };
                 all(paths.iter().map(|(path, wanted)| match path.find(parsed) {
-                    Some(value) => wanted.holds(&value),
-                    None => Err(format!("nothing stands at {}", quoted(path.written()))),
+                    Ok(Some(value)) => wanted.holds(&value),
+                    Ok(None) => {
+                        let why = format!("nothing stands at {}", quoted(path.written()));
+                        Err(Complaint::Unfit(why))
+                    }
+                    Err(why) => Err(Complaint::Untold(why)),
                 }))?
             }
         })
@@ -102,27 +110,31 @@ impl Order {
     }
 }
 
-/// Whether one holds; a complaint counts only where none does.
-fn any(results: impl Iterator<Item = Result<bool, String>>) -> Result<bool, String> {
+/// Whether one holds; a complaint counts only where none does, and that nobody can tell before any other.
+fn any(results: impl Iterator<Item = Result<bool, Complaint>>) -> Result<bool, Complaint> {
     let mut complaint = None;
     for result in results {
         match result {
             Ok(true) => return Ok(true),
             Ok(false) => {}
+            Err(_) if matches!(complaint, Some(Complaint::Untold(_))) => {}
             Err(why) => complaint = Some(why),
         }
     }
     complaint.map_or(Ok(false), Err)
 }
 
-/// Whether all hold, as far as the first that does not.
-fn all(results: impl Iterator<Item = Result<bool, String>>) -> Result<bool, String> {
+/// Whether all hold, as far as the first that does not; that nobody can tell of one counts only where no other says no.
+fn all(results: impl Iterator<Item = Result<bool, Complaint>>) -> Result<bool, Complaint> {
+    let mut untold = None;
     for result in results {
-        if !result? {
-            return Ok(false);
+        match result {
+            Ok(true) => {}
+            Err(why @ Complaint::Untold(_)) => untold = Some(why),
+            no => return no,
         }
     }
-    Ok(true)
+    untold.map_or(Ok(true), Err)
 }
 
 fn length(value: &Json) -> Result<usize, String> {
@@ -138,20 +150,35 @@ fn no_mapping(value: &Json) -> String {
     format!("{} has no keys", noun(value))
 }
 
-/// How many of `wanted` can have an element of their own at most: a maximum matching by augmenting paths, since
-/// taking the first element that fits may take it from one that no other element fits.
-fn paired(wanted: &[Want], items: &[Json]) -> usize {
-    let fits: Vec<Vec<usize>> = wanted
-        .iter()
-        .map(|wanted| {
-            let fitting = items.iter().enumerate();
-            fitting.filter(|(_, item)| wanted.holds(item) == Ok(true)).map(|(n, _)| n).collect()
-        })
-        .collect();
-    let mut owner: Vec<Option<usize>> = vec![None; items.len()];
+/// Whether each of `wanted` can have an element of its own. It cannot be told where it hangs on what nobody can tell.
+fn paired(wanted: &[Want], items: &[Json]) -> Result<bool, Complaint> {
+    let said: Vec<Vec<_>> =
+        wanted.iter().map(|want| items.iter().map(|item| want.holds(item)).collect()).collect();
+    let all_have_one = |fits: fn(&Result<bool, Complaint>) -> bool| {
+        let fits = said.iter().map(|said| (0..items.len()).filter(|at| fits(&said[*at])).collect());
+        most_paired(&fits.collect::<Vec<_>>(), items.len()) == wanted.len()
+    };
+    if all_have_one(|said| *said == Ok(true)) {
+        return Ok(true);
+    }
+    if all_have_one(|said| matches!(said, Ok(true) | Err(Complaint::Untold(_)))) {
+        let untold = said.iter().flatten().find_map(|said| match said {
+            Err(why @ Complaint::Untold(_)) => Some(why.clone()),
+            _ => None,
+        });
+        return untold.map_or(Ok(false), Err);
+    }
+    Ok(false)
+}
+
+/// How many can have an element of their own at most, of whom `fits` says which of `items` elements fit each: a
+/// maximum matching by augmenting paths, since taking the first element that fits may take it from one that no other
+/// element fits.
+fn most_paired(fits: &[Vec<usize>], items: usize) -> usize {
+    let mut owner: Vec<Option<usize>> = vec![None; items];
     let place = |start: usize, owner: &mut Vec<Option<usize>>| {
         // Breadth first: which wanted one came to each element first.
-        let mut came_from: Vec<Option<usize>> = vec![None; items.len()];
+        let mut came_from: Vec<Option<usize>> = vec![None; items];
         let mut queue = std::collections::VecDeque::from([start]);
         while let Some(one) = queue.pop_front() {
             for &item in &fits[one] {
@@ -177,5 +204,5 @@ fn paired(wanted: &[Want], items: &[Json]) -> usize {
         }
         false
     };
-    (0..wanted.len()).filter(|start| place(*start, &mut owner)).count()
+    (0..fits.len()).filter(|start| place(*start, &mut owner)).count()
 }

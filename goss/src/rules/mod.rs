@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::SystemTime;
 
-use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan as _};
 use nodekiln_words::{Failure, Result, ResultExt};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -91,6 +91,8 @@ pub struct Waiver {
     pub provider: Option<String>,
     /// The one image, by the recipe's name, for which it holds; `None` for all.
     pub image: Option<String>,
+    /// What a finding of the rule has to say for the waiver to be for it, or a path in it; `None` for whatever is found.
+    pub finding: Option<String>,
     /// Where it stands.
     pub place: Place,
 }
@@ -109,6 +111,9 @@ impl Day {
         Ok(Self(TimeZone::UTC.to_datetime(moment).date()))
     }
 }
+
+/// Years ahead that a waiver may hold; what is to be longer is not for a time.
+const MOST_YEARS: i64 = 2;
 
 impl FromStr for Day {
     type Err = String;
@@ -145,6 +150,28 @@ impl Waiver {
     #[must_use]
     pub fn expired(&self, today: Day) -> bool {
         today > self.until
+    }
+
+    /// Whether it is to hold for longer than two years from `today` on, which no waiver may.
+    #[must_use]
+    pub fn too_long(&self, today: Day) -> bool {
+        self.until.0 > today.0.saturating_add(MOST_YEARS.years())
+    }
+
+    /// Whether it is for `finding`: one that has its text in it, or its path, and not as a part of another path.
+    #[must_use]
+    pub fn is_for(&self, finding: &str) -> bool {
+        let Some(wanted) = &self.finding else { return true };
+        if !wanted.starts_with('/') {
+            return finding.contains(wanted.as_str());
+        }
+        let goes_on = |c: char| c.is_alphanumeric() || "/._-+@~%".contains(c);
+        finding.match_indices(wanted.as_str()).any(|(at, _)| {
+            let (before, behind) = (&finding[..at], &finding[at + wanted.len()..]);
+            // A dot that ends a sentence ends the path too.
+            let behind = behind.trim_start_matches('.');
+            !before.ends_with(goes_on) && !behind.starts_with(goes_on)
+        })
     }
 
     /// Whether it is meant for an image of this name made for this provider; it may still have expired.

@@ -12,7 +12,7 @@ use super::{Rule, Rules, Severity, Tier, Waiver};
 
 const TOP: &[&str] = &["rules", "waivers"];
 const RULE: &[&str] = &["id", "title", "severity", "why", "remedy", "tier", "check"];
-const WAIVER: &[&str] = &["rule", "reason", "until", "provider", "image"];
+const WAIVER: &[&str] = &["rule", "reason", "until", "provider", "image", "finding"];
 
 /// The rules of a file; all that is wrong with it where anything is.
 pub(super) fn rules(root: &Node) -> Result<Rules, Problems> {
@@ -144,6 +144,10 @@ impl Reader {
             let message = format!("a {} needs a running machine", resource.kind_name);
             self.wrong(&resource.place, message, "give the rule `tier: boot`");
         }
+        if tier == Some(Tier::Static) && resource.wants("enabled") && resource.wants("running") {
+            let message = "`running` needs a running machine";
+            self.wrong(&resource.place, message, "give the rule `tier: boot`, or take it out");
+        }
         if resource.skip {
             let message =
                 format!("the {} is skipped, so the rule says nothing", resource.kind_name);
@@ -154,7 +158,7 @@ impl Reader {
             );
         }
         if let Some(reason) = resource.unsupported() {
-            self.wrong(&resource.place, reason, "use another matcher");
+            self.wrong(&resource.place, reason, "use another path or matcher");
         }
         resource
     }
@@ -176,6 +180,7 @@ impl Reader {
             until: until?,
             provider: self.text(node, "provider"),
             image: self.text(node, "image"),
+            finding: self.text(node, "finding"),
             place: node.place.clone(),
         })
     }

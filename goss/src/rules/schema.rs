@@ -62,6 +62,9 @@ struct Waiver {
     provider: Option<String>,
     /// The one image, by the recipe's name, for which it holds.
     image: Option<String>,
+    /// What a finding has in it for which it holds, or a path in it; any other finding still fails the rule.
+    #[schemars(length(min = 1))]
+    finding: Option<String>,
 }
 
 /// The schema (JSON Schema, draft 2020-12).

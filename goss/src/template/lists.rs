@@ -1,11 +1,11 @@
-//! Functions on lists and mappings, and those that choose between values.
+//! Functions on lists, and those that choose between values.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gotmpl::Value;
 
 use super::functions::{ANY, Entry, count, text, whole};
+use super::mappings::mapping;
 
 /// The table; arguments come in sprig's order.
 pub(super) static FUNCTIONS: &[Entry] = &[
@@ -15,6 +15,37 @@ pub(super) static FUNCTIONS: &[Entry] = &[
     Entry("first", 1, 1, |a| Ok(items(&a[0])?.first().cloned().unwrap_or(Value::Nil))),
     Entry("last", 1, 1, |a| Ok(items(&a[0])?.last().cloned().unwrap_or(Value::Nil))),
     Entry("rest", 1, 1, |a| Ok(list(items(&a[0])?.iter().skip(1).cloned()))),
+    Entry("initial", 1, 1, |a| {
+        let all = items(&a[0])?;
+        Ok(list(all[..all.len().saturating_sub(1)].iter().cloned()))
+    }),
+    Entry("reverse", 1, 1, |a| Ok(list(items(&a[0])?.iter().rev().cloned()))),
+    Entry("prepend", 2, 2, |a| {
+        Ok(list([a[1].clone()].into_iter().chain(items(&a[0])?.iter().cloned())))
+    }),
+    Entry("compact", 1, 1, |a| {
+        Ok(list(items(&a[0])?.iter().filter(|item| item.is_truthy()).cloned()))
+    }),
+    Entry("without", 1, ANY, |a| {
+        Ok(list(items(&a[0])?.iter().filter(|item| !a[1..].contains(item)).cloned()))
+    }),
+    Entry("chunk", 2, 2, |a| match count(&a[0])? {
+        0 => Err("a part has at least one element".to_owned()),
+        size => Ok(list(items(&a[1])?.chunks(size).map(|part| list(part.iter().cloned())))),
+    }),
+    Entry("any", 0, ANY, |a| Ok(Value::Bool(a.iter().any(Value::is_truthy)))),
+    Entry("all", 0, ANY, |a| Ok(Value::Bool(a.iter().all(Value::is_truthy)))),
+    Entry("toStrings", 1, 1, |a| {
+        let all = match &a[0] {
+            Value::List(items) => items,
+            one => std::slice::from_ref(one),
+        };
+        Ok(list(
+            all.iter()
+                .filter(|item| !matches!(item, Value::Nil))
+                .map(|item| text(item.to_string())),
+        ))
+    }),
     Entry("append", 2, 2, |a| Ok(list(items(&a[0])?.iter().cloned().chain([a[1].clone()])))),
     Entry("concat", 0, ANY, |a| {
         let all: Result<Vec<&[Value]>, String> = a.iter().map(items).collect();
@@ -59,26 +90,21 @@ pub(super) static FUNCTIONS: &[Entry] = &[
     Entry("split", 2, 2, |a| {
         let (by, whole) = (a[0].to_string(), a[1].to_string());
         let named = pieces(&whole, &by);
-        let named = named.iter().enumerate().map(|(n, piece)| (format!("_{n}"), text(piece)));
-        Ok(mapping(named))
+        Ok(numbered(&named))
     }),
-    Entry("dict", 0, ANY, |a| {
-        let pairs = a
-            .chunks(2)
-            .map(|pair| (pair[0].to_string(), pair.get(1).cloned().unwrap_or_else(|| text(""))));
-        Ok(mapping(pairs))
+    Entry("splitn", 3, 3, |a| {
+        let (by, most, whole) = (a[0].to_string(), whole(&a[1])?, a[2].to_string());
+        let mut parts = pieces(&whole, &by);
+        if let Ok(most) = usize::try_from(most) {
+            // The last of so many has the rest.
+            let rest = parts.get(most.saturating_sub(1)..).unwrap_or_default().join(&by);
+            if parts.len() > most {
+                parts.truncate(most);
+                parts.iter_mut().last().into_iter().for_each(|last| last.clone_from(&rest));
+            }
+        }
+        Ok(numbered(&parts))
     }),
-    Entry("get", 2, 2, |a| {
-        Ok(entries(&a[0])?.get(a[1].to_string().as_str()).cloned().unwrap_or_else(|| text("")))
-    }),
-    Entry("hasKey", 2, 2, |a| {
-        Ok(Value::Bool(entries(&a[0])?.contains_key(a[1].to_string().as_str())))
-    }),
-    Entry("keys", 1, ANY, |a| {
-        let all: Result<Vec<_>, String> = a.iter().map(entries).collect();
-        Ok(list(all?.iter().flat_map(|one| one.keys()).map(text)))
-    }),
-    Entry("values", 1, 1, |a| Ok(list(entries(&a[0])?.values().cloned()))),
     Entry("default", 1, 2, |a| {
         Ok(a.get(1).filter(|given| given.is_truthy()).unwrap_or(&a[0]).clone())
     }),
@@ -93,8 +119,10 @@ fn list(items: impl Iterator<Item = Value>) -> Value {
     Value::List(items.collect())
 }
 
-fn mapping(pairs: impl Iterator<Item = (String, Value)>) -> Value {
-    Value::Map(Arc::new(pairs.map(|(key, value)| (Arc::from(key), value)).collect()))
+/// The parts by names: `_0`, `_1` and on.
+fn numbered(parts: &[String]) -> Value {
+    let named = parts.iter().enumerate();
+    mapping(named.map(|(number, part)| (Arc::from(format!("_{number}")), text(part))))
 }
 
 fn number(number: usize) -> Value {
@@ -106,13 +134,6 @@ fn items(value: &Value) -> Result<&[Value], String> {
         Value::List(items) => Ok(items),
         Value::Nil => Ok(&[]),
         other => Err(format!("{} is no list", other.type_name())),
-    }
-}
-
-fn entries(value: &Value) -> Result<&BTreeMap<Arc<str>, Value>, String> {
-    match value {
-        Value::Map(entries) => Ok(entries),
-        other => Err(format!("{} is no mapping", other.type_name())),
     }
 }
 

@@ -4,10 +4,17 @@
 //! of the template each line of the text comes from, and where an action failed. Templates are rendered on this
 //! machine, not in the guest, so neither its environment nor its files are in them unless asked for.
 
+mod changes;
+mod clock;
 mod convert;
+mod expressions;
 mod functions;
 mod lists;
 mod locate;
+mod mappings;
+mod numbers;
+#[cfg(test)]
+mod sprig;
 mod texts;
 
 use std::collections::BTreeMap;
@@ -63,6 +70,7 @@ pub(crate) fn render(
         .map_err(|error| no_template(source, file, &error))?;
     for tree in std::iter::once(&mut main).chain(defined.iter_mut().map(|one| &mut one.body)) {
         mark_lines(tree, source);
+        changes::spread(tree);
     }
     let mut template = Template::new(file)
         .missing_key(MissingKey::Error)

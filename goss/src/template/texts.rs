@@ -1,13 +1,11 @@
-//! Functions on texts, numbers and versions.
+//! Functions on texts and paths.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gotmpl::Value;
+use nodekiln_words::Sha256;
 
-use super::convert::to_json;
 use super::functions::{ANY, Entry, count, text, whole};
-use crate::pattern;
-use crate::version::{Constraint, Rules, version};
 
 /// The table; arguments come in sprig's order, so that the text worked on is the last and can be piped.
 pub(super) static FUNCTIONS: &[Entry] = &[
@@ -17,10 +15,8 @@ pub(super) static FUNCTIONS: &[Entry] = &[
     Entry("upper", 1, 1, |a| Ok(text(a[0].to_string().to_uppercase()))),
     Entry("title", 1, 1, |a| Ok(text(title(&a[0].to_string())))),
     Entry("trim", 1, 1, |a| Ok(text(a[0].to_string().trim()))),
-    Entry("trimAll", 2, 2, |a| {
-        let cut = a[0].to_string();
-        Ok(text(a[1].to_string().trim_matches(|c| cut.contains(c))))
-    }),
+    Entry("trimAll", 2, 2, trim_all),
+    Entry("trimall", 2, 2, trim_all),
     Entry("trimPrefix", 2, 2, |a| {
         let (cut, whole) = (a[0].to_string(), a[1].to_string());
         Ok(text(whole.strip_prefix(&cut).unwrap_or(&whole)))
@@ -56,68 +52,67 @@ pub(super) static FUNCTIONS: &[Entry] = &[
     }),
     Entry("quote", 0, ANY, |a| Ok(text(each(a, |text| format!("{text:?}"))))),
     Entry("squote", 0, ANY, |a| Ok(text(each(a, |text| format!("'{text}'"))))),
+    Entry("cat", 0, ANY, |a| Ok(text(each(a, str::to_owned)))),
+    Entry("plural", 3, 3, |a| Ok(a[usize::from(whole(&a[2])? != 1)].clone())),
+    Entry("swapcase", 1, 1, |a| {
+        let swapped = a[0].to_string();
+        let swapped = swapped.chars().map(|c| match c.is_uppercase() {
+            true => c.to_lowercase().collect::<String>(),
+            false => c.to_uppercase().collect(),
+        });
+        Ok(text(swapped.collect::<String>()))
+    }),
+    Entry("sha256sum", 1, 1, |a| {
+        let digest = Sha256::of(a[0].to_string()).to_string();
+        Ok(text(digest.rsplit(':').next().unwrap_or_default()))
+    }),
+    Entry("base", 1, 1, |a| Ok(text(base(&a[0].to_string())))),
+    Entry("dir", 1, 1, |a| Ok(text(folder(&a[0].to_string())))),
+    Entry("ext", 1, 1, |a| {
+        let path = a[0].to_string();
+        let name = path.rsplit('/').next().unwrap_or_default();
+        Ok(text(name.rfind('.').map_or("", |dot| &name[dot..])))
+    }),
     Entry("toString", 1, 1, |a| Ok(text(a[0].to_string()))),
-    Entry("toJson", 1, 1, |a| Ok(text(to_json(&a[0]).to_string()))),
     Entry("b64enc", 1, 1, |a| Ok(text(STANDARD.encode(a[0].to_string())))),
     Entry("b64dec", 1, 1, |a| {
         let bytes = STANDARD.decode(a[0].to_string()).map_err(|error| error.to_string())?;
         Ok(text(String::from_utf8_lossy(&bytes)))
     }),
-    Entry("regexMatch", 2, 2, |a| Ok(Value::Bool(expression(a)?.is_match(&a[1].to_string())))),
-    Entry("regexFind", 2, 2, |a| {
-        let whole = a[1].to_string();
-        Ok(text(expression(a)?.find(&whole).map_or("", |found| found.as_str())))
-    }),
-    Entry("regexReplaceAll", 3, 3, |a| {
-        let (whole, by) = (a[1].to_string(), a[2].to_string());
-        Ok(text(expression(a)?.replace_all(&whole, by.as_str())))
-    }),
-    Entry("findStringSubmatch", 2, 2, submatch),
-    Entry("semverCompare", 2, 2, |a| {
-        let constraint = Constraint::read(&a[0].to_string(), Rules::Masterminds)?;
-        Ok(Value::Bool(constraint.holds(&version(&a[1].to_string(), Rules::Masterminds)?)))
-    }),
-    Entry("int", 1, 1, |a| Ok(Value::Int(whole(&a[0]).unwrap_or(0)))),
-    Entry("int64", 1, 1, |a| Ok(Value::Int(whole(&a[0]).unwrap_or(0)))),
-    Entry("atoi", 1, 1, |a| Ok(Value::Int(whole(&a[0]).unwrap_or(0)))),
-    Entry("add", 1, ANY, |a| folded(a, i64::checked_add)),
-    Entry("mul", 1, ANY, |a| folded(a, i64::checked_mul)),
-    Entry("max", 1, ANY, |a| folded(a, |one, other| Some(one.max(other)))),
-    Entry("min", 1, ANY, |a| folded(a, |one, other| Some(one.min(other)))),
-    Entry("add1", 1, 1, |a| folded(&[a[0].clone(), Value::Int(1)], i64::checked_add)),
-    Entry("sub", 2, 2, |a| folded(a, i64::checked_sub)),
-    Entry("div", 2, 2, |a| folded(a, i64::checked_div)),
-    Entry("mod", 2, 2, |a| folded(a, i64::checked_rem)),
     Entry("fail", 1, 1, |a| Err(a[0].to_string())),
 ];
 
-fn expression(arguments: &[Value]) -> Result<regex::Regex, String> {
-    pattern::compile(&arguments[0].to_string())
+fn trim_all(a: &[Value]) -> Result<Value, String> {
+    let cut = a[0].to_string();
+    Ok(text(a[1].to_string().trim_matches(|c| cut.contains(c))))
 }
 
-/// What the groups of an expression caught: by name where they have names, else by number.
-fn submatch(arguments: &[Value]) -> Result<Value, String> {
-    let expression = expression(arguments)?;
-    let whole = arguments[1].to_string();
-    let Some(found) = expression.captures(&whole) else {
-        return Ok(Value::Map(std::sync::Arc::default()));
-    };
-    let named = expression.capture_names().any(|name| name.is_some());
-    let groups = expression.capture_names().enumerate().filter_map(|(number, name)| {
-        let key = if named { name?.to_owned() } else { number.to_string() };
-        let caught = found.get(number).map_or("", |group| group.as_str());
-        Some((std::sync::Arc::from(key), text(caught)))
-    });
-    Ok(Value::Map(std::sync::Arc::new(groups.collect())))
+/// The last part of a path, as Go's package path has it.
+fn base(path: &str) -> String {
+    match path.trim_end_matches('/') {
+        "" if path.is_empty() => ".".to_owned(),
+        "" => "/".to_owned(),
+        path => path.rsplit('/').next().unwrap_or(path).to_owned(),
+    }
 }
 
-fn folded(arguments: &[Value], step: impl Fn(i64, i64) -> Option<i64>) -> Result<Value, String> {
-    let mut numbers = arguments.iter().map(whole);
-    let first = numbers.next().unwrap_or(Ok(0))?;
-    let result = numbers.try_fold(first, |sum, number| {
-        step(sum, number?).ok_or_else(|| "the result is no 64-bit number".to_owned())
-    });
-    result.map(Value::Int)
+/// What stands before the last `/`, without detours, as Go's package path has it.
+fn folder(path: &str) -> String {
+    let before = path.rfind('/').map_or("", |at| &path[..=at]);
+    let mut parts: Vec<&str> = Vec::new();
+    for part in before.split('/') {
+        match (part, parts.last()) {
+            ("" | ".", _) => {}
+            ("..", Some(last)) if *last != ".." => drop(parts.pop()),
+            ("..", None) if before.starts_with('/') => {}
+            _ => parts.push(part),
+        }
+    }
+    match (before.starts_with('/'), parts.is_empty()) {
+        (true, _) => format!("/{}", parts.join("/")),
+        (false, true) => ".".to_owned(),
+        (false, false) => parts.join("/"),
+    }
 }
 
 fn each(arguments: &[Value], write: impl Fn(&str) -> String) -> String {

@@ -79,6 +79,8 @@ impl Target for Fake {
             size: bytes.len() as u64,
             owner: "root".into(),
             group: "adm".into(),
+            uid: 0,
+            gid: 4,
             link: (*kind == FileKind::Symlink).then(|| String::from_utf8(bytes.clone()).unwrap()),
         }))
     }

@@ -1,10 +1,11 @@
 //! The scripts, run by this machine's shell, against what is really there.
 
-use std::io::Write as _;
-use std::net::TcpListener;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Command as Process, Stdio};
+use std::thread::JoinHandle;
 
 use nodekiln_goss::guest::{Answer, Answers, Ask, Question, plan};
 use nodekiln_goss::{Known, Target, Unknown, Verdict, judge};
@@ -72,7 +73,7 @@ fn files_are_as_they_are() {
          socket: {{path: {socket}, exists: true, filetype: socket}}\n  \
          gone: {{path: {gone}, exists: false}}\n  \
          folder: {{path: {folder}, exists: true, filetype: directory, contents: [x]}}\n  \
-         /dev/null: {{exists: true, filetype: character-device, owner: root, group: root, mode: '0666'}}\n",
+         /dev/null: {{exists: true, filetype: character-device, owner: root, uid: 0, group: root, gid: 0, mode: '0666'}}\n",
         odd = path(odd),
         dangling = path("-dangling"),
         link = path("link"),
@@ -87,7 +88,7 @@ file link: exists=pass filetype=pass contents=pass sha256=pass
 file socket: exists=pass filetype=pass
 file gone: exists=pass
 file folder: exists=pass filetype=pass contents=fail
-file /dev/null: exists=pass mode=pass owner=pass group=pass filetype=pass
+file /dev/null: exists=pass mode=pass owner=pass uid=pass group=pass gid=pass filetype=pass
 ";
     assert_eq!(judged(&text), expected, "as user {}", owner(folder.path()));
     drop(socket);
@@ -244,7 +245,7 @@ fn what_the_guest_lacks_is_the_reason_of_a_skip() {
     );
     assert_eq!(
         missing("http: {http://x/: {status: 200}}\n"),
-        Unknown::not_here("in the guest curl is missing")
+        Unknown::not_here("in the guest neither curl nor Python is there")
     );
     let answer = with_programs(&asks[1], &[]);
     let Question::Digest(path, algorithm) = &asks[1].question else { panic!("{asks:?}") };
@@ -266,12 +267,8 @@ fn units_are_what_systemctl_says() {
     assert_eq!(answers.enabled("--version"), Ok(true));
 }
 
-#[test]
-fn curl_asks_a_server_and_its_answer_is_read() {
-    if !Path::new("/usr/bin/curl").exists() {
-        // Without curl the reading of its answers is tested beside the code.
-        return;
-    }
+/// A server that answers two requests, the first with a redirect: its address, and what it was asked.
+fn server() -> (SocketAddr, JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let server = std::thread::spawn(move || {
@@ -281,34 +278,107 @@ fn curl_asks_a_server_and_its_answer_is_read() {
             "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nContent-Length: 6\r\nConnection: close\r\n\r\nhello\n",
         ] {
             let (mut stream, _) = listener.accept().unwrap();
-            let mut request = String::new();
-            let mut lines =
-                std::io::BufRead::lines(std::io::BufReader::new(stream.try_clone().unwrap()));
-            while let Some(Ok(line)) =
-                lines.next().filter(|line| line.as_ref().is_ok_and(|line| !line.is_empty()))
-            {
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let (mut request, mut body) = (String::new(), 0);
+            loop {
+                let mut line = String::new();
+                reader.read_line(&mut line).unwrap();
+                let line = line.trim_end();
+                if line.is_empty() {
+                    break;
+                }
+                if let Some(length) = line.strip_prefix("Content-Length: ") {
+                    body = length.parse().unwrap();
+                }
                 request.push_str(&format!("{line}\n"));
             }
+            reader.read_exact(&mut vec![0; body]).unwrap();
             stream.write_all(answer.as_bytes()).unwrap();
             requests.push(request);
         }
         requests
     });
-    let text = format!(
+    (address, server)
+}
+
+fn page(address: SocketAddr) -> String {
+    format!(
         "http:\n  page: {{url: 'http://{address}/a', status: 200, headers: ['Content-Type: text/plain'], body: [hello, '!no'],\n    \
          username: me, password: 'pass word', request-headers: ['X-A: \"1\"']}}\n"
-    );
-    assert_eq!(judged(&text), "http page: status=pass headers=pass body=pass\n");
-    let requests = server.join().unwrap();
+    )
+}
+
+fn were_as_wanted(requests: &[String]) {
     assert!(
         requests[0].starts_with("GET /a ") && requests[0].contains("X-A: \"1\"\n"),
         "{requests:?}"
     );
     assert!(requests[0].contains("Authorization: Basic bWU6cGFzcyB3b3Jk\n"), "{requests:?}");
     assert!(requests[1].starts_with("GET /b "), "{requests:?}");
+}
+
+#[test]
+fn curl_asks_a_server_and_its_answer_is_read() {
+    if !Path::new("/usr/bin/curl").exists() {
+        // Without curl the reading of its answers is tested beside the code.
+        return;
+    }
+    let (address, server) = server();
+    let text = page(address);
+    assert_eq!(judged(&text), "http page: status=pass headers=pass body=pass\n");
+    were_as_wanted(&server.join().unwrap());
     let (suite, answers) = asked(&text);
     let failed = judge(&suite.resources[0], &answers).result().unwrap_err();
     assert!(failed.to_string().contains("curl: "), "nobody listens any more: {failed}");
+}
+
+/// Asks with no curl on the PATH and this machine's Python.
+fn by_python(text: &str) -> (nodekiln_goss::file::Suite, Answers) {
+    let ask = only(text);
+    let answer = with_programs(&ask, &[("python3", "exec /usr/bin/python3 \"$@\"")]);
+    (suite(text).unwrap(), answered(&ask, answer))
+}
+
+#[test]
+fn python_asks_a_server_where_there_is_no_curl() {
+    let (address, server) = server();
+    let text = page(address);
+    let (suite, answers) = by_python(&text);
+    assert_eq!(lines(&suite, &answers), "http page: status=pass headers=pass body=pass\n");
+    were_as_wanted(&server.join().unwrap());
+    let (suite, answers) = by_python(&text);
+    let failed = judge(&suite.resources[0], &answers).result().unwrap_err();
+    assert!(failed.to_string().contains("ConnectionRefusedError"), "{failed}");
+}
+
+#[test]
+fn python_takes_a_redirect_for_the_answer_sends_a_body_and_gives_up_in_time() {
+    let (address, asked) = server();
+    let text = format!(
+        "http: {{'http://{address}/a?b=c d': {{status: 302, no-follow-redirects: true, method: PUT, request-body: 'ä',\
+         request-headers: ['Host: example.org', 'User-Agent:']}}}}\n"
+    );
+    let (suite, answers) = by_python(&text);
+    assert_eq!(lines(&suite, &answers).rsplit(' ').next(), Some("status=pass\n"));
+    let head = format!("http: {{'{address}/': {{status: 200, method: HEAD}}}}\n");
+    let (suite, answers) = by_python(&head);
+    assert_eq!(lines(&suite, &answers).rsplit(' ').next(), Some("status=pass\n"));
+    let requests = asked.join().unwrap();
+    assert!(
+        requests[0].starts_with("PUT /a?b=c%20d HTTP/1.1\n")
+            && requests[0].contains("Host: example.org\n"),
+        "{requests:?}"
+    );
+    assert!(requests[0].contains("Content-Length: 2\n"), "{requests:?}");
+    assert!(!requests[0].contains("User-Agent") && !requests[0].contains("Content-Type"));
+    assert!(requests[1].starts_with("HEAD / "), "{requests:?}");
+    // Somebody takes the call and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let (suite, answers) =
+        by_python(&format!("http: {{'http://{address}': {{status: 200, timeout: 300}}}}\n"));
+    let late = judge(&suite.resources[0], &answers).result().unwrap_err();
+    assert!(late.to_string().contains("took longer"), "{late}");
 }
 
 #[test]

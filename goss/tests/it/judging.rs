@@ -51,7 +51,7 @@ fn machine() -> Fake {
 fn every_attribute_of_every_kind() {
     let text = r#"
 file:
-  /etc/passwd: {exists: true, mode: "0644", owner: root, group: adm, filetype: file, size: 18, contents: ["/^root:/", "!toor"], sha256: x}
+  /etc/passwd: {exists: true, mode: "0644", owner: root, uid: 0, group: adm, gid: 4, filetype: file, size: 18, contents: ["/^root:/", "!toor"], sha256: x}
   mta: {path: /etc/mta, exists: true, linked-to: /usr/sbin/sendmail, filetype: symlink}
   /tmp: {exists: true, mode: "1777", filetype: directory}
 package:
@@ -80,7 +80,7 @@ matching:
   same: {content: {a: 1}, matches: {have-key: a}}
 "#;
     let expected = "\
-file /etc/passwd: exists=pass mode=pass owner=pass group=pass filetype=pass contents=pass size=pass sha256=skip
+file /etc/passwd: exists=pass mode=pass owner=pass uid=pass group=pass gid=pass filetype=pass contents=pass size=pass sha256=skip
 file mta: exists=pass linked-to=pass filetype=pass
 file /tmp: exists=pass mode=pass filetype=pass
 package kubelet: installed=pass versions=pass

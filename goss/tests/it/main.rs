@@ -9,6 +9,7 @@
 )]
 
 mod documentation;
+mod expressions;
 mod fake;
 mod files;
 mod guest;

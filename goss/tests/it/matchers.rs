@@ -1,7 +1,7 @@
 //! Every matcher, on values that it takes, does not take and cannot be asked of. The outcomes are those that goss's
 //! manual tells of, and where it is silent those of goss 0.4's matchers.
 
-use nodekiln_goss::{Dialect, Mismatch, Verdict, judge};
+use nodekiln_goss::{Dialect, Mismatch, Open, Verdict, judge};
 
 use crate::fake::{Nothing, failure, suite_of};
 
@@ -176,10 +176,41 @@ fn the_older_dialect_lets_an_element_stand_for_several() {
 
 #[test]
 fn what_is_not_supported_is_skipped_with_the_reason() {
-    match verdict("'{}'", "{gjson: {'list.#(a==1)': 1}}", Dialect::Goss04) {
-        Verdict::Skipped { reason, open: true } => assert!(reason.contains("queries"), "{reason}"),
-        other => panic!("{other:?}"),
+    for matches in [
+        "{gjson: {'list.#(a==1)': 1}}",
+        "{gjson: {n: 7, 'list.#(a==1)': 1}}",
+        "{not: {gjson: {'list.#(a==1)': 1}}}",
+        "{and: [{gjson: {'list.#(a==1)': 1}}, {have-len: 20}]}",
+        "{or: [{gjson: {'list.#(a==1)': 1}}, {have-len: 1}]}",
+        "{contain-elements: [{gjson: {'list.#(a==1)': 1}}]}",
+        "{contain-element: {gjson: {'list.#(a==1)': 1}}}",
+    ] {
+        match verdict(QUERIED, matches, Dialect::Goss04) {
+            Verdict::Skipped { reason, open: Open::Everywhere } => {
+                assert!(reason.contains("queries"), "{reason}");
+            }
+            other => panic!("{matches}: {other:?}"),
+        }
     }
+}
+
+const QUERIED: &str = r#"'{"list": [], "n": 7}'"#;
+
+#[test]
+fn what_can_be_told_wrong_is_told_beside_what_is_not_supported() {
+    for (content, matches) in [
+        (QUERIED, "{gjson: {'list.#(a==1)': 1, n: 8}}"),
+        (QUERIED, "{gjson: {'gone.#(a==1)': 1}}"),
+        (QUERIED, "{and: [{gjson: {'list.#(a==1)': 1}}, {have-len: 1}]}"),
+        (QUERIED, "{contain-elements: [{gjson: {'list.#(a==1)': 1}}, {have-prefix: x}]}"),
+        (QUERIED, "{consist-of: [{gjson: {'list.#(a==1)': 1}}, {have-prefix: '{'}]}"),
+        ("no JSON", "{gjson: {'list.#(a==1)': 1}}"),
+    ] {
+        let said = verdict(content, matches, Dialect::Goss04);
+        assert!(matches!(said, Verdict::Fail(_)), "{matches}: {said:?}");
+    }
+    let either = "{or: [{gjson: {'list.#(a==1)': 1}}, {have-len: 20}]}";
+    assert_eq!(verdict(QUERIED, either, Dialect::Goss04), Verdict::Pass);
 }
 
 #[test]

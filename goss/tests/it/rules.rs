@@ -139,6 +139,9 @@ fn checks_are_typed() {
     let fixed = with_check("{command: {a: {exit-status: 0}}}")
         .replace("  check", "  tier: static\n  check");
     assert!(problems(&fixed).contains("a command needs a running machine"), "{}", problems(&fixed));
+    let fixed = with_check("{service: {a: {enabled: true, running: true}}}")
+        .replace("  check", "  tier: static\n  check");
+    assert!(problems(&fixed).contains("`running` needs a running machine"), "{}", problems(&fixed));
 }
 
 #[test]
@@ -219,4 +222,35 @@ fn the_schema_and_the_reader_agree() {
         let empty = value == serde_json::json!({});
         assert_eq!(schema.is_valid(&value), expected || empty, "{value}");
     }
+}
+
+#[test]
+fn a_waiver_for_a_path_is_not_for_one_that_it_is_a_part_of() {
+    let waiver = |finding: &str| {
+        let text = format!(
+            "waivers:\n- {{rule: suid-list, finding: '{finding}', reason: x, until: 2027-01-31}}\n"
+        );
+        rules::of_text("n", &text).unwrap().waivers.remove(0)
+    };
+    let path = waiver("/opt/a");
+    for finding in [
+        "/opt/a runs as root",
+        "found /opt/a: 4755",
+        "`/opt/a`",
+        "there is /opt/a.",
+        "/opt/b, /opt/a",
+    ] {
+        assert!(path.is_for(finding), "{finding}");
+    }
+    for finding in
+        ["/opt/ab runs", "/opt/a/b runs", "/srv/opt/a runs", "/opt/a.sh", "/opt/a-1", "opt/a", ""]
+    {
+        assert!(!path.is_for(finding), "{finding}");
+    }
+    let text = waiver("zram");
+    assert!(text.is_for("swap on zram0") && !text.is_for("swap on sda2"));
+    let all = rules::of_text("n", "waivers:\n- {rule: a, reason: x, until: 2027-01-31}\n").unwrap();
+    assert!(all.waivers[0].is_for("anything"));
+    let empty = "waivers:\n- {rule: a, finding: '', reason: x, until: 2027-01-31}\n";
+    assert!(rules::of_text("n", empty).unwrap_err().to_string().contains("`finding` is empty"));
 }

@@ -1,9 +1,11 @@
 //! What a rule found in a tree: what is wrong, and what cannot be told.
 
-use crate::rules::Verdict;
+use crate::rules::{SEPARATOR, Verdict};
 
-/// Most findings that a verdict spells out; the others are counted.
+/// Most findings that a text spells out where they are not what is wrong; the others are counted.
 const MOST_TOLD: usize = 4;
+/// The same of what is wrong: as many as a waiver could be for, few enough for a report.
+const MOST_WRONG: usize = 200;
 
 /// What a rule found.
 #[derive(Debug, Default)]
@@ -32,10 +34,10 @@ impl Findings {
     /// All of them, the worst alone; `sound` is what was seen where there are none.
     pub(super) fn verdict(self, sound: impl Into<String>) -> Verdict {
         if !self.wrong.is_empty() {
-            return Verdict::Fail(some(&self.wrong));
+            return Verdict::Fail(each(&self.wrong));
         }
         if !self.worth_telling.is_empty() {
-            return Verdict::Warn(some(&self.worth_telling));
+            return Verdict::Warn(each(&self.worth_telling));
         }
         match self.unknown.is_empty() {
             true => Verdict::Pass(sound.into()),
@@ -44,16 +46,25 @@ impl Findings {
     }
 }
 
-/// Pass with what was `seen` where nothing is wrong, else fail with the first few.
+/// Pass with what was `seen` where nothing is wrong, else fail with all of it.
 pub(super) fn verdict(wrong: &[String], seen: impl Into<String>) -> Verdict {
-    if wrong.is_empty() { Verdict::Pass(seen.into()) } else { Verdict::Fail(some(wrong)) }
+    if wrong.is_empty() { Verdict::Pass(seen.into()) } else { Verdict::Fail(each(wrong)) }
+}
+
+/// All that is wrong, so that each is seen by waivers; reports for people cut it.
+pub(super) fn each(all: &[String]) -> String {
+    listed(all, MOST_WRONG)
 }
 
 /// The first few of `all`, and how many there are besides.
 pub(super) fn some(all: &[String]) -> String {
-    let mut told = all[..all.len().min(MOST_TOLD)].join("; ");
-    if all.len() > MOST_TOLD {
-        told.push_str(&format!("; and {} more", all.len() - MOST_TOLD));
+    listed(all, MOST_TOLD)
+}
+
+fn listed(all: &[String], most: usize) -> String {
+    let mut told = all[..all.len().min(most)].join(SEPARATOR);
+    if all.len() > most {
+        told.push_str(&format!("{SEPARATOR}and {} more", all.len() - most));
     }
     told
 }
@@ -63,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_worst_is_told_and_no_more_than_a_few() {
+    fn the_worst_is_told_whole_and_of_the_rest_no_more_than_a_few() {
         let mut findings = Findings::default();
         findings.unknown("nobody knows");
         assert!(matches!(findings.verdict("fine"), Verdict::NotProven(_)));
@@ -74,7 +85,13 @@ mod tests {
         let mut findings = Findings::default();
         findings.worth_telling("odd");
         (0..6).for_each(|number| findings.wrong(number.to_string()));
-        assert_eq!(findings.verdict("fine"), Verdict::Fail("0; 1; 2; 3; and 2 more".into()));
+        assert_eq!(findings.verdict("fine"), Verdict::Fail("0; 1; 2; 3; 4; 5".into()));
+        let mut findings = Findings::default();
+        (0..6).for_each(|number| findings.unknown(number.to_string()));
+        let few = Verdict::NotProven("0; 1; 2; 3; and 2 more".into());
+        assert_eq!(findings.verdict("fine"), few);
+        let many: Vec<String> = (0..202).map(|number| number.to_string()).collect();
+        assert!(each(&many).ends_with("; 199; and 2 more"));
         assert_eq!(Findings::default().verdict("fine"), Verdict::Pass("fine".into()));
     }
 }

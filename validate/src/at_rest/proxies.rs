@@ -59,8 +59,8 @@ fn proxies(examined: &Examined) -> Result<Verdict> {
         (true, true) => {
             Verdict::Pass("no proxy in variables, units and package managers".to_owned())
         }
-        (true, false) => Verdict::Warn(findings::some(&mild)),
-        (false, _) => Verdict::Fail(findings::some(&[worst, mild].concat())),
+        (true, false) => Verdict::Warn(findings::each(&mild)),
+        (false, _) => Verdict::Fail(findings::each(&[worst, mild].concat())),
     })
 }
 

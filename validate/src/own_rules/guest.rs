@@ -59,7 +59,7 @@ impl Asked {
                 return Ok(rule.unasked(why));
             }
         }
-        Ok(rule.says(weigh::verdict(&check, &self.answers)))
+        Ok(rule.comes_to(weigh::outcome(&check, &self.answers, true)))
     }
 
     /// Asks what was not asked before; why there is no answer, if there is none.

@@ -1,8 +1,8 @@
 //! Rules that users bring: goss files and `NAME.rules.yaml`, which the room `goss` reads, judged here beside
 //! nodekiln's own: on the image's tree (`tree`), and in its running guest (`guest`).
 //!
-//! A resource of a goss file is one rule, called `KIND:KEY`. A rule of a rules file has its own id and one or more
-//! resources. Waivers (`waivers`) say which rules, of users' or nodekiln's own, may fail for a time.
+//! A resource of a goss file is one rule, called `KIND:KEY`; goss asks a running machine, so what the guest says of it
+//! holds where there is one. A rule of a rules file has its own id and one or more resources. Waivers (`waivers`) say which rules, of users' or nodekiln's own, may fail for a time.
 
 mod guest;
 mod read;
@@ -10,10 +10,12 @@ mod record;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod volatile;
 mod waivers;
 mod weigh;
 
-use nodekiln_goss::{Kind, Place, Resource, needs_a_running_machine};
+use nodekiln_goss::{Kind, Place, Problem, Problems, Resource, needs_a_running_machine};
+use nodekiln_words::Result;
 
 pub(crate) use guest::judge as judge_in_guest;
 pub use nodekiln_goss::Dialect;
@@ -24,7 +26,7 @@ pub(crate) use waivers::{Scope, Waivers};
 
 use crate::Tier;
 use crate::report::{Judged, Outcome};
-use crate::rules::{Record, Verdict};
+use crate::rules::{Record, Severity, Verdict};
 use crate::tree::Tree;
 
 /// The rules and waivers of users' files.
@@ -49,7 +51,7 @@ pub(crate) struct OwnRule {
 enum Where {
     /// On the tree.
     Tree,
-    /// On the tree, and once more in a guest, which can answer more.
+    /// On the tree as far as that tells what a running machine would, and once more in a guest, whose answer holds.
     TreeAndGuest,
     /// In the guest.
     Guest,
@@ -62,7 +64,7 @@ impl Where {
     fn of(check: &[Resource]) -> Self {
         let whole = |resource: &Resource| {
             let runs = resource.kind() == Some(Kind::Service) && resource.wants("running");
-            !needs_a_running_machine(resource) && !runs
+            !needs_a_running_machine(resource) && !runs && !volatile::is_about(resource)
         };
         if check.iter().all(whole) {
             Self::Tree
@@ -70,6 +72,17 @@ impl Where {
             Self::Guest
         } else {
             Self::TreeAndGuest
+        }
+    }
+
+    /// Where a resource of a goss file is judged.
+    fn of_goss(resource: &Resource) -> Self {
+        match resource.kind() {
+            _ if resource.skip => Self::Tree,
+            // Nothing that a machine knows is in it.
+            None | Some(Kind::Matching) => Self::Tree,
+            Some(_) if needs_a_running_machine(resource) => Self::Guest,
+            Some(_) => Self::TreeAndGuest,
         }
     }
 
@@ -95,6 +108,20 @@ impl OwnRules {
         &self.waivers
     }
 
+    /// Refuses waivers that are to hold for years from `today` on.
+    ///
+    /// # Errors
+    /// With the place of each, where there are any.
+    pub(crate) fn bounded(&self, today: Day) -> Result<()> {
+        let mut problems = Problems::default();
+        for waiver in self.waivers.iter().filter(|waiver| waiver.too_long(today)) {
+            let message = format!("the waiver of `{}` holds until {}", waiver.rule, waiver.until);
+            let help = "write a day within two years; for good, change the image or the rule";
+            problems.push(Problem { place: waiver.place.clone(), message, help: help.to_owned() });
+        }
+        if problems.is_empty() { Ok(()) } else { Err(problems.into()) }
+    }
+
     /// How many rules a run of `tier` does not judge.
     pub(crate) fn beyond(&self, tier: Tier) -> usize {
         self.rules.iter().filter(|rule| !tier.judges(rule.record.tier)).count()
@@ -102,13 +129,22 @@ impl OwnRules {
 
     /// What the rules say that a tree can answer.
     pub(crate) fn judge_tree(&self, tree: &Tree) -> Vec<Judged> {
-        let target = tree::AtRest::of(tree);
-        self.at_rest().map(|rule| rule.says(weigh::verdict(&rule.check, &target))).collect()
+        let (as_is, before_a_boot) = (tree::AtRest::of(tree), tree::AtRest::before_a_boot(tree));
+        let judge = |rule: &OwnRule| match rule.judged {
+            Where::Tree => rule.comes_to(weigh::outcome(&rule.check, &as_is, true)),
+            _ => rule.comes_to(weigh::outcome(&rule.check, &before_a_boot, false)),
+        };
+        self.at_rest().map(judge).collect()
     }
 
     /// The same where there is no tree to be judged, for what was found instead.
     pub(crate) fn without_tree(&self, verdict: &Verdict) -> Vec<Judged> {
-        self.at_rest().map(|rule| rule.says(verdict.clone())).collect()
+        let judge = |rule: &OwnRule| match (rule.judged, verdict) {
+            // No other tier asks for it.
+            (Where::Tree, Verdict::NotProven(why)) => rule.comes_to(Outcome::Unasked(why.clone())),
+            _ => rule.says(verdict.clone()),
+        };
+        self.at_rest().map(judge).collect()
     }
 
     /// The rules on a running machine where there is none that answers, because of `why`. What was judged on the tree
@@ -137,6 +173,17 @@ impl OwnRule {
     fn says(&self, verdict: Verdict) -> Judged {
         let verdict = self.record.severity.weigh(verdict);
         Judged::of(self.record.clone(), Outcome::Judged(verdict))
+    }
+
+    /// The rule with what came of it. What cannot be judged leaves a run incomplete unless the rule is advisory.
+    fn comes_to(&self, outcome: Outcome) -> Judged {
+        match outcome {
+            Outcome::Judged(verdict) => self.says(verdict),
+            Outcome::Unasked(why) if self.record.severity == Severity::Advisory => {
+                self.says(Verdict::NotProven(why))
+            }
+            Outcome::Unasked(why) => self.unasked(why),
+        }
     }
 
     fn unasked(&self, why: String) -> Judged {

@@ -162,7 +162,7 @@ fn is_rules_file(name: &str) -> bool {
 }
 
 fn of_resource(resource: Resource) -> OwnRule {
-    let judged = Where::of(std::slice::from_ref(&resource));
+    let judged = Where::of_goss(&resource);
     OwnRule {
         record: record::of_resource(&resource, judged.tier()),
         judged,

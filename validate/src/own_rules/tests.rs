@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use nodekiln_goss::guest::{Answer, Ask};
+use nodekiln_goss::guest::{Answer, Ask, Question};
 use nodekiln_words::{Failure, Result, Silent};
 
 use super::*;
@@ -153,6 +153,11 @@ fn what_a_tree_answers_is_green_and_its_contrary_red() {
             "user: {ops: {exists: true, groups: [docker]}}",
             "nothing fits wanted element 1",
         ),
+        (
+            "file: {/etc/motd: {exists: true, uid: 0, gid: {lt: 1}}}",
+            "file: {/etc/motd: {exists: true, uid: 0, gid: 5}}",
+            "gid: wanted 5, found 0",
+        ),
         ("group: {adm: {exists: true, gid: 4}}", "group: {adm: {exists: true, gid: 5}}", "found 4"),
         (
             "matching: {seven: {content: 7, matches: {gt: 6}}}",
@@ -180,7 +185,7 @@ fn digests_are_those_of_the_bytes() {
 fn what_only_a_running_machine_knows_is_left_open_on_a_tree_and_asked_in_a_guest() {
     let own = goss(
         "service: {kubelet: {enabled: true, running: true}}\ncommand: {id: {exit-status: 0}}\n\
-         file: {/etc/motd: {exists: true}}\n",
+         matching: {seven: {content: 7, matches: 7}}\n",
     );
     let tiers: Vec<Tier> = own.records().map(|record| record.tier).collect();
     assert_eq!(tiers, [Tier::Static, Tier::Boot, Tier::Static]);
@@ -199,10 +204,121 @@ fn what_only_a_running_machine_knows_is_left_open_on_a_tree_and_asked_in_a_guest
 }
 
 #[test]
+fn of_a_goss_file_the_guest_says_what_holds_wherever_there_is_one() {
+    let own = goss(
+        "file: {/none-at-rest: {exists: true}, /etc/motd: {exists: true, contents: [Acme]}}\n\
+         user: {root: {exists: true, uid: 0}}\npackage: {nano: {installed: false}}\n",
+    );
+    let mut judged = own.judge_tree(&tree());
+    assert!(matches!(verdict(&judged, "file:/none-at-rest"), Verdict::Fail(_)));
+    assert!(matches!(verdict(&judged, "file:/etc/motd"), Verdict::Pass(_)));
+    // A guest in which the first file was made and the second changed.
+    let mut guest = |ask: &Ask| {
+        let path = ask.arguments.first().map(String::as_str);
+        let stdout: &[u8] = match (&ask.question, path) {
+            (_, Some("/none-at-rest")) => b"81a4 1 0 0 root root\n",
+            (Question::File(_), Some("/etc/motd")) => b"81a4 8 0 0 root root\n",
+            (Question::Contents(_), Some("/etc/motd")) => b"another\n",
+            (Question::Users, _) => b"root:x:0:0::/root:/bin/sh\n",
+            (Question::Package(_), _) => b"deb\n",
+            other => panic!("{other:?}"),
+        };
+        Ok(Answer { status: Some(0), stdout: stdout.to_vec(), stderr: vec![] })
+    };
+    add(&mut judged, in_guest(&own, Tier::Boot, false, &mut guest).unwrap());
+    assert_eq!(judged.len(), 4);
+    assert!(matches!(verdict(&judged, "file:/none-at-rest"), Verdict::Pass(_)), "{judged:?}");
+    let changed = verdict(&judged, "file:/etc/motd");
+    assert!(matches!(&changed, Verdict::Fail(seen) if seen.contains("Acme")), "{changed:?}");
+}
+
+#[test]
+fn below_run_and_its_like_a_tree_proves_nothing_but_for_rules_of_tier_static() {
+    let mut tree = tree();
+    tree.write("/tmp/left.sh", 0o755, "rm me\n");
+    tree.link("/etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf");
+    let text = "file: {/run/x: {exists: false}, /proc/cpuinfo: {exists: true}, /tmp/left.sh: {exists: false},\n  \
+                /etc/resolv.conf: {exists: true, contents: [nameserver]}, /run: {exists: false}}\n";
+    let judged = goss(text).judge_tree(&tree);
+    for (path, place) in [
+        ("/run/x", "/run"),
+        ("/proc/cpuinfo", "/proc"),
+        ("/tmp/left.sh", "/tmp"),
+        ("/etc/resolv.conf", "/run"),
+    ] {
+        let said = verdict(&judged, &format!("file:{path}"));
+        let told = format!("only a running machine has what is below {place}");
+        assert!(matches!(&said, Verdict::NotProven(seen) if seen.contains(&told)), "{said:?}");
+    }
+    assert!(matches!(verdict(&judged, "file:/run"), Verdict::Pass(_)));
+
+    let rule = |tier: &str| {
+        let text = format!(
+            "rules:\n- id: tidy\n  title: tidy\n  severity: fail\n{tier}  check: {{file: {{/tmp/left.sh: {{exists: false}}}}}}\n"
+        );
+        read(&[("a.rules.yaml", &text)]).unwrap()
+    };
+    let fixed = rule("  tier: static\n");
+    assert!(matches!(verdict(&fixed.judge_tree(&tree), "tidy"), Verdict::Fail(_)));
+    assert_eq!(fixed.in_guest(Tier::Boot).count(), 0);
+    let free = rule("");
+    assert!(matches!(verdict(&free.judge_tree(&tree), "tidy"), Verdict::NotProven(_)));
+    assert_eq!(free.in_guest(Tier::Boot).count(), 1);
+}
+
+#[test]
+fn what_cannot_be_judged_at_all_leaves_the_run_incomplete_unless_the_rule_is_advisory() {
+    let unasked = |judged: &[Judged], id: &str| {
+        let judged = judged.iter().find(|judged| judged.rule.id == id).unwrap();
+        match &judged.outcome {
+            Outcome::Unasked(why) => why.clone(),
+            Outcome::Judged(verdict) => panic!("{verdict:?}"),
+        }
+    };
+    // A kind and a query that nodekiln does not judge, on the tree already.
+    let own = goss(
+        "dns: {example.org: {resolvable: true}}\n\
+         file: {/etc/motd: {exists: true, contents: {gjson: {'a.#(b==1)': 2}}}}\n\
+         matching: {x: {content: '{\"a\": []}', matches: {gjson: {'a.#(b==1)': 2}}}}\n",
+    );
+    let judged = own.judge_tree(&tree());
+    assert!(unasked(&judged, "dns:example.org").contains("without a network"));
+    assert!(unasked(&judged, "matching:x").contains("queries"));
+    // What is wrong all the same is told.
+    assert!(matches!(verdict(&judged, "file:/etc/motd"), Verdict::Fail(_)));
+
+    // A guest that lacks what it takes to ask.
+    let lacks = |ask: &Ask| {
+        let status = Some(if matches!(ask.question, Question::File(_)) { 0 } else { 69 });
+        let stdout = b"81a4 8 0 0 root root\n".to_vec();
+        Ok(Answer { status, stdout, stderr: b"sha256sum is missing\n".to_vec() })
+    };
+    let rule = |severity: &str| {
+        let text = format!(
+            "rules:\n- id: a\n  title: a\n  severity: {severity}\n  tier: boot\n  check: {{file: {{/a: {{exists: true, sha256: x}}}}}}\n"
+        );
+        let own = read(&[("a.rules.yaml", &text)]).unwrap();
+        in_guest(&own, Tier::Boot, false, &mut |ask| lacks(ask)).unwrap()
+    };
+    assert_eq!(
+        unasked(&rule("fail"), "a"),
+        "exists as wanted; not judged: sha256: in the guest sha256sum is missing"
+    );
+    assert!(matches!(verdict(&rule("warn"), "a"), Verdict::NotProven(_)));
+}
+
+#[test]
 fn without_a_tree_nothing_of_it_is_proven() {
     let own = goss("file: {/etc/motd: {exists: true}}\n");
-    let judged = own.without_tree(&Verdict::NotProven("no file system".into()));
-    assert_eq!(verdict(&judged, "file:/etc/motd"), Verdict::NotProven("no file system".into()));
+    let none = Verdict::NotProven("no file system".into());
+    assert_eq!(verdict(&own.without_tree(&none), "file:/etc/motd"), none);
+    // Nobody else judges a rule of the static tier.
+    let fixed = RULES.replace("severity: warn", "severity: fail\n  tier: static");
+    let own = read(&[("a.rules.yaml", &fixed)]).unwrap();
+    let judged = own.without_tree(&none);
+    assert_eq!(judged[0].outcome, Outcome::Unasked("no file system".into()));
+    let why = Verdict::Skipped("skimmed".into());
+    assert_eq!(verdict(&own.without_tree(&why), "motd"), why);
 }
 
 const RULES: &str = "\
@@ -318,6 +434,22 @@ fn files_that_do_not_fit_together_are_refused_at_their_places() {
     assert_eq!(read(&files).unwrap().waivers().len(), 2);
 }
 
+#[test]
+fn a_waiver_for_years_is_refused_at_its_place() {
+    let of = |until: &str| {
+        let text = format!("waivers:\n- {{rule: swap, reason: x, until: {until}}}\n");
+        read(&[("w.rules.yaml", &text)]).unwrap().bounded("2026-11-22".parse().unwrap())
+    };
+    assert!(of("2026-01-01").is_ok() && of("2028-11-22").is_ok());
+    let failure = of("2028-11-23").unwrap_err();
+    let text = failure.to_string();
+    assert!(
+        text.contains("w.rules.yaml:2:3: the waiver of `swap` holds until 2028-11-23"),
+        "{text}"
+    );
+    assert!(failure.help().unwrap().contains("within two years"));
+}
+
 /// Runs an ask by this machine's shell.
 fn run(ask: &Ask) -> Result<Answer> {
     let argv = ask.argv();
@@ -391,20 +523,19 @@ fn rules_on_a_cluster_are_asked_where_there_is_one() {
 }
 
 #[test]
-fn what_is_skipped_by_its_file_or_never_judged_fails_nothing() {
-    let own =
-        goss("file: {/none: {exists: true, skip: true}}\ndns: {example.org: {resolvable: true}}\n");
+fn what_its_file_says_to_skip_fails_nothing() {
+    let own = goss(
+        "file: {/none: {exists: true, skip: true}}\ndns: {example.org: {resolvable: true, skip: true}}\n",
+    );
     let judged = own.judge_tree(&tree());
-    let skipped = verdict(&judged, "file:/none");
-    assert!(
-        matches!(&skipped, Verdict::Skipped(why) if why.contains("says to skip")),
-        "{skipped:?}"
-    );
-    let never = verdict(&judged, "dns:example.org");
-    assert!(
-        matches!(&never, Verdict::Skipped(why) if why.contains("without a network")),
-        "{never:?}"
-    );
+    for id in ["file:/none", "dns:example.org"] {
+        let skipped = verdict(&judged, id);
+        assert!(
+            matches!(&skipped, Verdict::Skipped(why) if why.contains("says to skip")),
+            "{skipped:?}"
+        );
+    }
+    assert_eq!(own.in_guest(Tier::Boot).count(), 0);
 }
 
 #[test]

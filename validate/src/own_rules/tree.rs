@@ -11,6 +11,7 @@ use nodekiln_goss::{
 use nodekiln_words::{Failure, Result};
 use sha2::{Digest as _, Sha256, Sha512};
 
+use super::volatile;
 use crate::tree::units::{Enablement, Units};
 use crate::tree::{Entry, Kind, Tree};
 
@@ -34,6 +35,8 @@ const SUFFIXES: [&str; 11] = [
 /// A tree that answers.
 pub(super) struct AtRest<'t, 'a> {
     tree: &'t Tree<'a>,
+    /// Whether it answers for a machine that is yet to run, and so for nothing that only a running one has.
+    before_a_boot: bool,
     units: OnceCell<Units<'t, 'a>>,
     /// Its /etc/passwd and /etc/group, which are read as those of a guest are.
     accounts: Answers,
@@ -59,7 +62,22 @@ impl<'t, 'a> AtRest<'t, 'a> {
             };
             accounts.insert(question, answer);
         }
-        Self { tree, units: OnceCell::new(), accounts }
+        Self { tree, before_a_boot: false, units: OnceCell::new(), accounts }
+    }
+
+    /// The tree in place of a machine that runs from it.
+    pub(super) fn before_a_boot(tree: &'t Tree<'a>) -> Self {
+        Self { before_a_boot: true, ..Self::of(tree) }
+    }
+
+    /// Refuses what only a running machine can tell of `path`.
+    fn told(&self, path: &str, last: bool) -> Known<()> {
+        match volatile::place(self.tree, path, last).filter(|_| self.before_a_boot) {
+            Some(place) => {
+                Err(Unknown::not_here(format!("only a running machine has what is below {place}")))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The path with a home directory in place of `~` or `~NAME` in front.
@@ -89,6 +107,7 @@ impl<'t, 'a> AtRest<'t, 'a> {
     /// The file at `path` for reading, links followed.
     fn open(&self, path: &str) -> Known<Box<dyn Read + '_>> {
         let path = self.path(path)?;
+        self.told(&path, true)?;
         match self.tree.open(&path).map_err(|failure| unread(&failure))? {
             Some(file) => Ok(file),
             None => Err(Unknown::failed(match self.tree.resolve(&path) {
@@ -116,6 +135,7 @@ impl<'t, 'a> AtRest<'t, 'a> {
 impl Target for AtRest<'_, '_> {
     fn file(&self, path: &str) -> Known<Option<FileFacts>> {
         let path = self.path(path)?;
+        self.told(&path, false)?;
         let Some(entry) = self.entry(&path) else { return Ok(None) };
         Ok(Some(FileFacts {
             kind: kind(entry.kind),
@@ -123,6 +143,8 @@ impl Target for AtRest<'_, '_> {
             size: entry.size,
             owner: self.named("/etc/passwd", entry.uid)?,
             group: self.named("/etc/group", entry.gid)?,
+            uid: entry.uid,
+            gid: entry.gid,
             link: entry.target.clone(),
         }))
     }

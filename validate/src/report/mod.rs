@@ -227,6 +227,15 @@ impl Judged {
         matches!(self.outcome, Outcome::Judged(Verdict::Fail(_)))
     }
 
+    /// The same as [`Judged::seen`] in a line for people.
+    #[must_use]
+    pub fn told(&self) -> String {
+        match &self.outcome {
+            Outcome::Judged(verdict) => verdict.told(),
+            Outcome::Unasked(why) => why.clone(),
+        }
+    }
+
     /// What was seen, or why it could not be asked.
     #[must_use]
     pub fn seen(&self) -> &str {

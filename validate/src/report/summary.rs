@@ -61,7 +61,7 @@ fn told(text: &mut String, report: &Report) {
         }
     }
     for judged in report.failed() {
-        lines.push(format!("- **{}**: {}", inline(&judged.rule.id), inline(judged.seen())));
+        lines.push(format!("- **{}**: {}", inline(&judged.rule.id), inline(&judged.told())));
         lines.push(format!("  - remedy: {}", judged.rule.remedy));
     }
     lines.extend(report.obstacles.iter().map(|why| format!("- not booted: {}", inline(why))));
@@ -70,7 +70,7 @@ fn told(text: &mut String, report: &Report) {
             verdict @ (Verdict::Warn(_) | Verdict::NotProven(_) | Verdict::Waived(_)),
         ) => {
             let id = inline(&judged.rule.id);
-            Some(format!("- {} {id}: {}", verdict.word(), inline(verdict.seen())))
+            Some(format!("- {} {id}: {}", verdict.word(), inline(&verdict.told())))
         }
         Outcome::Unasked(why) => {
             Some(format!("- NOT ASKED {}: {}", inline(&judged.rule.id), inline(why)))

@@ -42,7 +42,7 @@ impl Report {
             }
         }
         for judged in self.failed() {
-            let _ = writeln!(text, "cause: {}: {}", judged.rule.id, printable(judged.seen()));
+            let _ = writeln!(text, "cause: {}: {}", judged.rule.id, printable(&judged.told()));
             let _ = writeln!(text, "       help: {}", judged.rule.remedy);
         }
         for why in &self.obstacles {
@@ -157,7 +157,7 @@ impl Report {
                 Outcome::Unasked(_) => "NOT ASKED",
             };
             let _ =
-                writeln!(text, "  {word:<10} {:<22} {}", judged.rule.id, printable(judged.seen()));
+                writeln!(text, "  {word:<10} {:<22} {}", judged.rule.id, printable(&judged.told()));
         }
     }
 

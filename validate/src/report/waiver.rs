@@ -18,6 +18,9 @@ pub struct Waiver {
     /// The one image, by its recipe's name, for which it may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// What a finding says for which it may, or a path in it; nothing where it may whatever is found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finding: Option<String>,
     /// Where it stands: file, line and column.
     pub place: String,
     /// What became of it.
@@ -28,11 +31,11 @@ pub struct Waiver {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum WaiverState {
-    /// The rule fails, or warns, and is waived.
+    /// The rule fails, or warns, and is waived, or what of its findings the waiver is for.
     Used,
     /// The rule fails, or warns, and the waiver's last day is past.
     Expired,
-    /// The rule passes, or another waiver holds.
+    /// The rule passes, or finds nothing that the waiver is for, or another waiver holds.
     NotNeeded,
     /// It is for another provider or image.
     Elsewhere,
@@ -58,7 +61,8 @@ impl Waiver {
     /// What is to be told of it, in a line without the rule's name: until when and why it holds, and where it stands.
     #[must_use]
     pub fn about(&self) -> String {
-        let scope = [("provider", &self.provider), ("image", &self.image)];
+        let scope =
+            [("provider", &self.provider), ("image", &self.image), ("finding", &self.finding)];
         let scope: String = scope
             .iter()
             .filter_map(|(what, name)| Some(format!(" for {what} {}", name.as_ref()?)))

@@ -14,6 +14,7 @@ use nodekiln_words::Result;
 
 pub use applies::{Applies, Facts, Family, Software};
 pub use record::{Record, markdown};
+pub(crate) use verdict::{SEPARATOR, few};
 pub use verdict::{Severity, Verdict};
 
 use crate::Tier;
