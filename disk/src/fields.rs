@@ -8,6 +8,11 @@ pub(crate) fn bytes<const N: usize>(buffer: &[u8], offset: usize) -> Option<[u8;
     buffer.get(offset..)?.first_chunk::<N>().copied()
 }
 
+/// A big-endian 16-bit number.
+pub(crate) fn be16(buffer: &[u8], offset: usize) -> Option<u16> {
+    bytes(buffer, offset).map(u16::from_be_bytes)
+}
+
 /// A big-endian 32-bit number.
 pub(crate) fn be32(buffer: &[u8], offset: usize) -> Option<u32> {
     bytes(buffer, offset).map(u32::from_be_bytes)

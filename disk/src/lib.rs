@@ -8,6 +8,7 @@
 //! All offsets and sizes are bytes unless a name says sectors (512 bytes each).
 
 mod assemble;
+mod crc32c;
 mod disk;
 pub mod esp;
 pub mod ext4;
@@ -25,6 +26,7 @@ mod metered;
 mod ordered;
 mod output;
 pub mod ova;
+mod pages;
 mod partitions;
 mod pass;
 mod payload;
@@ -35,6 +37,7 @@ pub mod tar_gz;
 pub mod vhd;
 pub mod vmdk;
 mod window;
+mod xfs;
 
 pub use assemble::{BiosBoot, Parts, assemble};
 pub use disk::{CLUSTER, Disk, Extent, ReadAt, Source, is_zero};

@@ -1,18 +1,15 @@
 //! Names in a folder (Linux, `Documentation/filesystems/ext4/directory.rst`). Blocks of hashes among those of
 //! names look like empty ones, so that all are read one after the other.
 
-use std::ops::Range;
-
-use nodekiln_words::{Class, Failure, Result};
+use nodekiln_words::Result;
 
 use super::checksum::crc32c;
-use super::damaged;
 use super::inode::Inode;
 use super::volume::{Body, Volume};
+use super::{damaged, unsupported};
 use crate::fields::{le16, le32};
+use crate::files::Listing;
 
-/// Most names of a folder that are listed.
-const MOST_NAMES: usize = 1 << 17;
 /// Most bytes of a folder's blocks: those of a folder that had many names stay.
 const MOST_BYTES: u64 = 64 << 20;
 /// Bytes of an entry without its name.
@@ -21,136 +18,75 @@ const HEAD: usize = 8;
 const TAIL: usize = 12;
 const TAIL_TYPE: u8 = 0xDE;
 
-/// The names of a folder, sorted by their bytes, with their inodes.
-#[derive(Debug, Default)]
-pub(super) struct Listing {
-    bytes: Vec<u8>,
-    entries: Vec<(Range<usize>, u32)>,
+/// Reads the folder `inode`.
+///
+/// # Errors
+/// When it is damaged or encrypted, or has more than 131,072 names or 64 MiB of blocks.
+pub(super) fn read(volume: &Volume, inode: &Inode) -> Result<Listing> {
+    let number = inode.number;
+    if inode.is_encrypted() {
+        return Err(unsupported(format!(
+            "the names in the folder of inode {number} are encrypted"
+        )));
+    }
+    let mut listing = Listing::of("ext4", u64::from(number));
+    match volume.body(inode)? {
+        // The number of the folder above stands in front of the names.
+        Body::Inline(bytes) => {
+            let (within, behind) = bytes.split_at(inode.body().len().min(bytes.len()));
+            for part in [within.get(4..).unwrap_or_default(), behind] {
+                add(&mut listing, part, volume.geometry.has_types())?;
+            }
+        }
+        Body::Blocks(runs) => {
+            let block = volume.geometry.block;
+            if inode.size > MOST_BYTES {
+                let what = format!("a folder of {} bytes, inode {number}", inode.size);
+                return Err(unsupported(what));
+            }
+            let whole = inode.size / block;
+            let stored: u64 = runs.iter().map(|run| run.count).sum();
+            if !inode.size.is_multiple_of(block) || stored < whole {
+                return Err(listing.damaged("holes"));
+            }
+            for run in runs {
+                for index in (0..run.count).take_while(|index| run.logical + index < whole) {
+                    let bytes = volume.block(run.physical + index)?;
+                    if volume.geometry.has_checksums() {
+                        check(&bytes, run.logical + index, inode)?;
+                    }
+                    add(&mut listing, &bytes, volume.geometry.has_types())?;
+                }
+            }
+        }
+    }
+    listing.sorted()
 }
 
-impl Listing {
-    /// Bytes of memory that it takes.
-    pub(super) fn weight(&self) -> usize {
-        self.bytes.len() + self.entries.len() * size_of::<(Range<usize>, u32)>()
-    }
-
-    /// The name at `index` and its inode.
-    pub(super) fn get(&self, index: usize) -> Option<(&[u8], u32)> {
-        let (range, inode) = self.entries.get(index)?;
-        Some((self.name(range), *inode))
-    }
-
-    /// The names in their order.
-    pub(super) fn names(&self) -> impl Iterator<Item = &[u8]> {
-        self.entries.iter().map(|(range, _)| self.name(range))
-    }
-
-    /// The inode of a name.
-    pub(super) fn find(&self, name: &[u8]) -> Option<u32> {
-        let found = self.entries.binary_search_by(|(range, _)| self.name(range).cmp(name)).ok()?;
-        self.entries.get(found).map(|(_, inode)| *inode)
-    }
-
-    fn name(&self, range: &Range<usize>) -> &[u8] {
-        self.bytes.get(range.clone()).unwrap_or_default()
-    }
-
-    /// Reads the folder `inode`.
-    ///
-    /// # Errors
-    /// When it is damaged or encrypted, or has more than 131,072 names or 64 MiB of blocks.
-    pub(super) fn read(volume: &Volume, inode: &Inode) -> Result<Self> {
-        let number = inode.number;
-        if inode.is_encrypted() {
-            let what = format!("the names in the folder of inode {number} are encrypted");
-            return Err(Failure::new(Class::Unsupported, what));
+/// Adds the names in a block.
+fn add(listing: &mut Listing, block: &[u8], has_types: bool) -> Result<()> {
+    let mut rest = block;
+    while !rest.is_empty() {
+        let length = le16(rest, 4).map_or(0, |length| entry_length(length, block.len()));
+        let endless = || listing.damaged("an entry without end");
+        let (entry, behind) = rest.split_at_checked(length).ok_or_else(endless)?;
+        if length < HEAD || !length.is_multiple_of(4) {
+            return Err(endless());
         }
-        let mut listing = Self::default();
-        match volume.body(inode)? {
-            // The number of the folder above stands in front of the names.
-            Body::Inline(bytes) => {
-                let (within, behind) = bytes.split_at(inode.body().len().min(bytes.len()));
-                for part in [within.get(4..).unwrap_or_default(), behind] {
-                    listing.add(part, volume.geometry.has_types(), number)?;
-                }
-            }
-            Body::Blocks(runs) => {
-                let block = volume.geometry.block;
-                if inode.size > MOST_BYTES {
-                    let what = format!("a folder of {} bytes, inode {number}", inode.size);
-                    return Err(Failure::new(Class::Unsupported, what));
-                }
-                let whole = inode.size / block;
-                let stored: u64 = runs.iter().map(|run| run.count).sum();
-                if !inode.size.is_multiple_of(block) || stored < whole {
-                    return Err(damaged(format!("the folder of inode {number} has holes")));
-                }
-                for run in runs {
-                    for index in (0..run.count).take_while(|index| run.logical + index < whole) {
-                        let bytes = volume.block(run.physical + index)?;
-                        if volume.geometry.has_checksums() {
-                            check(&bytes, run.logical + index, inode)?;
-                        }
-                        listing.add(&bytes, volume.geometry.has_types(), number)?;
-                    }
-                }
-            }
+        rest = behind;
+        let inode = le32(entry, 0).unwrap_or(0);
+        if inode == 0 {
+            continue;
         }
-        listing.sort(number)?;
-        Ok(listing)
+        let name = match has_types {
+            true => entry.get(6).copied().map_or(0, usize::from),
+            false => le16(entry, 6).map_or(0, usize::from),
+        };
+        let name = entry.get(HEAD..HEAD + name);
+        let name = name.ok_or_else(|| listing.damaged("a name that is cut off"))?;
+        listing.push(name, u64::from(inode))?;
     }
-
-    /// Adds the names in a block.
-    fn add(&mut self, block: &[u8], has_types: bool, folder: u32) -> Result<()> {
-        let bad = |what: &str| damaged(format!("the folder of inode {folder} has {what}"));
-        let mut rest = block;
-        while !rest.is_empty() {
-            let length = le16(rest, 4).map_or(0, |length| entry_length(length, block.len()));
-            let (entry, behind) =
-                rest.split_at_checked(length).ok_or_else(|| bad("an entry without end"))?;
-            if length < HEAD || !length.is_multiple_of(4) {
-                return Err(bad("an entry without end"));
-            }
-            rest = behind;
-            let inode = le32(entry, 0).unwrap_or(0);
-            if inode == 0 {
-                continue;
-            }
-            let name = match has_types {
-                true => entry.get(6).copied().map_or(0, usize::from),
-                false => le16(entry, 6).map_or(0, usize::from),
-            };
-            let name = entry.get(HEAD..HEAD + name).ok_or_else(|| bad("a name that is cut off"))?;
-            if name == b"." || name == b".." {
-                continue;
-            }
-            if name.is_empty() || name.len() > 255 || name.iter().any(|c| matches!(c, 0 | b'/')) {
-                return Err(bad("a name that is none"));
-            }
-            if self.entries.len() == MOST_NAMES {
-                let message = format!("it has more than {MOST_NAMES} names");
-                return Err(Failure::new(Class::Unsupported, message));
-            }
-            let start = self.bytes.len();
-            self.bytes.extend_from_slice(name);
-            self.entries.push((start..self.bytes.len(), inode));
-        }
-        Ok(())
-    }
-
-    fn sort(&mut self, folder: u32) -> Result<()> {
-        let bytes = &self.bytes;
-        let name = |range: &Range<usize>| bytes.get(range.clone()).unwrap_or_default();
-        self.entries.sort_unstable_by(|(one, _), (other, _)| name(one).cmp(name(other)));
-        let twice = self.entries.array_windows().find(|[a, b]| name(&a.0) == name(&b.0));
-        match twice {
-            None => Ok(()),
-            Some([(range, _), _]) => {
-                let name = name(range).escape_ascii();
-                Err(damaged(format!("the folder of inode {folder} has `{name}` twice")))
-            }
-        }
-    }
+    Ok(())
 }
 
 /// The length of an entry; the lower bits of one in a block of 64 KiB and more are its upper ones.
@@ -228,10 +164,9 @@ mod tests {
     }
 
     fn listed(blocks: &[&[u8]]) -> Result<Listing> {
-        let mut listing = Listing::default();
-        blocks.iter().try_for_each(|block| listing.add(block, true, 2))?;
-        listing.sort(2)?;
-        Ok(listing)
+        let mut listing = Listing::of("ext4", 2);
+        blocks.iter().try_for_each(|block| add(&mut listing, block, true))?;
+        listing.sorted()
     }
 
     #[test]
@@ -285,8 +220,8 @@ mod tests {
             block in prop::collection::vec(prop_oneof![Just(0_u8), Just(12), any::<u8>()], 0..200),
             has_types in any::<bool>(),
         ) {
-            let mut listing = Listing::default();
-            if listing.add(&block, has_types, 2).is_ok() {
+            let mut listing = Listing::of("ext4", 2);
+            if add(&mut listing, &block, has_types).is_ok() {
                 prop_assert!(listing.names().all(|name| !name.is_empty()));
             }
             let _ = are_hashes_sound(&block, hashes(&block, 0).unwrap_or(0), 1);

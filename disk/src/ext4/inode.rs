@@ -1,7 +1,6 @@
 //! An inode as it is stored (Linux, `Documentation/filesystems/ext4/inodes.rst`).
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use nodekiln_words::Result;
 
@@ -10,6 +9,7 @@ use super::damaged;
 use super::geometry::{Geometry, four};
 use crate::fields::{le16, le32};
 use crate::files::Kind;
+use crate::pages::Slice;
 
 /// Bytes of the part that every inode has.
 const OLD: usize = 128;
@@ -29,32 +29,9 @@ mod flags {
     pub(super) const NO_CASE: u32 = 0x4000_0000;
 }
 
-/// Bytes of a file system that are shared with what else was read along with them.
-#[derive(Clone, Debug)]
-pub(super) struct Slice {
-    page: Arc<Vec<u8>>,
-    range: Range<usize>,
-}
-
-impl Slice {
-    /// The bytes `range` of a page, if it has them.
-    pub(super) fn of(page: Arc<Vec<u8>>, range: Range<usize>) -> Option<Self> {
-        page.get(range.clone())?;
-        Some(Self { page, range })
-    }
-}
-
-impl std::ops::Deref for Slice {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        self.page.get(self.range.clone()).unwrap_or_default()
-    }
-}
-
 /// An inode that is in use.
 #[derive(Clone, Debug)]
-pub(super) struct Inode {
+pub(crate) struct Inode {
     pub(super) number: u32,
     pub(super) kind: Kind,
     /// Bytes of what it holds.

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use nodekiln_words::Result;
 
 use super::checksum::{START, crc32c};
-use super::mapping::{self, Run};
+use super::mapping;
 use super::volume::Volume;
 use super::{damaged, unsupported};
 use crate::fields::{be32, be64, bytes};
+use crate::files::Run;
 
 /// What every block of the journal itself begins with.
 const MAGIC: u32 = 0xC03B_3998;

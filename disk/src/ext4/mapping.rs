@@ -10,6 +10,7 @@ use super::inode::Inode;
 use super::volume::Volume;
 use super::{damaged, unsupported};
 use crate::fields::{le16, le32};
+use crate::files::Run;
 
 /// What a node of a tree of extents begins with.
 const MAGIC: u16 = 0xF30A;
@@ -23,16 +24,6 @@ const LONGEST: u16 = 0x8000;
 const MOST_RUNS: usize = 1 << 20;
 /// Numbers of blocks in an inode: of twelve blocks of content, then of one, two and three levels of numbers.
 const DIRECT: usize = 12;
-
-/// Blocks that follow each other, in the file and on the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Run {
-    /// The first block's number within the file.
-    pub(super) logical: u64,
-    /// The first block's number within the file system.
-    pub(super) physical: u64,
-    pub(super) count: u64,
-}
 
 /// The runs of `inode`, ascending; what lies between them is a hole.
 ///
@@ -75,15 +66,8 @@ impl Map<'_> {
         }
         let pieces = self.runs.len();
         match self.runs.last_mut() {
-            Some(last) if run.logical < last.logical + last.count => {
-                return Err(self.bad("goes backwards"));
-            }
-            Some(last)
-                if run.logical == last.logical + last.count
-                    && run.physical == last.physical + last.count =>
-            {
-                last.count += run.count;
-            }
+            Some(last) if run.logical < last.end() => return Err(self.bad("goes backwards")),
+            Some(last) if last.goes_on_in(&run) => last.count += run.count,
             _ if pieces == MOST_RUNS => {
                 let number = self.inode.number;
                 return Err(unsupported(format!("inode {number} in more than {MOST_RUNS} pieces")));

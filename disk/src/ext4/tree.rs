@@ -1,135 +1,43 @@
-//! Paths of a file system: found one by one, and walked all.
+//! An ext2 to ext4 as a tree of files.
 
-use std::collections::HashSet;
-use std::ffi::OsStr;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use nodekiln_words::{Class, Failure, Result};
+use nodekiln_words::{Failure, Result};
 
 use super::inode::Inode;
 use super::volume::{Body, Volume};
 use super::{damaged, unsupported, xattr};
-use crate::files::{Attributes, Entry, Kind, MOST_PATH, MOST_PATHS};
+use crate::files::{Attributes, Found, Kind, Listing, Tree};
 
 /// The inode of the root folder.
-const ROOT: u32 = 2;
-/// Most links that are followed on the way to a file, as Linux has it (`MAXSYMLINKS`).
-const MOST_LINKS: usize = 40;
-/// Bytes of memory for the names of all folders on the way to where a walk is.
-const MOST_PENDING: usize = 256 << 20;
+const ROOT: u64 = 2;
 
-/// A regular file whose content can be read.
-#[derive(Debug)]
-pub(crate) struct Found {
-    pub(crate) size: u64,
-    pub(crate) body: Body,
-}
+impl Tree for Volume {
+    type Inode = Inode;
+    type Body = Body;
 
-impl Volume {
-    /// What stands at `path`; `None` where it leads nowhere, also through more than 40 links. A link at its end is
-    /// followed on demand.
-    fn find(&self, path: &Path, follow: bool) -> Result<Option<Inode>> {
-        let mut folders = vec![self.inode(ROOT)?];
-        let mut left: Vec<Vec<u8>> = Vec::new();
-        let push = |left: &mut Vec<Vec<u8>>, path: &[u8]| {
-            let names = path.rsplit(|byte| *byte == b'/').filter(|name| !name.is_empty());
-            left.extend(names.map(<[u8]>::to_vec));
-        };
-        push(&mut left, path.as_os_str().as_bytes());
-        let mut links = 0;
-        while let Some(name) = left.pop() {
-            let Some(folder) = folders.last() else { return Ok(None) };
-            if name == b"." {
-                continue;
-            }
-            if name == b".." {
-                folders.truncate((folders.len() - 1).max(1));
-                continue;
-            }
-            if folder.is_without_case() {
-                return Err(unsupported("a folder whose names have no case"));
-            }
-            let Some(number) = self.listing(folder)?.find(&name) else { return Ok(None) };
-            let inode = self.inode(number)?;
-            match inode.kind {
-                Kind::Folder => folders.push(inode),
-                Kind::Link if follow || !left.is_empty() => {
-                    links += 1;
-                    if links > MOST_LINKS {
-                        return Ok(None);
-                    }
-                    let target = self.target(&inode)?;
-                    if target.starts_with(b"/") {
-                        folders.truncate(1);
-                    }
-                    push(&mut left, &target);
-                }
-                _ if left.is_empty() => return Ok(Some(inode)),
-                _ => return Ok(None),
-            }
-        }
-        Ok(folders.pop())
+    fn root(&self) -> u64 {
+        ROOT
     }
 
-    /// Whether there is something at `path`.
-    ///
-    /// # Errors
-    /// When the file system is damaged there.
-    pub(crate) fn exists(&self, path: &Path) -> Result<bool> {
-        Ok(self.find(path, true)?.is_some())
+    fn inode(&self, number: u64) -> Result<Inode> {
+        let number = u32::try_from(number);
+        self.inode(number.map_err(|_| damaged("a number that no inode has"))?)
     }
 
-    /// The regular file at `path`.
-    ///
-    /// # Errors
-    /// When the file system is damaged there, or the file is encrypted.
-    pub(crate) fn file(&self, path: &Path) -> Result<Option<Found>> {
-        let Some(inode) = self.find(path, true)?.filter(|inode| inode.kind == Kind::File) else {
-            return Ok(None);
-        };
-        if inode.is_encrypted() {
-            return Err(Failure::new(Class::Unsupported, "its content is encrypted"));
-        }
-        Ok(Some(Found { size: inode.size, body: self.body(&inode)? }))
+    fn kind(&self, inode: &Inode) -> Kind {
+        inode.kind
     }
 
-    /// The names in the folder at `path`.
-    ///
-    /// # Errors
-    /// When the file system is damaged there.
-    pub(crate) fn names(&self, path: &Path) -> Result<Vec<PathBuf>> {
-        let Some(inode) = self.find(path, true)?.filter(|inode| inode.kind == Kind::Folder) else {
-            return Ok(Vec::new());
-        };
-        let listing = self.listing(&inode)?;
-        Ok(listing.names().map(|name| PathBuf::from(OsStr::from_bytes(name))).collect())
+    fn listing(&self, folder: &Inode) -> Result<Arc<Listing>> {
+        self.listing(folder)
     }
 
-    /// What is known of the file at `path` itself.
-    ///
-    /// # Errors
-    /// When the file system is damaged there.
-    pub(crate) fn attributes(&self, path: &Path) -> Result<Option<Attributes>> {
-        self.find(path, false)?.map(|inode| self.attributes_of(&inode)).transpose()
+    fn target(&self, link: &Inode) -> Result<Vec<u8>> {
+        self.target(link)
     }
 
-    /// The target of the link at `path`.
-    ///
-    /// # Errors
-    /// When the file system is damaged there.
-    pub(crate) fn link(&self, path: &Path) -> Result<Option<PathBuf>> {
-        match self.find(path, false)? {
-            Some(inode) if inode.kind == Kind::Link => self.target(&inode).map(as_path).map(Some),
-            _ => Ok(None),
-        }
-    }
-
-    fn attributes_of(&self, inode: &Inode) -> Result<Attributes> {
-        let target = match inode.kind {
-            Kind::Link => Some(as_path(self.target(inode)?)),
-            _ => None,
-        };
+    fn fields(&self, inode: &Inode) -> Result<Attributes> {
         Ok(Attributes {
             kind: inode.kind,
             mode: inode.mode(),
@@ -137,70 +45,28 @@ impl Volume {
             gid: inode.gid(),
             size: inode.size,
             modified: inode.modified(),
-            inode: Some(inode.number),
+            inode: Some(u64::from(inode.number)),
             links: inode.links(),
-            target,
+            target: None,
             xattrs: xattr::of(self, inode)?,
         })
     }
 
-    /// Calls `visit` with every path, a folder before what is in it, names by their bytes.
-    ///
-    /// # Errors
-    /// When the file system is damaged or larger than the bounds, or `visit` fails.
-    pub(crate) fn walk(&self, visit: &mut dyn FnMut(&Entry) -> Result<()>) -> Result<()> {
-        let root = self.inode(ROOT)?;
-        if root.kind != Kind::Folder {
-            return Err(damaged("its root is no folder"));
+    fn content(&self, inode: &Inode) -> Result<Found<Body>> {
+        if inode.is_encrypted() {
+            return Err(unsupported("its content is encrypted"));
         }
-        let mut met = HashSet::from([ROOT]);
-        let mut paths = 1;
-        let mut entry = Entry { path: PathBuf::from("/"), attributes: self.attributes_of(&root)? };
-        visit(&entry)?;
-        let listing = self.listing(&root)?;
-        let mut pending = listing.weight();
-        let mut levels = vec![(listing, 0)];
-        while let Some((listing, next)) = levels.last_mut() {
-            let Some((name, number)) = listing.get(*next) else {
-                pending -= listing.weight();
-                levels.pop();
-                entry.path.pop();
-                continue;
-            };
-            *next += 1;
-            paths += 1;
-            entry.path.push(OsStr::from_bytes(name));
-            let path = &entry.path;
-            let here = |failure: Failure| failure.context(path.display().to_string());
-            if path.as_os_str().len() > MOST_PATH || paths > MOST_PATHS {
-                let what =
-                    format!("more than {MOST_PATHS} paths, or one of over {MOST_PATH} bytes");
-                return Err(here(unsupported(what)));
-            }
-            let inode = self.inode(number).map_err(here)?;
-            entry.attributes = self.attributes_of(&inode).map_err(here)?;
-            let is_folder = inode.kind == Kind::Folder;
-            if is_folder && !met.insert(number) {
-                return Err(here(damaged("the folder is in two places")));
-            }
-            visit(&entry)?;
-            if !is_folder {
-                entry.path.pop();
-                continue;
-            }
-            let path = &entry.path;
-            let here = |failure: Failure| failure.context(path.display().to_string());
-            let below = self.listing(&inode).map_err(here)?;
-            pending += below.weight();
-            if pending > MOST_PENDING {
-                return Err(here(unsupported("more names at once than fit into 256 MiB")));
-            }
-            levels.push((below, 0));
-        }
-        Ok(())
+        Ok(Found { size: inode.size, body: self.body(inode)? })
     }
-}
 
-fn as_path(target: Vec<u8>) -> PathBuf {
-    PathBuf::from(std::ffi::OsString::from_vec(target))
+    fn damaged(&self, what: &str) -> Failure {
+        damaged(what)
+    }
+
+    fn may_look_up(&self, folder: &Inode) -> Result<()> {
+        match folder.is_without_case() {
+            true => Err(unsupported("a folder whose names have no case")),
+            false => Ok(()),
+        }
+    }
 }

@@ -7,21 +7,17 @@ use std::sync::Arc;
 use nodekiln_words::{Class, Failure, Result};
 
 use super::damaged;
-use super::folder::Listing;
+use super::folder;
 use super::geometry::Geometry;
-use super::inode::{Inode, Slice};
+use super::inode::Inode;
 use super::journal::{ESCAPED_BYTES, Journal};
-use super::mapping::{self, Run};
+use super::mapping;
 use super::xattr;
-use crate::files::Kind;
+use crate::files::{Kind, Listing, Run, runs};
+use crate::pages::{Pages, Slice};
 use crate::recent::Recent;
 use crate::window::Window;
 
-/// Bytes that are read at once of inodes, folders and the like: a cluster of most images, which would be
-/// decompressed for any byte of it.
-const PAGE: u64 = 64 << 10;
-/// Bytes of such pages that are kept: the inodes of 65,536 files.
-const PAGES: usize = 16 << 20;
 /// Bytes of names in folders that are kept.
 const LISTINGS: usize = 8 << 20;
 /// Bytes of a link's target at most, as Linux has it (`PATH_MAX`).
@@ -35,7 +31,7 @@ pub(crate) struct Volume {
     /// The blocks where the inodes of each group begin.
     tables: Vec<u64>,
     journal: Journal,
-    pages: Recent<Vec<u8>>,
+    pages: Pages,
     listings: Recent<Listing>,
 }
 
@@ -71,7 +67,7 @@ impl Volume {
             geometry,
             tables: Vec::new(),
             journal,
-            pages: Recent::new(PAGES, Vec::len),
+            pages: Pages::of(window.length()),
             listings: Recent::new(LISTINGS, Listing::weight),
         };
         let mut descriptors = Vec::new();
@@ -106,16 +102,9 @@ impl Volume {
 
     /// Bytes that do not leave a page, which blocks and inodes do not.
     fn slice(&self, at: u64, length: usize) -> Result<Slice> {
-        let page = self.pages.get_or(at / PAGE, || {
-            let start = at / PAGE * PAGE;
-            let length = self.window.length().saturating_sub(start).min(PAGE);
-            let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-            self.newest(start, &mut bytes)?;
-            Ok(bytes)
-        })?;
-        let within = usize::try_from(at % PAGE).unwrap_or(0);
-        Slice::of(page, within..within + length)
-            .ok_or_else(|| damaged(format!("byte {at} lies behind its end")))
+        let read = |at, bytes: &mut [u8]| self.newest(at, bytes);
+        let found = self.pages.slice(at, length, read)?;
+        found.ok_or_else(|| damaged(format!("byte {at} lies behind its end")))
     }
 
     /// The block of this number.
@@ -147,7 +136,7 @@ impl Volume {
 
     /// The names in a folder.
     pub(super) fn listing(&self, folder: &Inode) -> Result<Arc<Listing>> {
-        self.listings.get_or(u64::from(folder.number), || Listing::read(self, folder))
+        self.listings.get_or(u64::from(folder.number), || folder::read(self, folder))
     }
 
     /// Where the content of `inode` stands.
@@ -165,28 +154,9 @@ impl Volume {
 
     /// Fills `buffer` with the content in `runs` from byte `at` on; zeros where there is none. No holes are read.
     pub(super) fn read_runs(&self, runs: &[Run], at: u64, buffer: &mut [u8]) -> Result<()> {
-        let block = self.geometry.block;
-        let end = at.saturating_add(buffer.len() as u64);
-        let behind = |run: &Run| (run.logical + run.count).saturating_mul(block);
-        let first = runs.partition_point(|run| behind(run) <= at);
-        let (mut at, mut rest) = (at, buffer);
-        for run in runs.iter().skip(first) {
-            let start = run.logical.saturating_mul(block).clamp(at, end);
-            let stop = behind(run).min(end);
-            let length = |from: u64, to: u64| usize::try_from(to - from).unwrap_or(usize::MAX);
-            let (gap, behind) = rest.split_at_mut(length(at, start).min(rest.len()));
-            self.window.pay_for_zeros(gap.len() as u64)?;
-            gap.fill(0);
-            if start >= end {
-                return Ok(());
-            }
-            let (part, behind) = behind.split_at_mut(length(start, stop).min(behind.len()));
-            self.newest(run.physical * block + (start - run.logical * block), part)?;
-            (at, rest) = (stop, behind);
-        }
-        self.window.pay_for_zeros(rest.len() as u64)?;
-        rest.fill(0);
-        Ok(())
+        let read = |at, bytes: &mut [u8]| self.newest(at, bytes);
+        let zeros = |count| self.window.pay_for_zeros(count);
+        runs::fill(runs, self.geometry.block, at, buffer, read, zeros)
     }
 
     /// Fills `buffer` with the content of a file from byte `at` on.

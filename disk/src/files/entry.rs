@@ -63,7 +63,7 @@ pub struct Attributes {
     /// When its content changed, in UTC seconds since 1970.
     pub modified: i64,
     /// The inode: paths with the same one are hard links of one file.
-    pub inode: Option<u32>,
+    pub inode: Option<u64>,
     /// How many names it has; of a folder, one more than folders in it, and its own.
     pub links: u32,
     /// A link's target, byte for byte.

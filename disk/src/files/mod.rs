@@ -1,12 +1,15 @@
-//! Files of a disk's partitions, read without mounting: ext2 to ext4, and FAT through `fatfs`. Others are told by
-//! their names only.
+//! Files of a disk's partitions, read without mounting: ext2 to ext4, XFS, and FAT through `fatfs`. Others are told
+//! by their names only.
 //!
 //! Paths are bytes, as in Linux: what takes or gives a [`Path`] has them as the file system does, whether they are
 //! UTF-8 or not. [`FileSystem::list`] alone gives text, and leaves out the names that are none.
 
 mod entry;
 mod fat;
+mod listing;
 mod reader;
+pub(crate) mod runs;
+mod tree;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,15 +17,19 @@ use std::sync::Arc;
 use nodekiln_words::{Cancel, Class, Failure, Result};
 
 use crate::disk::{Disk, is_zero};
-use crate::ext4::{Superblock, Volume};
+use crate::ext4::{self, Superblock};
 use crate::fields::bytes;
 use crate::partitions::Part;
 use crate::window::Window;
+use crate::xfs;
 
 use fat::Fat;
 
 pub use entry::{Attributes, Entry, Kind};
+pub(crate) use listing::Listing;
 pub use reader::FileReader;
+pub(crate) use runs::Run;
+pub(crate) use tree::{Found, Tree};
 
 /// Most bytes of a file that are read at once.
 const MOST_BYTES: u64 = 64 << 20;
@@ -37,7 +44,7 @@ pub(crate) const MOST_PATHS: usize = 1 << 22;
 pub enum Content {
     /// Files that can be read.
     Files(FileSystem),
-    /// Something else, by its name: `xfs`, `swap`.
+    /// Something else, by its name: `btrfs`, `swap`.
     Named(&'static str),
     /// Nothing but zeros at its start.
     Empty,
@@ -55,7 +62,8 @@ pub struct FileSystem {
 
 #[derive(Debug)]
 enum System {
-    Ext(Box<Volume>),
+    Ext(Box<ext4::Volume>),
+    Xfs(Box<xfs::Volume>),
     Fat(Fat),
 }
 
@@ -80,8 +88,10 @@ impl Content {
         {
             return FileSystem::fat(&window).map(Self::Files);
         }
-        let known: [(usize, &[u8], &str); 8] = [
-            (0, b"XFSB", "xfs"),
+        if starts(0, xfs::MAGIC) {
+            return FileSystem::xfs(&window, &start).map(Self::Files);
+        }
+        let known: [(usize, &[u8], &str); 7] = [
             (0x1_0040, b"_BHRfS_M", "btrfs"),
             (4086, b"SWAPSPACE2", "swap"),
             (536, b"LVM2 001", "LVM physical volume"),
@@ -105,10 +115,17 @@ const PROBE: u64 = 68 << 10;
 impl FileSystem {
     fn ext(window: &Arc<Window>, start: &[u8]) -> Result<Self> {
         let superblock = Superblock::decode(start)?;
-        let volume = Volume::open(window, start.get(..Superblock::END).unwrap_or_default())
+        let volume = ext4::Volume::open(window, start.get(..Superblock::END).unwrap_or_default())
             .map_err(|failure| failure.context("cannot read the ext4 file system"))?;
         let (label, id) = (superblock.label, superblock.uuid.to_string());
         Ok(Self { kind: System::Ext(Box::new(volume)), label, id })
+    }
+
+    fn xfs(window: &Arc<Window>, start: &[u8]) -> Result<Self> {
+        let volume = xfs::Volume::open(window, start)
+            .map_err(|failure| failure.context("cannot read the XFS file system"))?;
+        let (label, id) = (volume.label().to_owned(), volume.uuid().to_string());
+        Ok(Self { kind: System::Xfs(Box::new(volume)), label, id })
     }
 
     fn fat(window: &Arc<Window>) -> Result<Self> {
@@ -117,11 +134,12 @@ impl FileSystem {
         Ok(Self { kind: System::Fat(fat), label, id })
     }
 
-    /// `ext4` (or an older one) or `vfat`, as `blkid` calls them.
+    /// `ext4` (or an older one), `xfs` or `vfat`, as `blkid` calls them.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self.kind {
             System::Ext(_) => "ext4",
+            System::Xfs(_) => "xfs",
             System::Fat(_) => "vfat",
         }
     }
@@ -175,7 +193,11 @@ impl FileSystem {
         match &self.kind {
             System::Ext(volume) => {
                 let found = volume.file(path).map_err(cannot)?;
-                Ok(found.map(|found| FileReader::ext(volume, found.body, found.size)))
+                Ok(found.map(|found| FileReader::ext(volume, found)))
+            }
+            System::Xfs(volume) => {
+                let found = volume.file(path).map_err(cannot)?;
+                Ok(found.map(|found| FileReader::xfs(volume, found)))
             }
             System::Fat(fat) => {
                 let Some(text) = path.to_str() else { return Ok(None) };
@@ -195,16 +217,16 @@ impl FileSystem {
     pub fn list(&self, path: impl AsRef<Path>) -> Result<Vec<String>> {
         let path = path.as_ref();
         let cannot = |failure: Failure| failure.context(format!("cannot list {}", path.display()));
-        let mut names = match &self.kind {
-            System::Ext(volume) => {
-                let names = volume.names(path).map_err(cannot)?.into_iter();
-                names.filter_map(|name| name.into_os_string().into_string().ok()).collect()
-            }
-            System::Fat(fat) => match path.to_str() {
-                Some(path) => fat.list(path).map_err(cannot)?,
-                None => Vec::new(),
-            },
+        let texts = |names: Vec<PathBuf>| {
+            let names = names.into_iter();
+            names.filter_map(|name| name.into_os_string().into_string().ok()).collect()
         };
+        let names = match &self.kind {
+            System::Ext(volume) => volume.names(path).map(texts),
+            System::Xfs(volume) => volume.names(path).map(texts),
+            System::Fat(fat) => path.to_str().map_or(Ok(Vec::new()), |path| fat.list(path)),
+        };
+        let mut names = names.map_err(cannot)?;
         names.sort();
         Ok(names)
     }
@@ -218,6 +240,7 @@ impl FileSystem {
         let path = path.as_ref();
         let found = match &self.kind {
             System::Ext(volume) => volume.exists(path),
+            System::Xfs(volume) => volume.exists(path),
             System::Fat(fat) => match path.to_str() {
                 Some(path) => fat.attributes(path).map(|found| found.is_some()),
                 None => Ok(false),
@@ -235,6 +258,7 @@ impl FileSystem {
         let path = path.as_ref();
         let found = match &self.kind {
             System::Ext(volume) => volume.attributes(path),
+            System::Xfs(volume) => volume.attributes(path),
             System::Fat(fat) => match path.to_str() {
                 Some(path) => fat.attributes(path),
                 None => Ok(None),
@@ -251,6 +275,7 @@ impl FileSystem {
         let path = path.as_ref();
         let found = match &self.kind {
             System::Ext(volume) => volume.link(path),
+            System::Xfs(volume) => volume.link(path),
             System::Fat(_) => Ok(None),
         };
         found.map_err(|failure| failure.context(format!("cannot look at {}", path.display())))
@@ -268,6 +293,7 @@ impl FileSystem {
     pub fn walk(&self, visit: &mut dyn FnMut(&Entry) -> Result<()>) -> Result<()> {
         match &self.kind {
             System::Ext(volume) => volume.walk(visit),
+            System::Xfs(volume) => volume.walk(visit),
             System::Fat(fat) => fat.walk(visit),
         }
     }

@@ -4,11 +4,12 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use nodekiln_words::Result;
 
-use crate::ext4::{Body, Volume};
+use crate::{ext4, xfs};
 
 use super::fat::{Fat, Stream};
+use super::tree::Found;
 
-/// The content of a file of any size, read piece by piece: give it large buffers, it keeps none for ext2 to ext4.
+/// The content of a file of any size, read piece by piece: give it large buffers, it keeps none but for FAT.
 /// Holes are zeros that nobody reads. Errors of the file system are those of `std::io`, of the kind
 /// [`io::ErrorKind::Other`] around a [`nodekiln_words::Failure`].
 pub struct FileReader<'a> {
@@ -18,13 +19,18 @@ pub struct FileReader<'a> {
 }
 
 enum Source<'a> {
-    Ext(&'a Volume, Body),
+    Ext(&'a ext4::Volume, ext4::Body),
+    Xfs(&'a xfs::Volume, xfs::Body),
     Fat(Stream<'a>),
 }
 
 impl<'a> FileReader<'a> {
-    pub(super) fn ext(volume: &'a Volume, body: Body, size: u64) -> Self {
-        Self { source: Source::Ext(volume, body), size, at: 0 }
+    pub(super) fn ext(volume: &'a ext4::Volume, found: Found<ext4::Body>) -> Self {
+        Self { source: Source::Ext(volume, found.body), size: found.size, at: 0 }
+    }
+
+    pub(super) fn xfs(volume: &'a xfs::Volume, found: Found<xfs::Body>) -> Self {
+        Self { source: Source::Xfs(volume, found.body), size: found.size, at: 0 }
     }
 
     pub(super) fn fat(fat: &'a Fat, path: &str, size: u64) -> Self {
@@ -42,6 +48,7 @@ impl<'a> FileReader<'a> {
         match &mut self.source {
             _ if buffer.is_empty() => Ok(()),
             Source::Ext(volume, body) => volume.read_body(body, self.at, buffer),
+            Source::Xfs(volume, body) => volume.read_body(body, self.at, buffer),
             Source::Fat(stream) => stream.read_at(self.at, buffer, self.size),
         }
     }

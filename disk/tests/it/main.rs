@@ -1,4 +1,4 @@
-//! The disk room against independent programs: qemu-img, sgdisk, fsck.fat, e2fsck, QEMU.
+//! The disk room against independent programs: qemu-img, sgdisk, fsck.fat, e2fsck, xfs_db, Linux, QEMU.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,3 +18,4 @@ mod partitions;
 mod round_trip;
 mod tools;
 mod trees;
+mod xfs;

@@ -18,12 +18,12 @@ use crate::formats::{NAMES, read, write_all};
 use crate::tools::{noise, run, succeed};
 
 /// A folder on a file system with extended attributes: `/tmp` may have none.
-fn folder() -> tempfile::TempDir {
+pub(crate) fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in("/var/tmp").unwrap()
 }
 
 /// A tree with all that a file system can hold, and a folder of that many names.
-fn tree(folder: &Path, names: usize) -> PathBuf {
+pub(crate) fn tree(folder: &Path, names: usize) -> PathBuf {
     let tree = folder.join("tree");
     let at = |path: &str| tree.join(path);
     let file = |path: &str, content: &[u8]| {
@@ -143,7 +143,7 @@ fn debugfs(image: &Path, request: &str) -> String {
     succeed("debugfs", "e2fsprogs", words.into_iter().chain([image.as_os_str()]))
 }
 
-fn walked(files: &FileSystem) -> Vec<Entry> {
+pub(crate) fn walked(files: &FileSystem) -> Vec<Entry> {
     let mut entries = Vec::new();
     let push = &mut |entry: &Entry| {
         entries.push(entry.clone());
@@ -154,7 +154,7 @@ fn walked(files: &FileSystem) -> Vec<Entry> {
 }
 
 /// What Linux tells of the tree that a file system was filled from, with the paths that it has there.
-fn expected(tree: &Path) -> Vec<Entry> {
+pub(crate) fn expected(tree: &Path) -> Vec<Entry> {
     let mut found = Vec::new();
     let mut left = vec![tree.to_owned()];
     while let Some(path) = left.pop() {
@@ -182,7 +182,7 @@ fn expected(tree: &Path) -> Vec<Entry> {
             gid: metadata.gid(),
             size: metadata.len(),
             modified: metadata.mtime(),
-            inode: Some(u32::try_from(metadata.ino()).unwrap()),
+            inode: Some(metadata.ino()),
             links: u32::try_from(metadata.nlink()).unwrap(),
             target: (kind == Kind::Link).then(|| std::fs::read_link(&path).unwrap()),
             xattrs: xattrs.collect(),

@@ -114,7 +114,7 @@ fn entry(attributes: &Attributes, file_system: u32) -> Entry {
         gid: attributes.gid,
         size: attributes.size,
         target: attributes.target.as_deref().map(text),
-        inode: (file_system, attributes.inode.map_or(0, u64::from)),
+        inode: (file_system, attributes.inode.unwrap_or(0)),
         capability: attributes.xattrs.get(std::ffi::OsStr::new(CAPABILITY)).cloned(),
     }
 }

@@ -23,3 +23,4 @@ mod real_image;
 mod rpm_database;
 mod small_guests;
 mod wrong_pieces;
+mod xfs_root;
