@@ -47,7 +47,7 @@ impl Pages {
         })?;
         let within = usize::try_from(at % PAGE).unwrap_or(0);
         let range = within..within.saturating_add(length);
-        Ok(page.get(range.clone()).is_some().then(|| Slice { page, range }))
+        Ok(if page.get(range.clone()).is_some() { Some(Slice { page, range }) } else { None })
     }
 }
 

@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_version_outside_the_table_says_whom_to_ask() {
-        let failure = listed(Version { minor: 31, ..VERSION }, "registry.k8s.io").unwrap_err();
+        let failure = listed(Version { minor: 99, ..VERSION }, "registry.k8s.io").unwrap_err();
         assert_eq!(failure.class(), Class::Unsupported);
         assert!(failure.help().unwrap().contains("kubeadm config images list"));
     }

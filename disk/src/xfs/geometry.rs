@@ -92,12 +92,12 @@ impl Geometry {
         }
         let start = start.get(..sector).ok_or_else(cut_off)?;
         let features = Features::decode(start)?;
-        let geometry = Self::fields(start, features).ok_or_else(cut_off)?;
+        let geometry = Self::fields(start, &features).ok_or_else(cut_off)?;
         geometry.check(start, length)?;
         Ok(geometry)
     }
 
-    fn fields(start: &[u8], features: Features) -> Option<Self> {
+    fn fields(start: &[u8], features: &Features) -> Option<Self> {
         let byte = |at: usize| start.get(at).copied().map(u32::from);
         let label: [u8; 12] = bytes(start, 108)?;
         let label = label.split(|byte| *byte == 0).next().unwrap_or_default();

@@ -31,8 +31,8 @@ pub(super) static FUNCTIONS: &[Entry] = &[
     Entry("values", 1, 1, |a| Ok(Value::List(entries(&a[0])?.values().cloned().collect()))),
     Entry("set", 0, ANY, changes::refused),
     Entry("unset", 0, ANY, changes::refused),
-    Entry("pick", 1, ANY, |a| Ok(chosen(&a[0], &a[1..], true)?)),
-    Entry("omit", 1, ANY, |a| Ok(chosen(&a[0], &a[1..], false)?)),
+    Entry("pick", 1, ANY, |a| chosen(&a[0], &a[1..], true)),
+    Entry("omit", 1, ANY, |a| chosen(&a[0], &a[1..], false)),
     Entry("pluck", 1, ANY, |a| {
         let key = a[0].to_string();
         let all: Result<Vec<_>, String> = a[1..].iter().map(entries).collect();

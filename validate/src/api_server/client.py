@@ -49,8 +49,8 @@ def administrator():
 HOST, PORT, TLS = administrator()
 
 
-def secure(host=HOST, port=PORT, timeout=60):
-    return http.client.HTTPSConnection(host, port, timeout=timeout, context=TLS)
+def secure(host=HOST, port=PORT, timeout=None):
+    return http.client.HTTPSConnection(host, port, timeout=timeout or max(60, within(12)), context=TLS)
 
 
 def call(path, method="GET", body=None, kind="application/json"):
@@ -188,7 +188,7 @@ def forward(pod, port, request, end):
 def plain(host, port, path):
     """What a server answers without TLS, or why it does not."""
     try:
-        wire = http.client.HTTPConnection(host, port, timeout=30)
+        wire = http.client.HTTPConnection(host, port, timeout=max(30, within(6)))
         wire.request("GET", path)
         return wire.getresponse().read().decode("utf-8", "replace")
     except (OSError, http.client.HTTPException) as error:

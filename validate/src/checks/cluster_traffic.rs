@@ -29,8 +29,9 @@ def question():
     service = json.loads(get("/api/v1/namespaces/default/services/nodekiln-probe"))
     places = [pod["status"].get("podIP"), service["spec"].get("clusterIP")]
     ends = ["http://%s:2379" % place for place in places]
-    command = ["etcdctl", "--dial-timeout=20s", "--command-timeout=20s", "--endpoints=" + ",".join(ends)]
-    return "\n".join(ends + ["--", execute("nodekiln-client", command + ["endpoint", "health"])])
+    times = ["--%s-timeout=%ds" % (what, max(20, within(6))) for what in ("dial", "command")]
+    command = ["etcdctl"] + times + ["--endpoints=" + ",".join(ends), "endpoint", "health"]
+    return "\n".join(ends + ["--", execute("nodekiln-client", command)])
 "#,
             )),
             pod_to_pod,

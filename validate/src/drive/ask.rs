@@ -1,5 +1,6 @@
 //! Asks the rules, and fetches the guest's logs when something is wrong.
 
+mod again;
 mod late;
 
 use std::collections::BTreeMap;
@@ -92,8 +93,8 @@ impl Answers {
         running: &Running,
     ) -> Result<(Output, Asked)> {
         if !self.cluster.contains_key(rule.id) {
-            let asked = ask_together(question.turn, guest, context, running)?;
-            self.cluster.extend(asked);
+            let due = due(question.turn, context);
+            self.cluster.extend(ask_together(&due, guest, running)?);
         }
         match self.cluster.get(rule.id) {
             Some(Ok(answer)) => Ok(answer.clone()),
@@ -106,26 +107,28 @@ impl Answers {
 /// What came of a question about the cluster, by the rule's id.
 type OfCluster = Vec<(&'static str, std::result::Result<(Output, Asked), String>)>;
 
-/// Asks the questions about the cluster whose `turn` it is, by one script.
-///
-/// # Errors
-/// When the run is cancelled: any other failure is the answer to each of them.
-fn ask_together(
-    turn: Turn,
-    guest: &Guest,
-    context: &Context,
-    running: &Running,
-) -> Result<OfCluster> {
+/// The questions about the cluster whose `turn` it is: the rule's id, and Python.
+fn due(turn: Turn, context: &Context) -> Vec<(&'static str, &'static str)> {
     let due = |rule: &'static Rule| match checks::ask(rule) {
         Ask::Cluster(question) if question.turn == turn => {
             checks::settled(rule, context).is_none().then_some((rule.id, question.python))
         }
         _ => None,
     };
-    let questions: Vec<(&'static str, &'static str)> =
-        rules_of(context.tier).filter_map(due).collect();
+    rules_of(context.tier).filter_map(due).collect()
+}
+
+/// Asks `questions` about the cluster by one script, a few at a time.
+///
+/// # Errors
+/// When the run is cancelled: any other failure is the answer to each of them.
+fn ask_together(
+    questions: &[(&'static str, &'static str)],
+    guest: &Guest,
+    running: &Running,
+) -> Result<OfCluster> {
     let answers = || {
-        let script = api_server::together(&questions, AT_ONCE)?;
+        let script = api_server::together(questions, AT_ONCE)?;
         let deadlines = running.deadlines();
         let (limit, patience) = (deadlines.of(Stage::Rules), deadlines.patience().to_string());
         let seconds = limit.as_secs_f64().to_string();
@@ -138,14 +141,14 @@ fn ask_together(
         Err(failure) if failure.class() == Class::Interrupted => return Err(failure),
         Err(failure) => {
             let why = failure.chain().join(": ");
-            return Ok(questions.into_iter().map(|(id, _)| (id, Err(why.clone()))).collect());
+            return Ok(questions.iter().map(|(id, _)| (*id, Err(why.clone()))).collect());
         }
         Ok(answers) => answers.into_iter().collect(),
     };
-    let answer = |(id, _): (&'static str, _)| {
-        (id, answers.remove(id).ok_or_else(|| "the guest does not answer".to_owned()))
+    let answer = |(id, _): &(&'static str, _)| {
+        (*id, answers.remove(*id).ok_or_else(|| "the guest does not answer".to_owned()))
     };
-    Ok(questions.into_iter().map(answer).collect())
+    Ok(questions.iter().map(answer).collect())
 }
 
 /// Asks every rule of the tier that `answers` does not have. When the guest dies meanwhile, the rest counts as not
@@ -158,7 +161,12 @@ pub(super) fn ask_all(
     answers: &mut Answers,
 ) -> Result<Vec<Judged>> {
     let mut judged = Vec::new();
+    let mut ending = false;
     for rule in rules_of(context.tier) {
+        if !ending && matches!(checks::ask(rule), Ask::Cluster(one) if one.turn == Turn::End) {
+            ending = true;
+            again::ask_alone(&mut judged, guest, context, running)?;
+        }
         if let Some(settled) = checks::settled(rule, context) {
             judged.push(Judged::new(rule, Outcome::Judged(settled)));
             continue;
@@ -192,18 +200,29 @@ pub(super) fn ask_all(
                 answer.map(|(answer, asked)| (answer, Some(asked)))
             }
         };
-        let judge = |(answer, asked): (Output, Option<Asked>)| {
-            checks::verdict(rule, &answer, &Context { asked, ..*context })
-        };
-        let asked = answer.as_ref().ok().and_then(|(_, asked)| *asked);
-        let outcome = match answer.and_then(judge) {
-            Ok(verdict) => Outcome::Judged(verdict),
-            Err(failure) if failure.class() == Class::Interrupted => return Err(failure),
-            Err(failure) => Outcome::Unasked(failure.chain().join(": ")),
-        };
-        judged.push(Judged { took: asked.map(Asked::seconds), ..Judged::new(rule, outcome) });
+        judged.push(judge(rule, answer, context)?);
     }
     Ok(judged)
+}
+
+/// What `rule` says of the guest's `answer`, and when that was asked.
+///
+/// # Errors
+/// When the run is cancelled.
+fn judge(
+    rule: &Rule,
+    answer: Result<(Output, Option<Asked>)>,
+    context: &Context,
+) -> Result<Judged> {
+    let asked = answer.as_ref().ok().and_then(|(_, asked)| *asked);
+    let verdict = answer
+        .and_then(|(answer, asked)| checks::verdict(rule, &answer, &Context { asked, ..*context }));
+    let outcome = match verdict {
+        Ok(verdict) => Outcome::Judged(verdict),
+        Err(failure) if failure.class() == Class::Interrupted => return Err(failure),
+        Err(failure) => Outcome::Unasked(failure.chain().join(": ")),
+    };
+    Ok(Judged { took: asked.map(Asked::seconds), ..Judged::new(rule, outcome) })
 }
 
 /// Asks what the user's own rules want to know, after nodekiln's: their commands may do anything.

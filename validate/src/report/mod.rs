@@ -305,11 +305,12 @@ impl Report {
         if let Some(cause) = &self.cause {
             return Err(Failure::new(Class::Verdict, format!("{image} failed: {}", cause.text)));
         }
-        if !failed.is_empty() {
-            return Err(Failure::new(
-                Class::Verdict,
-                format!("{image} failed: {}", failed.join(", ")),
-            ));
+        if let Some(first) = self.failed().next() {
+            // What is read of a run in a pipeline is often its last lines alone.
+            let seen = first.verdict().map_or_else(String::new, Verdict::told);
+            let first = if failed.len() == 1 { seen } else { format!("{}: {seen}", first.rule.id) };
+            let text = format!("{image} failed: {}", failed.join(", "));
+            return Err(Failure::new(Class::Verdict, format!("{text} ({first})")));
         }
         if !self.obstacles.is_empty() {
             let text = format!("{image} cannot be booted here: {}", self.obstacles.join("; "));

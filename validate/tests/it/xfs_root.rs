@@ -50,7 +50,7 @@ fn disk(folder: &Path) -> PathBuf {
         .args(["-q", "-f", "-L", "root", "-m", &format!("uuid={ROOT_ID}"), "-p", &description])
         .arg(format!("-dfile,name={},size={LENGTH}", root.display()))
         .output();
-    let made = made.expect("install Debian's xfsprogs");
+    let made = made.unwrap_or_else(|error| panic!("install Debian's xfsprogs: {error}"));
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let entry = Entry {
         number: 1,

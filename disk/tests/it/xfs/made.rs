@@ -212,7 +212,7 @@ fn trees_are_read_as_xfs_db_tells_of_them() {
         &["-m", "crc=1,rmapbt=1", "-i", "nrext64=1"],
         &["-b", "size=1024", "-n", "size=8192"],
         &["-b", "size=1024", "-i", "nrext64=1"],
-        &["-b", "size=1024", "-n", "size=65536", "-i", "size=1024"],
+        &["-b", "size=1024", "-n", "size=65536", "-i", "size=512"],
         &["-b", "size=4096", "-n", "size=8192", "-i", "size=2048"],
         &["-b", "size=65536"],
         &["-s", "size=4096", "-d", "agcount=7"],
@@ -226,7 +226,7 @@ fn trees_are_read_as_xfs_db_tells_of_them() {
             "-b",
             "size=1024",
             "-i",
-            "size=2048,attr=1,projid32bit=0",
+            "size=512,attr=1,projid32bit=0",
             "-l",
             "version=1",
         ],
@@ -274,7 +274,7 @@ fn attributes_that_xfs_db_sets_are_read() {
         &["-m", "crc=0"],
         &["-b", "size=1024"],
         &["-m", "crc=0", "-b", "size=1024"],
-        &["-m", "crc=0", "-b", "size=512", "-n", "size=4096", "-i", "attr=1"],
+        &["-m", "crc=0", "-b", "size=512", "-n", "size=4096"],
     ] {
         let what = options.join(" ");
         let words = [options, &["-p", description.to_str().unwrap()]].concat();
@@ -283,11 +283,12 @@ fn attributes_that_xfs_db_sets_are_read() {
         let mut expected = BTreeMap::new();
         // A letter of the names, a path, and how many attributes of which lengths.
         for (space, prefix, path, lengths) in [
-            ("-u", "user", "/etc/hostname", vec![0, 3, 20]),
+            ("-u", "user", "/etc/hostname", vec![1, 3, 20]),
             ("-s", "security", "/etc/shadow", vec![5, 900]),
-            ("-r", "trusted", "/etc", (0..400).map(|number| number % 90).collect()),
+            ("-r", "trusted", "/etc", (0..400).map(|number| number % 90 + 1).collect()),
             ("-u", "user", "/bin/su", vec![40, 5000, 65_536, 1000, 3000]),
-            ("-u", "user", "/l300", vec![2000]),
+            // With a large one first xfs_db 6.1 crashes in version 4.
+            ("-u", "user", "/l300", vec![20, 2000]),
         ] {
             commands.push(format!("path {path}"));
             let mut set = BTreeMap::new();
@@ -309,8 +310,7 @@ fn attributes_that_xfs_db_sets_are_read() {
             assert_eq!(attributes.len(), expected.len(), "{told}");
             for (name, value) in expected {
                 let found = attributes.get(OsStr::new(name));
-                assert_eq!(found.map(Vec::len), Some(value.len()), "{told}: {name}");
-                assert!(found == Some(value) || value.is_empty(), "{told}: {name}");
+                assert!(found == Some(value), "{told}: {name}");
             }
         }
     }
