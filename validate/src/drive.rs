@@ -27,7 +27,7 @@ use crate::deadlines::Deadlines;
 use crate::deadlines::Stage;
 use crate::guest::Guest;
 use crate::guest::Life as _;
-use crate::keys::Keys;
+use crate::keys::{Host, Keys};
 use crate::machine::Machine;
 use crate::metadata::Emulation;
 use crate::place::Place;
@@ -38,7 +38,7 @@ use crate::report::{Excerpt, Further, Judged, Metadata, Network};
 use crate::run::{Boot, Broken, Cause, Lap, Running};
 use crate::seed::{Bootstrap, KubeadmPlan};
 use crate::traffic::Traffic;
-use crate::{Expectations, Request, evidence, program};
+use crate::{Expectations, Request, Tier, evidence, program};
 
 /// What one boot has shown.
 #[derive(Default)]
@@ -63,7 +63,9 @@ pub(crate) fn drive(
     progress: &dyn Progress,
     cancel: &Cancel,
 ) -> std::result::Result<Outlook, Broken> {
-    let keys = Keys::generate()?;
+    // What a second machine is compared with has to be the machine's own.
+    let compared = !request.quick && request.tier != Tier::Conformance;
+    let keys = Keys::generate(if compared { Host::own() } else { Host::given()? })?;
     let (machine, place) = (request.machine.clone(), Place::FIRST);
     let (artifact, part) = (subject.artifact, subject.part);
     let given =
@@ -114,6 +116,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) opened: &'a Opened,
     pub(crate) part: Part,
     pub(crate) specs: Option<&'a conformance::Plan>,
+    /// What it claims, or what its files tell where nothing does.
+    pub(crate) expect: &'a Expectations,
 }
 
 /// One machine of the run.
@@ -199,13 +203,13 @@ impl Drive<'_> {
         let reached = stages::reach(running, &self.keys, plan.map(Bootstrap::Init), &mut meanwhile); // 7. wait
         cancelled(&reached.failure)?;
         running.host()?;
-        let (expect, observed) = (request.claims(), provisioning::observed(emulation));
+        let observed = provisioning::observed(emulation);
         let (findings, traffic) = (running.findings(), self.traffic(running));
         let context = Context {
             observed: observed.as_ref(),
             console: &findings,
             traffic: traffic.as_ref(),
-            ..self.context(&expect)
+            ..self.context()
         };
         let portrait = further::portrait(request, &reached, running, &mut answers)?;
         let first = First { running, reached: &reached, context: &context };
@@ -372,17 +376,16 @@ impl Drive<'_> {
         let ask = |_| ask::ends(guest, running, request.tier, &given.told.node);
         let late = running.stage(Stage::Rules, ask)?;
         running.host()?;
-        let expect = request.claims();
-        if logs.is_empty() && !ask::sound(&late, &self.context(&expect)) {
+        if logs.is_empty() && !ask::sound(&late, &self.context()) {
             *logs = ask::fetch_logs(guest, &request.out, running)?;
         }
         Ok(late)
     }
 
     /// What is known besides answers where nothing was seen of the machine from without.
-    fn context<'b>(&'b self, expect: &'b Expectations) -> Context<'b> {
+    fn context(&self) -> Context<'_> {
         Context {
-            expect,
+            expect: self.subject.expect,
             claimed: self.request.expect.is_some(),
             tier: self.request.tier,
             told: &self.given.told,

@@ -1,8 +1,12 @@
 //! The keys of one run: fresh for each, since they open a guest that listens on this machine.
 
+use std::sync::{Arc, OnceLock};
+
 use nodekiln_words::{Class, Result, ResultExt as _};
 use ssh_key::private::{Ed25519Keypair, KeypairData};
 use ssh_key::{LineEnding, PrivateKey};
+
+use crate::ssh::HostKey;
 
 /// The user whom the seed adds and through whom the guest is asked.
 pub const USER: &str = "nodekiln";
@@ -12,8 +16,49 @@ pub const USER: &str = "nodekiln";
 pub struct Keys {
     /// Opens the guest by way of the user-data; nobody else has it.
     pub login: KeyPair,
-    /// The guest's host key, pinned: whoever answers without it is not our guest.
-    pub host: KeyPair,
+    /// By what the guest is recognised.
+    pub host: Host,
+}
+
+/// The guest's host key.
+#[derive(Clone, Debug)]
+pub enum Host {
+    /// It is given this one by way of the user-data, and makes none: whoever answers without it is not our guest.
+    Given(KeyPair),
+    /// It makes its own, as machines in a cloud do. The one that it shows when it lets [`Keys::login`] in, which nobody
+    /// else knows, is the one by which it is recognised from then on, also after a loss of power.
+    Own(Arc<OnceLock<HostKey>>),
+}
+
+impl Host {
+    /// A new key for the guest.
+    ///
+    /// # Errors
+    /// When there is no randomness to be had.
+    pub fn given() -> Result<Self> {
+        KeyPair::generate().map(Self::Given)
+    }
+
+    /// One that nobody knows yet.
+    #[must_use]
+    pub fn own() -> Self {
+        Self::Own(Arc::default())
+    }
+
+    /// The key that the guest has to show; `None` where it may show any.
+    pub(crate) fn known(&self) -> Option<HostKey> {
+        match self {
+            Self::Given(pair) => HostKey::of_blob(&pair.blob),
+            Self::Own(shown) => shown.get().cloned(),
+        }
+    }
+
+    /// Takes down what the guest has `shown` when it let the run in.
+    pub(crate) fn seen(&self, shown: HostKey) {
+        if let Self::Own(first) = self {
+            first.get_or_init(|| shown);
+        }
+    }
 }
 
 /// An Ed25519 key pair in OpenSSH's formats.
@@ -34,12 +79,12 @@ impl std::fmt::Debug for KeyPair {
 }
 
 impl Keys {
-    /// New keys from the kernel's random numbers.
+    /// A new login from the kernel's random numbers, to a guest that is recognised by `host`.
     ///
     /// # Errors
     /// When there is no randomness to be had.
-    pub fn generate() -> Result<Self> {
-        Ok(Self { login: KeyPair::generate()?, host: KeyPair::generate()? })
+    pub fn generate(host: Host) -> Result<Self> {
+        Ok(Self { login: KeyPair::generate()?, host })
     }
 }
 
@@ -104,9 +149,25 @@ mod tests {
 
     #[test]
     fn two_runs_have_different_keys_and_debug_hides_the_secret() {
-        let (one, two) = (Keys::generate().unwrap(), Keys::generate().unwrap());
+        let keys = || Keys::generate(Host::given().unwrap()).unwrap();
+        let (one, two) = (keys(), keys());
         assert_ne!(one.login.public, two.login.public);
-        assert_ne!(one.login.public, one.host.public);
+        assert_ne!(one.host.known(), two.host.known());
         assert!(!format!("{one:?}").contains("PRIVATE"));
+    }
+
+    #[test]
+    fn a_guest_is_known_by_the_key_that_it_is_given_or_by_the_first_that_it_shows() {
+        let key = || HostKey::of_blob(&KeyPair::generate().unwrap().blob).unwrap();
+        let given = Host::given().unwrap();
+        let known = given.known().unwrap();
+        given.seen(key());
+        assert_eq!(given.known(), Some(known));
+        let (own, first) = (Host::own(), key());
+        let later = own.clone();
+        assert_eq!(own.known(), None);
+        own.seen(first.clone());
+        own.seen(key());
+        assert_eq!(later.known(), Some(first));
     }
 }

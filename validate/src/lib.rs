@@ -232,7 +232,10 @@ pub fn validate(request: &Request, progress: &dyn Progress, cancel: &Cancel) -> 
     let artifact = artifact::identify(&request.image)?; // 1. is it an image at all?
     request.own.bounded(request.today)?;
     let part = part(request)?;
-    let plan = part.map_or(Ok(None), |part| kubeadm_plan(request, part.cloud))?;
+    if request.tier.clusters() {
+        large_enough(&request.machine)?;
+        request.expect.as_ref().map_or(Ok(()), |claims| with_kubernetes(request, claims))?;
+    }
     let choice = choice(request, cancel)?;
     let evidence = Evidence::open(&request.out, request.resumes())?;
     let digests = request.tier.boots() || request.digests;
@@ -243,7 +246,11 @@ pub fn validate(request: &Request, progress: &dyn Progress, cancel: &Cancel) -> 
     let specs = choice.zip(before).map(on).transpose()?;
     let opened = artifact.open(&request.out, progress, cancel)?; // 3. the disk inside
     let judgement = at_rest(request, &opened, before, progress, cancel)?; // 4. what its bytes tell
-    let Judgement { mut rules, mut obstacles } = judgement;
+    let Judgement { mut rules, mut obstacles, told } = judgement;
+    let expect = request.expect.clone().unwrap_or_else(|| match request.tier.clusters() {
+        true => told, // nobody claims anything: the image itself has to tell which cluster it is for
+        false => Expectations::default(),
+    });
     let scope = Scope {
         provider: request.provider.as_deref(),
         image: request.recipe.as_deref(),
@@ -260,7 +267,9 @@ pub fn validate(request: &Request, progress: &dyn Progress, cancel: &Cancel) -> 
         }
         Some(part) if !forbidden && obstacles.is_empty() => {
             let specs = specs.as_ref();
-            let subject = Subject { artifact: &artifact, opened: &opened, part, specs };
+            let expect = &expect;
+            let plan = kubeadm_plan(request, expect, part.cloud)?;
+            let subject = Subject { artifact: &artifact, opened: &opened, part, specs, expect };
             let (chosen, outlook) = boot(request, &subject, plan.as_ref(), progress, cancel)?; // 5. to 9.
             (Some(chosen), outlook)
         }
@@ -359,21 +368,30 @@ fn fidelity(request: &Request, cloud: Option<Cloud>) -> Vec<String> {
     list
 }
 
-fn kubeadm_plan(request: &Request, cloud: Cloud) -> Result<Option<KubeadmPlan>> {
+fn kubeadm_plan(
+    request: &Request,
+    expect: &Expectations,
+    cloud: Cloud,
+) -> Result<Option<KubeadmPlan>> {
     if !request.tier.clusters() {
         return Ok(None);
     }
-    let plan = KubeadmPlan::of(&request.claims(), cloud)?.ok_or_else(|| {
-        let text = format!(
-            "the kubeadm tier needs to know the Kubernetes version of {}",
-            request.image.display()
-        );
-        Failure::input(text).with_help(
-            "give the manifest.json that the build left beside the image, or use the tier boot",
-        )
-    })?;
-    large_enough(&request.machine)?;
-    Ok(Some(plan))
+    with_kubernetes(request, expect)?;
+    KubeadmPlan::of(expect, cloud)
+}
+
+/// Refuses an image for the kubeadm tier of which nothing tells the version of Kubernetes.
+fn with_kubernetes(request: &Request, expect: &Expectations) -> Result<()> {
+    if expect.kubernetes.is_some() {
+        return Ok(());
+    }
+    let image = request.image.display();
+    Err(Failure::input(format!(
+        "the kubeadm tier needs to know the Kubernetes version of {image}"
+    ))
+    .with_help(
+        "neither a manifest.json nor the image's files tell of kubelet and kubeadm: use the tier boot",
+    ))
 }
 
 /// The kit and the specs of a run of the conformance tier.

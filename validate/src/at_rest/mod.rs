@@ -79,6 +79,8 @@ pub struct Judgement {
     pub rules: Vec<Judged>,
     /// Why it cannot be booted in QEMU, though it may be sound; empty where it can.
     pub obstacles: Vec<String>,
+    /// What its files tell of the cluster that it can become: what a manifest would claim.
+    pub told: Expectations,
 }
 
 /// An image and what is known of it.
@@ -351,12 +353,17 @@ fn home(systems: &FileSystems, partitions: &[Partition]) -> Result<Option<Home>>
 /// # Errors
 /// When the image cannot be read, or somebody asked to stop.
 pub fn judge(subject: &Subject) -> Result<Judgement> {
-    let mut judgement = Judgement { rules: Vec::new(), obstacles: Vec::new() };
+    let mut judgement =
+        Judgement { rules: Vec::new(), obstacles: Vec::new(), told: Expectations::default() };
     let mut root = subject.files()?;
     let examined = match &mut root {
         Ok(root) => subject.examined(root)?,
         Err(why) => Err(why.clone()),
     };
+    // What cannot be read of them is told by the rules.
+    if let Some(Ok(told)) = examined.as_ref().ok().map(images::told) {
+        judgement.told = told;
+    }
     for rule in rules() {
         subject.cancel.check()?;
         let said = match (rule.judge, &examined) {

@@ -156,11 +156,13 @@ fn control_plane(answer: &Output, context: &Context) -> Result<Verdict> {
         // has that name too and says which manifest it belongs to.
         let manifest = store.get(runs).map_or(runs, String::as_str);
         match context.expect.images.get(wanted) {
-            Some(expected) if manifest == format!("sha256:{expected}") => seen.push(name),
+            Some(expected) if manifest == format!("sha256:{expected}") => {
+                seen.push(with_restarts(name, pod));
+            }
             Some(expected) => {
                 wrong.push(format!("{name} runs {manifest}, not sha256:{expected} ({wanted})"));
             }
-            None if context.expect.images.is_empty() => seen.push(name),
+            None if context.expect.images.is_empty() => seen.push(with_restarts(name, pod)),
             None => {
                 wrong
                     .push(format!("{name} runs {wanted}, which the image does not claim to bring"));
@@ -171,8 +173,21 @@ fn control_plane(answer: &Output, context: &Context) -> Result<Verdict> {
     Ok(if wrong.is_empty() && context.expect.images.is_empty() {
         Verdict::NotProven(format!("{seen}, but the image claims no digests to compare with"))
     } else {
-        Verdict::of(&wrong, format!("{seen}, from the claimed digests"))
+        let whose =
+            if context.claimed { "the claimed digests" } else { "the digests in its store" };
+        Verdict::of(&wrong, format!("{seen}, from {whose}"))
     })
+}
+
+/// The component's name, and how often its container was started again, if it was: an API server that comes up before
+/// etcd, or is too slow for its probe, has cost the cluster minutes.
+fn with_restarts(name: &str, pod: &Value) -> String {
+    let count = pod.pointer("/status/containerStatuses/0/restartCount").and_then(Value::as_u64);
+    match count.unwrap_or(0) {
+        0 => name.to_owned(),
+        1 => format!("{name} (restarted once)"),
+        count => format!("{name} (restarted {count} times)"),
+    }
 }
 
 /// What keeps a pod from being ready, if anything does.
@@ -276,5 +291,14 @@ mod tests {
     fn without_claimed_digests_the_control_plane_is_not_proven() {
         let verdict = judge("control-plane", mutations::CONTROL_PLANE, &Expectations::default());
         assert!(matches!(verdict, Verdict::NotProven(_)), "{verdict:?}");
+    }
+
+    #[test]
+    fn a_component_that_was_started_again_is_told_with_the_count() {
+        let pod = |count: u64| serde_json::json!({"status": {"containerStatuses": [{"restartCount": count}]}});
+        assert_eq!(with_restarts("etcd", &pod(0)), "etcd");
+        assert_eq!(with_restarts("etcd", &Value::Null), "etcd");
+        assert_eq!(with_restarts("etcd", &pod(1)), "etcd (restarted once)");
+        assert_eq!(with_restarts("etcd", &pod(2)), "etcd (restarted 2 times)");
     }
 }

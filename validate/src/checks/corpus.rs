@@ -203,6 +203,7 @@ fn answers() -> impl Iterator<Item = &'static Answer> {
         super::cluster::ANSWERS,
         super::cluster_pods::ANSWERS,
         super::cluster_traffic::ANSWERS,
+        super::cluster_files::ANSWERS,
         super::cluster_ends::ANSWERS,
         super::cluster_join::ANSWERS,
         super::cluster_reset::ANSWERS,

@@ -11,6 +11,7 @@ mod clock;
 mod cloud_init;
 mod cluster;
 mod cluster_ends;
+mod cluster_files;
 mod cluster_join;
 mod cluster_pods;
 mod cluster_reset;
@@ -147,6 +148,7 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
         cluster::RULES,
         cluster_pods::RULES,
         cluster_traffic::RULES,
+        cluster_files::RULES,
         cluster_ends::RULES,
         cluster_join::RULES,
         cluster_reset::RULES,

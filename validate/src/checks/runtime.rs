@@ -125,7 +125,11 @@ fn images_preloaded(answer: &Output, context: &Context) -> Result<Verdict> {
     }
     Ok(Verdict::of(
         &wrong,
-        format!("{} images with the digests claimed", context.expect.images.len()),
+        format!(
+            "{} images with the digests {}",
+            context.expect.images.len(),
+            if context.claimed { "claimed" } else { "that were in the image" }
+        ),
     ))
 }
 

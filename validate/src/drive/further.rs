@@ -16,7 +16,7 @@ use crate::console::Finding;
 use crate::deadlines::Stage;
 use crate::evidence;
 use crate::guest::{Life as _, Output};
-use crate::keys::Keys;
+use crate::keys::{Host, Keys};
 use crate::machine::Machine;
 use crate::place::Place;
 use crate::power_on::PowerOn;
@@ -219,7 +219,8 @@ impl Drive<'_> {
         let place = Place::CLONE;
         let seed = derive_uuid(self.machine.seed, "clone");
         let machine = Machine { seed, ..self.machine.clone() };
-        let (artifact, part, keys) = (subject.artifact, subject.part, Keys::generate()?);
+        let (artifact, part) = (subject.artifact, subject.part);
+        let keys = Keys::generate(Host::own())?;
         let bootstrap = role.bootstrap();
         let given = Provisioning::draw(&machine, place, artifact, part, &keys, bootstrap)?;
         let emulation = given.serve(&request.out, PowerOn::Clone)?;
@@ -280,8 +281,7 @@ impl Drive<'_> {
             let (met, lost) = self.meet(guest, running, role, cause.as_ref())?;
             late.extend(met);
             cause = cause.or(lost);
-            let expect = self.request.claims();
-            let context = self.context(&expect);
+            let context = self.context();
             let joined = role.part(ask::sound(&late, &context));
             if cluster && cause.is_none() {
                 let ask = |_| ask::ends(guest, running, tier, &self.given.told.node);

@@ -11,7 +11,7 @@ use nodekiln_words::{Cancel, Failure, Result, ResultExt as _};
 use ssh2::Channel;
 
 use self::shell::{Shell, Wire, patient};
-use crate::keys::{Keys, USER};
+use crate::keys::{Host, Keys, USER};
 use crate::ssh::{HostKey, Link, Route, TICK};
 
 /// One attempt to log in; a guest whose SSH server is not up yet lets it wait in vain.
@@ -84,8 +84,8 @@ impl std::fmt::Debug for Guest<'_> {
 /// A guest of the run's own behind a port of this machine's.
 struct Forwarded {
     port: u16,
-    /// The host key that the seed gave it.
-    host: HostKey,
+    /// By what it is recognised.
+    host: Host,
 }
 
 impl Route for Forwarded {
@@ -93,8 +93,12 @@ impl Route for Forwarded {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))
             .or_io(|| format!("connect to the guest's SSH port at {address}"))?;
-        let link = Link::greet(stream, &[self.host.kind()], life, deadline)?;
-        recognise(link.shown().as_ref(), &self.host)?;
+        let known = self.host.known();
+        let kinds: Vec<&str> = known.iter().map(HostKey::kind).collect();
+        let link = Link::greet(stream, &kinds, life, deadline)?;
+        if let Some(known) = &known {
+            recognise(link.shown().as_ref(), known, &self.host)?;
+        }
         Ok(link)
     }
 }
@@ -123,11 +127,14 @@ impl<'a> Guest<'a> {
     }
 
     fn attempt(port: u16, keys: &Keys, life: &'a dyn Life, deadline: Duration) -> Result<Self> {
-        let route = Forwarded { port, host: keys.host.public.parse()? };
+        let route = Forwarded { port, host: keys.host.clone() };
         let link = route.connect(life, deadline)?;
         link.poll(deadline, "log in", || {
             link.session().userauth_pubkey_memory(USER, None, &keys.login.private, None)
         })?;
+        if let Some(shown) = link.shown() {
+            keys.host.seen(shown);
+        }
         Ok(Self::over(link, Box::new(route), BY_SUDO.to_owned()))
     }
 
@@ -206,13 +213,19 @@ impl<'a> Guest<'a> {
     }
 }
 
-/// Refuses a server that shows another host key than the pinned one.
-fn recognise(shown: Option<&HostKey>, pinned: &HostKey) -> Result<()> {
-    if shown == Some(pinned) {
+/// Refuses a server that shows another host key than the one that is `known`.
+fn recognise(shown: Option<&HostKey>, known: &HostKey, host: &Host) -> Result<()> {
+    if shown == Some(known) {
         return Ok(());
     }
-    Err(Failure::io("the SSH server does not have the host key that the seed gave it")
-        .with_help("cloud-init did not apply the user-data: look for it on the console"))
+    Err(match host {
+        Host::Given(_) => {
+            Failure::io("the SSH server does not have the host key that the seed gave it")
+                .with_help("cloud-init did not apply the user-data: look for it on the console")
+        }
+        Host::Own(_) => Failure::io("the SSH server does not have the host key that it had before")
+            .with_help("something in the image makes host keys anew at each start"),
+    })
 }
 
 /// A shell's channel.
@@ -309,7 +322,7 @@ mod tests {
     fn a_server_that_never_greets_is_given_up_at_the_deadline() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let keys = Keys::generate().unwrap();
+        let keys = Keys::generate(Host::own()).unwrap();
         let started = Instant::now();
         let failure = Guest::login(port, &keys, &Alive, Duration::from_millis(700)).unwrap_err();
         assert!(started.elapsed() < Duration::from_secs(5));
@@ -318,11 +331,14 @@ mod tests {
 
     #[test]
     fn only_the_pinned_host_key_is_recognised() {
-        let key = || Keys::generate().unwrap().host.public.parse::<HostKey>().unwrap();
-        let (ours, another) = (key(), key());
-        assert!(recognise(Some(&ours), &ours).is_ok());
-        for other in [None, Some(&another)] {
-            assert!(recognise(other, &ours).is_err());
+        let (given, own) = (Host::given().unwrap(), Host::own());
+        let (ours, another) = (given.known().unwrap(), Host::given().unwrap().known());
+        for host in [given, own] {
+            assert!(recognise(Some(&ours), &ours, &host).is_ok());
+            for other in [None, another.as_ref()] {
+                let refused = recognise(other, &ours, &host).unwrap_err();
+                assert!(refused.help().is_some(), "{refused:?}");
+            }
         }
     }
 
@@ -334,7 +350,7 @@ mod tests {
                 Err(Failure::io("kernel panic"))
             }
         }
-        let keys = Keys::generate().unwrap();
+        let keys = Keys::generate(Host::given().unwrap()).unwrap();
         let failure = Guest::login(9, &keys, &Dead, Duration::from_secs(60)).unwrap_err();
         assert_eq!(failure.to_string(), "kernel panic");
     }

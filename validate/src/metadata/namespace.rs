@@ -11,13 +11,13 @@ use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use nodekiln_words::{Class, Failure, Result, ResultExt as _};
-use rustix::mount::{MountFlags, MountPropagationFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal};
@@ -175,12 +175,22 @@ fn cover_resolver(resolver: Ipv4Addr) -> Result<()> {
     if !place.exists() {
         return fs_err::write(place, text).or_io(cannot); // it was in one of these
     }
+    uncover(&place).or_io(cannot)?;
     // The mount keeps the file when its name is gone.
     let file = tempfile::NamedTempFile::new().or_io(cannot)?;
     fs_err::write(file.path(), text).or_io(cannot)?;
     let readable = std::fs::Permissions::from_mode(0o644);
     fs_err::set_permissions(file.path(), readable).or_io(cannot)?;
     rustix::mount::mount_bind(file.path(), &place).map_err(io::Error::from).or_io(cannot)
+}
+
+/// Takes away the file that an outer namespace of this kind laid there, in this mount namespace only: the
+/// kernel lays nothing over a file that has no name any more.
+fn uncover(place: &Path) -> io::Result<()> {
+    while std::fs::metadata(place)?.nlink() == 0 {
+        rustix::mount::unmount(place, UnmountFlags::DETACH)?;
+    }
+    Ok(())
 }
 
 /// The file that a path leads to.

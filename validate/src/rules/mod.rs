@@ -5,6 +5,7 @@
 //! come `validate --list-rules` and `docs/rules.md`.
 
 mod applies;
+pub(crate) mod benchmark;
 #[cfg(test)]
 mod incidents;
 mod record;

@@ -110,7 +110,7 @@ mod tests {
 
     use super::*;
     use crate::expect::Expectations;
-    use crate::keys::KeyPair;
+    use crate::keys::{Host, KeyPair};
     use crate::metadata::Cloud;
 
     fn expect(version: &str) -> Expectations {
@@ -125,7 +125,7 @@ mod tests {
     fn user_data(expect: &Expectations) -> String {
         let keys = Keys {
             login: KeyPair::from_seed([1; 32]).unwrap(),
-            host: KeyPair::from_seed([2; 32]).unwrap(),
+            host: Host::Given(KeyPair::from_seed([2; 32]).unwrap()),
         };
         let plan = KubeadmPlan::of(expect, Cloud::NoCloud).unwrap();
         let seed = Seed {
@@ -192,8 +192,7 @@ mod tests {
     #[test]
     fn the_node_is_named_by_the_template_of_each_clouds_provider() {
         for cloud in Cloud::ALL {
-            let keys =
-                Keys { login: KeyPair::from_seed([1; 32]).unwrap(), ..Keys::generate().unwrap() };
+            let keys = Keys { login: KeyPair::from_seed([1; 32]).unwrap(), host: Host::own() };
             let plan = KubeadmPlan::of(&expect("1.36.1"), cloud).unwrap();
             let seed = Seed {
                 place: Place::FIRST,
@@ -208,6 +207,7 @@ mod tests {
                 "{cloud:?}\n{text}"
             );
             assert_eq!(text.matches("{{").count(), 1, "{cloud:?}");
+            assert!(!text.contains("ssh_keys:"), "it makes its own: {text}");
         }
     }
 

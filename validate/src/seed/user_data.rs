@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use super::kubeadm;
 use super::{Bootstrap, Seed};
-use crate::keys::USER;
+use crate::keys::{Host, USER};
 
 /// One entry of `write_files`.
 pub(super) struct File {
@@ -51,12 +51,13 @@ fn users(text: &mut String, seed: &Seed) {
     let _ = writeln!(text, "    ssh_authorized_keys:\n      - {}", seed.keys.login.public);
 }
 
-/// The guest takes one host key from here instead of making it, so that it can be recognised. What becomes of keys
-/// of the image is the image's affair.
+/// A guest that does not make its own host key takes one from here, which is sooner done. What becomes of keys of the
+/// image is the image's affair.
 fn host_keys(text: &mut String, seed: &Seed) {
+    let Host::Given(key) = &seed.keys.host else { return };
     text.push_str("ssh_keys:\n  ed25519_private: |\n");
-    indent(text, &seed.keys.host.private, 4);
-    let _ = writeln!(text, "  ed25519_public: {}", seed.keys.host.public);
+    indent(text, &key.private, 4);
+    let _ = writeln!(text, "  ed25519_public: {}", key.public);
 }
 
 fn indent(text: &mut String, content: &str, by: usize) {

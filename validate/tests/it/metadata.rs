@@ -81,6 +81,18 @@ fn two_networks_at_once_are_two() {
 }
 
 #[test]
+fn a_network_made_inside_another_is_one_of_its_own() {
+    let Some(outer) = emulation(Cloud::Gce, "outer") else { return };
+    let inner = outer.inside(|| emulation(Cloud::Gce, "inner").unwrap()).unwrap();
+    for emulation in [&outer, &inner] {
+        let told = emulation.inside(|| get(METADATA, GCE_ID)).unwrap().unwrap();
+        assert_eq!(told, emulation.server().instance().instance_id());
+        let resolver = emulation.inside(|| fs_err::read_to_string("/etc/resolv.conf")).unwrap();
+        assert!(resolver.unwrap().contains("127.0.0.53"));
+    }
+}
+
+#[test]
 fn programs_inside_find_the_name_and_this_process_keeps_its_own_names() {
     let before = fs_err::read("/etc/resolv.conf").unwrap();
     let Some(emulation) = emulation(Cloud::Gce, "names") else { return };

@@ -1,11 +1,11 @@
 //! Who may write Kubernetes' files, as the CIS benchmark for worker nodes has it.
 
-use nodekiln_recipes::recipe::Version;
 use nodekiln_words::Result;
 
 use crate::Tier;
 use crate::at_rest::Examined;
 use crate::at_rest::findings::Findings;
+use crate::rules::benchmark::{Edition, PACKAGED, edition};
 use crate::rules::{Applies, Judge, Rule, Severity, Software, Verdict};
 use crate::tree::{Entry, Kind};
 
@@ -82,37 +82,6 @@ pub(in crate::at_rest) const RULES: &[Rule] = &[
 ];
 
 const KUBERNETES: Applies = Applies::with(&[Software::Kubernetes]);
-
-/// An edition of the benchmark and the modes it asks for.
-struct Edition {
-    /// As kube-bench names it.
-    name: &'static str,
-    /// Of the kubelet's files, kubeconfigs and configuration.
-    files: u32,
-    /// Of the certificate authority's file.
-    authority: u32,
-}
-
-/// Editions by the first minor version of Kubernetes that they are for (kube-bench, `version_mapping`).
-const EDITIONS: [(u32, Edition); 9] = [
-    (0, Edition { name: "cis-1.20", files: 0o644, authority: 0o644 }),
-    (22, Edition { name: "cis-1.23", files: 0o644, authority: 0o644 }),
-    (24, Edition { name: "cis-1.24", files: 0o600, authority: 0o600 }),
-    (25, Edition { name: "cis-1.7", files: 0o600, authority: 0o600 }),
-    (26, Edition { name: "cis-1.8", files: 0o600, authority: 0o600 }),
-    (27, Edition { name: "cis-1.9", files: 0o600, authority: 0o600 }),
-    (28, Edition { name: "cis-1.10", files: 0o600, authority: 0o600 }),
-    (29, Edition { name: "cis-1.11", files: 0o600, authority: 0o644 }),
-    (32, Edition { name: "cis-1.12", files: 0o600, authority: 0o644 }),
-];
-/// What packages give a unit file, and the most that no edition lets pass.
-const PACKAGED: u32 = 0o644;
-
-/// The edition for `version`: the newest that is known of a minor version which none is for yet.
-fn edition(version: Version) -> &'static Edition {
-    let fits = EDITIONS.iter().rev().find(|(first, _)| *first <= version.minor);
-    &fits.unwrap_or(&EDITIONS[0]).1
-}
 
 /// Where systemd finds units, the first of a name counting.
 const UNITS: [&str; 4] = [
@@ -333,28 +302,11 @@ mod mutations {
 
 #[cfg(test)]
 mod tests {
+    use nodekiln_recipes::recipe::Version;
+
     use super::*;
     use crate::at_rest::corpus::sound;
     use crate::rules::Family;
-
-    #[test]
-    fn editions_go_with_minor_versions() {
-        let name = |minor| edition(Version { major: 1, minor, patch: 0 }).name;
-        let told = [
-            (18, "cis-1.20"),
-            (21, "cis-1.20"),
-            (23, "cis-1.23"),
-            (24, "cis-1.24"),
-            (28, "cis-1.10"),
-            (31, "cis-1.11"),
-            (34, "cis-1.12"),
-            (40, "cis-1.12"),
-        ];
-        for (minor, expected) in told {
-            assert_eq!(name(minor), expected, "{minor}");
-        }
-        assert!(EDITIONS.is_sorted_by_key(|(first, _)| first));
-    }
 
     #[test]
     fn an_authority_may_be_read_by_all_where_its_edition_says_so() {

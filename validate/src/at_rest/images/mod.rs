@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod mutations;
 mod store;
+mod told;
 
 use nodekiln_recipes::kubernetes_images::{Listing, default_repository, listing, pause};
 use nodekiln_words::Result;
@@ -16,6 +17,7 @@ use crate::expect::name_of;
 use crate::rules::{Applies, Judge, Rule, Severity, Software, Verdict};
 use crate::tree::containerd::Settings;
 use store::{Absent, Store, short};
+pub(super) use told::told;
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
