@@ -144,7 +144,7 @@ impl KubeadmPlan {
         let api = self.api_version();
         let version = self.version;
         let (cluster_timeout, init_timeouts) = self.timeouts();
-        let (keys, leases) = (self.key_algorithm(), self.without_leases());
+        let (keys, patience) = (self.key_algorithm(), self.patience());
         let repository = match &self.image_repository {
             Some(repository) => format!("imageRepository: {repository}\n"),
             None => String::new(),
@@ -159,7 +159,7 @@ impl KubeadmPlan {
              kubernetesVersion: v{version}\n\
              {cluster_timeout}\
              {keys}\
-             {leases}\
+             {patience}\
              networking:\n  \
                dnsDomain: cluster.local\n  \
                podSubnet: 10.244.0.0/16\n  \
@@ -217,16 +217,32 @@ impl KubeadmPlan {
         }
     }
 
-    /// Has controller manager and scheduler hold no lease: there is one of each. With a lease each ends itself when the API
-    /// server does not answer within ten seconds, which happens under emulation, and starts minutes later.
-    fn without_leases(&self) -> &'static str {
-        if self.version.minor < 31 {
-            "controllerManager:\n  extraArgs:\n    leader-elect: \"false\"\n\
-             scheduler:\n  extraArgs:\n    leader-elect: \"false\"\n"
-        } else {
-            "controllerManager:\n  extraArgs:\n    - name: leader-elect\n      value: \"false\"\n\
-             scheduler:\n  extraArgs:\n    - name: leader-elect\n      value: \"false\"\n"
+    /// Has controller manager and scheduler outlive an API server that is slow under emulation. With kubeadm's own
+    /// settings each ends itself when its lease is not renewed within ten seconds, and is started minutes later.
+    ///
+    /// The scheduler holds no lease: there is one. The controller manager without a lease ends itself too, ten
+    /// seconds after its start, where the API server does not answer by then; one that has to get a lease first
+    /// waits for it.
+    fn patience(&self) -> String {
+        let lease = [
+            ("leader-elect-lease-duration", "60s"),
+            ("leader-elect-renew-deadline", "50s"),
+            ("leader-elect-retry-period", "3s"),
+        ];
+        let components: [(&str, &[(&str, &str)]); 2] =
+            [("controllerManager", &lease), ("scheduler", &[("leader-elect", "false")])];
+        let mut text = String::new();
+        for (component, arguments) in components {
+            text.push_str(&format!("{component}:\n  extraArgs:\n"));
+            for (name, value) in arguments {
+                text.push_str(&if self.version.minor < 31 {
+                    format!("    {name}: \"{value}\"\n")
+                } else {
+                    format!("    - name: {name}\n      value: \"{value}\"\n")
+                });
+            }
         }
+        text
     }
 
     /// A path up to 1.23; from 1.24 kubeadm wants a URL and warns without.
